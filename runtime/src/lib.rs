@@ -1,0 +1,1 @@
+//! The half of `dm-worker` that touches the world: tokio, etcd, MySQL, files.

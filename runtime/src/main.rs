@@ -1,0 +1,2 @@
+//! `dm-worker`: the command line.
+fn main() {}
