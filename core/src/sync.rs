@@ -1,0 +1,3 @@
+//! Incremental replication, without its I/O: which events count, where they go, and as what text.
+
+pub mod schema;
