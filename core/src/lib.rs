@@ -11,5 +11,6 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod lifecycle;
 pub mod sync;
 pub mod time;
