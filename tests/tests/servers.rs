@@ -1,0 +1,57 @@
+//! The harness itself: servers start, answer, survive kills, and leave nothing behind.
+
+use dm_tests::{
+    Result,
+    servers::{Brand, Database, Etcd, Options, Role},
+    sql::{self, Client},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_start_stop_and_compare() -> Result<()> {
+    for brand in [Brand::Mysql, Brand::Mariadb] {
+        let mut source = Database::start(brand, Role::Source, &Options::default())?;
+        let target = Database::shared(brand, Role::Target)?;
+        let mut a = Client::connect(&source).await?;
+        let mut b = Client::connect(target).await?;
+        for client in [&mut a, &mut b] {
+            client
+                .run("CREATE DATABASE harness; CREATE TABLE harness.t (a INT, b FLOAT)")
+                .await?;
+            client
+                .run("INSERT INTO harness.t VALUES (1, 1.1), (1, 1.1), (2, NULL)")
+                .await?;
+        }
+        sql::compare_schemas(&mut a, &mut b, &["harness"]).await?;
+        b.run("DELETE FROM harness.t WHERE a = 1 LIMIT 1").await?;
+        let error = sql::compare_schemas(&mut a, &mut b, &["harness"])
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("only in source (2x)"), "{error}");
+        b.run("DROP DATABASE harness").await?;
+
+        if source.is_ours() {
+            source.kill()?;
+            assert!(Client::connect(&source).await.is_err());
+            source.restart(&[])?;
+            source.stop()?;
+            source.restart(&["--read-only=ON"])?;
+            let mut a = Client::connect(&source).await?;
+            assert_eq!(a.value("SELECT COUNT(*) FROM harness.t").await?, "3");
+            assert_eq!(a.value("SELECT @@read_only").await?, "1");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn etcd_keeps_its_keys_over_a_kill() -> Result<()> {
+    let mut etcd = Etcd::start()?;
+    etcd.client().await?.put("k", "v", None).await?;
+    if etcd.is_ours() {
+        etcd.kill()?;
+        etcd.restart()?;
+    }
+    let got = etcd.client().await?.get("k", None).await?;
+    assert_eq!(got.kvs()[0].value(), b"v");
+    Ok(())
+}
