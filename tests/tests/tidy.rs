@@ -1,0 +1,162 @@
+//! What the compiler and clippy cannot see.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Longest line, in characters.
+const COLUMNS_MAX: usize = 100;
+
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// Numbered lines without comments.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self
+            .text
+            .lines()
+            .enumerate()
+            .map(|(index, line)| (index + 1, line.trim()));
+        lines.filter(|(_, line)| !line.starts_with("//"))
+    }
+}
+
+#[test]
+fn lines_are_short() {
+    check(|source, report| {
+        for (index, line) in source.text.lines().enumerate() {
+            if line.chars().count() > COLUMNS_MAX {
+                report(index + 1, "is longer than 100 characters");
+            }
+        }
+    });
+}
+
+#[test]
+fn core_has_no_hash_order_and_no_clock() {
+    check(|source, report| {
+        if !source.path.starts_with("core/") {
+            return;
+        }
+        for (number, line) in source.code() {
+            for word in [
+                "HashMap",
+                "HashSet",
+                "Instant::now",
+                "SystemTime",
+                "thread::",
+                "rand::",
+            ] {
+                if line.contains(word) {
+                    report(number, &format!("has {word} in the core"));
+                }
+            }
+        }
+    });
+}
+
+/// Without `biased` the branches are tried in random order, which no seed repeats.
+#[test]
+fn every_select_is_biased() {
+    check(|source, report| {
+        let code: Vec<_> = source.code().collect();
+        for (at, (number, line)) in code.iter().enumerate() {
+            let Some((_, rest)) = line.split_once(SELECT) else {
+                continue;
+            };
+            let next = code.get(at + 1).map_or("", |(_, line)| line);
+            let body = rest.trim_start().trim_start_matches('{').trim_start();
+            let first = if body.is_empty() { next } else { body };
+            if !first.starts_with("biased;") {
+                report(*number, "has a select that is not biased");
+            }
+        }
+    });
+}
+
+#[test]
+fn only_binaries_print() {
+    check(|source, report| {
+        let binary = ["runtime/src/main.rs", "runtime/src/cli"];
+        let library = source.path.starts_with("core/src") || source.path.starts_with("runtime/src");
+        if !library || binary.iter().any(|path| source.path.starts_with(path)) {
+            return;
+        }
+        let tests = source
+            .text
+            .find("#[cfg(test)]\nmod tests {")
+            .unwrap_or(source.text.len());
+        let tests = source.text[..tests].lines().count();
+        for (number, line) in source.code().take_while(|(number, _)| *number <= tests) {
+            if ["print!(", "println!(", "dbg!("]
+                .iter()
+                .any(|word| line.contains(word))
+            {
+                report(number, "prints; use tracing");
+            }
+        }
+    });
+}
+
+/// What is not there yet is refused with an error.
+#[test]
+fn nothing_is_left_to_do() {
+    check(|source, report| {
+        for (number, line) in source.code() {
+            if UNFINISHED.iter().any(|word| line.contains(word)) {
+                report(number, "is unfinished");
+            }
+        }
+    });
+}
+
+// Spelled so that this file does not match itself.
+const SELECT: &str = concat!("select", "!");
+const UNFINISHED: [&str; 2] = [concat!("todo", "!("), concat!("unimplemented", "!(")];
+
+fn check(rule: impl Fn(&Source, &mut dyn FnMut(usize, &str))) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut sources = Vec::new();
+    for room in ["core", "runtime", "tests", "scripts"] {
+        collect(&root, &root.join(room), &mut sources);
+    }
+    assert!(
+        sources.len() > 10,
+        "the sources are not where this test looks for them"
+    );
+    let mut faults = Vec::new();
+    for source in &sources {
+        rule(source, &mut |line, what| {
+            faults.push(format!("{}:{line} {what}", source.path))
+        });
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+fn collect(root: &Path, dir: &Path, sources: &mut Vec<Source>) {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if name != "testdata" && name != "target" {
+                collect(root, &path, sources);
+            }
+        } else if name.ends_with(".rs") || !name.contains('.') {
+            let text = fs::read_to_string(&path).unwrap();
+            let path = path
+                .strip_prefix(root)
+                .unwrap()
+                .to_string_lossy()
+                .into_owned();
+            sources.push(Source { path, text });
+        }
+    }
+}
