@@ -11,6 +11,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod error;
 pub mod lifecycle;
+pub mod status;
 pub mod sync;
 pub mod time;
