@@ -11,7 +11,6 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-pub mod control;
 pub mod error;
 pub mod lifecycle;
 pub mod status;

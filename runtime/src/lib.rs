@@ -1,1 +1,4 @@
 //! The half of `dm-worker` that touches the world: tokio, etcd, MySQL, files.
+
+#[cfg(not(madsim))]
+pub mod mysql;

@@ -1,0 +1,4 @@
+//! MySQL and MariaDB, upstream and downstream.
+
+pub mod conn;
+pub mod replica;
