@@ -445,6 +445,9 @@ codes! {
     /// `generate binlog event filter`
     SYNCER_UNIT_BINLOG_EVENT_FILTER = 36030 SyncUnit Internal High
         "Check `filters` in the source and task configuration.";
+    /// `generate table router`: a route is invalid, or more than one matches.
+    SYNCER_UNIT_GEN_TABLE_ROUTER = 36031 SyncUnit Internal High
+        "Correct the `routes` of the task, so that one rule at most matches a table.";
     /// `online ddl changes on multiple table: … not supported`
     SYNCER_UNIT_ONLINE_DDL_ON_MULTIPLE_TABLE = 36041 SyncUnit Internal High "";
     /// `rename table to gh-ost temporary table … not supported`

@@ -1,4 +1,4 @@
-//! What must be known of a table to write into it: its columns and its keys, as the target has them.
+//! What must be known of a table to write into it: its columns and keys, as the target has them.
 
 use alloc::{string::String, vec::Vec};
 use core::fmt::{self, Display, Write};

@@ -1,0 +1,294 @@
+//! From a statement of the source to what the target has to run.
+
+use alloc::{format, string::String, vec::Vec};
+
+use super::{Class, Ddl, Draft, Kind, OnlineDdl, Role};
+use crate::{
+    error::{Error, Result, code},
+    sync::{filter::Filter, route::Router, schema::TableName},
+};
+
+/// What decides whether and under which name something is replicated.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// The block-allow list.
+    pub filter: Filter,
+    /// The routes.
+    pub router: Router,
+    /// Set where the tables of online schema change tools are to be recognised.
+    pub online: Option<OnlineDdl>,
+}
+
+/// A piece of a statement for the target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Piece {
+    /// What it does.
+    pub kind: Kind,
+    /// What it names in the source, with what it does to it.
+    pub sources: Vec<(Role, TableName)>,
+    /// The same names in the target, in the same order.
+    pub targets: Vec<TableName>,
+    /// The text for the target.
+    pub sql: String,
+}
+
+impl Rules {
+    /// The table of the target that gets a source table's rows; `None` if nothing does.
+    ///
+    /// # Errors
+    /// More than one route matches.
+    pub fn target(&self, source: &TableName) -> Result<Option<TableName>> {
+        if !self.filter.allows(source) || !matches!(self.class(source), Class::Real) {
+            return Ok(None);
+        }
+        self.router.route(source).map(Some)
+    }
+
+    /// The pieces that the target has to run: those none of whose names is filtered out.
+    ///
+    /// # Errors
+    /// More than one route matches a name, or the statement belongs to an online schema change.
+    pub fn apply(&self, ddl: &Ddl) -> Result<Vec<Piece>> {
+        let mut pieces = Vec::with_capacity(ddl.pieces.len());
+        for draft in &ddl.pieces {
+            if !draft
+                .names
+                .iter()
+                .all(|name| self.filter.allows(&self.real(&name.name)))
+                || self.is_internal(draft)?
+            {
+                continue;
+            }
+            let targets: Vec<TableName> = draft
+                .names
+                .iter()
+                .map(|name| self.router.route(&name.name))
+                .collect::<Result<_>>()?;
+            pieces.push(Piece {
+                kind: draft.kind,
+                sources: draft
+                    .names
+                    .iter()
+                    .map(|name| (name.role, name.name.clone()))
+                    .collect(),
+                sql: draft.rewrite(&targets),
+                targets,
+            });
+        }
+        Ok(pieces)
+    }
+
+    /// Refuses a statement that changes rows, unless its table is filtered out.
+    ///
+    /// # Errors
+    /// Always the same one, with the table in it.
+    pub fn refuse_rows(&self, table: &TableName) -> Result<()> {
+        if !self.filter.allows(table) || !matches!(self.class(table), Class::Real) {
+            return Ok(());
+        }
+        let message = format!(
+            "only support ROW format binlog, unexpected DML statement found in query event: it \
+             changes {table}"
+        );
+        Err(Error::new(&code::SYNCER_UNIT_DML_STATEMENT_FOUND, message).with_workaround(
+            "Set `binlog_format` to ROW, globally and in every session of the source that changes \
+             it. The statement at this position cannot be replicated: make its change to the \
+             target by hand and start the task behind it, or exclude the table with the \
+             `block-allow-list` if the target does not need it.",
+        ))
+    }
+
+    fn class(&self, name: &TableName) -> Class {
+        match &self.online {
+            Some(online) if !name.table.is_empty() => online.class(&name.table),
+            _ => Class::Real,
+        }
+    }
+
+    /// The name behind a helper table's: lists speak of real tables.
+    fn real(&self, name: &TableName) -> TableName {
+        match self.class(name) {
+            Class::Real => name.clone(),
+            Class::Ghost(real) | Class::Trash(real) => TableName::new(name.schema.as_str(), real),
+        }
+    }
+
+    /// Whether a statement concerns nothing but what a tool throws away.
+    ///
+    /// The tools build a copy of a table and put it in the table's place at the end. The rows that
+    /// they copy are not replicated, so the target would have to make the change in its own way at
+    /// that moment, which is not supported yet: it is refused as soon as the copy is made, and not
+    /// when it is too late.
+    fn is_internal(&self, draft: &Draft) -> Result<bool> {
+        let class = |role| {
+            let name = draft.names.iter().find(|name| name.role == role)?;
+            Some((self.class(&name.name), &name.name))
+        };
+        match (class(Role::Subject), class(Role::NewName)) {
+            (Some((Class::Real, _)), None | Some((Class::Real, _))) => Ok(false),
+            // The old table leaves, or is thrown away.
+            (Some((Class::Real | Class::Trash(_), _)), None | Some((Class::Trash(_), _))) => {
+                Ok(true)
+            }
+            (Some((Class::Ghost(_), _)), None) if draft.kind == Kind::DropTable => Ok(true),
+            (Some((Class::Ghost(real), helper)), _)
+            | (_, Some((Class::Ghost(real), helper)))
+            | (Some((Class::Trash(real), helper)), Some((Class::Real, _))) => {
+                Err(refuse(helper, &real))
+            }
+            (None, _) => Ok(false),
+        }
+    }
+}
+
+fn refuse(helper: &TableName, real: &str) -> Error {
+    let message = format!(
+        "online schema change of `{}`.`{real}` through {helper} not supported in online-ddl mode",
+        helper.schema
+    );
+    Error::new(&code::SYNCER_UNSUPPORTED_STMT, message).with_workaround(
+        "Set `online-ddl: false` and update the task before the tool starts: its helper tables are \
+         then replicated like any others, and so is the swap at the end. If it has begun, drop the \
+         helper tables in the source first and start it again afterwards.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::{
+        ddl::{Context, Statement, classify},
+        filter, route,
+    };
+    use alloc::vec;
+
+    fn ddl(sql: &str) -> Ddl {
+        let context = Context {
+            schema: "db",
+            ..Context::default()
+        };
+        match classify(sql, context) {
+            Ok(Statement::Ddl(ddl)) => ddl,
+            other => panic!("{sql}: {other:?}"),
+        }
+    }
+
+    fn rules(online: bool) -> Rules {
+        let lists = filter::Lists {
+            ignore_tables: vec![TableName::new("*", "skip*")],
+            ..<_>::default()
+        };
+        let route = route::Rule {
+            schema_pattern: "shard*".into(),
+            table_pattern: "t*".into(),
+            target_schema: "all".into(),
+            target_table: "t".into(),
+        };
+        let online = online.then(|| {
+            let rule = |text: &str| vec![text.into()];
+            OnlineDdl::new(
+                &rule("^_(.+)_(?:new|gho)$"),
+                &rule("^_(.+)_(?:ghc|del|old)$"),
+            )
+            .unwrap()
+        });
+        Rules {
+            filter: Filter::new(&lists, false).unwrap(),
+            router: Router::new(&[route], false).unwrap(),
+            online,
+        }
+    }
+
+    fn applied(rules: &Rules, sql: &str) -> Vec<String> {
+        let pieces = rules.apply(&ddl(sql)).unwrap();
+        pieces.into_iter().map(|piece| piece.sql).collect()
+    }
+
+    #[test]
+    fn pieces_are_filtered_and_routed_one_by_one() {
+        let rules = rules(false);
+        assert_eq!(
+            applied(&rules, "DROP TABLE shard1.t1, skip1, mysql.x, u"),
+            [
+                "DROP TABLE IF EXISTS `all`.`t`",
+                "DROP TABLE IF EXISTS `db`.`u`"
+            ]
+        );
+        assert_eq!(
+            applied(
+                &rules,
+                "RENAME TABLE a TO skip1, b TO c, skip2 TO d, shard1.t1 TO shard1.u"
+            ),
+            [
+                "RENAME TABLE `db`.`b` TO `db`.`c`",
+                "RENAME TABLE `all`.`t` TO `shard1`.`u`"
+            ]
+        );
+        assert!(applied(&rules, "CREATE TABLE x LIKE skip").is_empty());
+        let pieces = rules.apply(&ddl("RENAME TABLE shard1.t1 TO b")).unwrap();
+        assert_eq!(
+            pieces[0].targets,
+            [TableName::new("all", "t"), TableName::new("db", "b")]
+        );
+        assert_eq!(
+            pieces[0].sources[1],
+            (Role::NewName, TableName::new("db", "b"))
+        );
+        assert_eq!(
+            rules.target(&TableName::new("shard1", "t9")).unwrap(),
+            Some(TableName::new("all", "t"))
+        );
+        assert_eq!(
+            rules.target(&TableName::new("shard1", "skip")).unwrap(),
+            None
+        );
+    }
+
+    #[test]
+    fn rows_as_text_are_refused_unless_filtered_out() {
+        let rules = rules(true);
+        assert_eq!(
+            rules
+                .refuse_rows(&TableName::new("a", "t"))
+                .unwrap_err()
+                .code,
+            36014
+        );
+        for (schema, table) in [("a", "skip"), ("mysql", "rds_heartbeat2"), ("a", "_t_gho")] {
+            assert_eq!(rules.refuse_rows(&TableName::new(schema, table)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn an_online_change_is_refused_when_its_copy_is_made() {
+        let rules = rules(true);
+        for sql in [
+            "create /* gh-ost */ table `db`.`_t_gho` like `db`.`t`",
+            "alter /* gh-ost */ table `db`.`_t_gho` add c int",
+            "rename /* gh-ost */ table `db`.`_t_gho` to `db`.`t`",
+            "CREATE TABLE `db`.`_t_new` (id int)",
+            "RENAME TABLE t TO _t_new",
+            "RENAME TABLE _t_old TO t",
+        ] {
+            let error = rules.apply(&ddl(sql)).unwrap_err();
+            assert_eq!(error.code, 36068, "{sql}");
+            assert!(error.workaround.contains("online-ddl: false"));
+        }
+        for sql in [
+            "drop /* gh-ost */ table if exists `db`.`_t_gho`",
+            "drop table if exists `db`.`_t_del`, _t_ghc",
+            "create /* gh-ost */ table `db`.`_t_ghc` (id bigint)",
+            "RENAME TABLE t TO _t_old",
+            // The table behind it is filtered out.
+            "ALTER TABLE _skip_gho ADD c INT",
+        ] {
+            assert_eq!(applied(&rules, sql), [""; 0], "{sql}");
+        }
+        assert_eq!(rules.target(&TableName::new("db", "_t_gho")).unwrap(), None);
+        // Switched off, they are tables like any others.
+        assert_eq!(
+            applied(&tests::rules(false), "RENAME TABLE _t_gho TO t").len(),
+            1
+        );
+    }
+}
