@@ -7,6 +7,8 @@
 pub mod process;
 pub mod servers;
 pub mod sql;
+pub mod types;
+pub mod workload;
 
 /// Any failure of a test's surroundings; what matters is the text.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -15,7 +15,10 @@ const SHOWN_MAX: usize = 5;
 
 /// One connection to a server, in UTC.
 #[derive(Debug)]
-pub struct Client(Conn);
+pub struct Client {
+    conn: Conn,
+    changed_rows: u64,
+}
 
 impl Client {
     /// Connects.
@@ -25,7 +28,10 @@ impl Client {
     pub async fn connect(server: &Database) -> Result<Self> {
         let mut conn = Conn::new(server.address().opts()).await?;
         conn.query_drop("SET time_zone = '+00:00'").await?;
-        Ok(Self(conn))
+        Ok(Self {
+            conn,
+            changed_rows: 0,
+        })
     }
 
     /// Runs statements, separated by `;`, and drops what they answer.
@@ -33,10 +39,24 @@ impl Client {
     /// # Errors
     /// What the server says, with the statement.
     pub async fn run(&mut self, sql: &str) -> Result<()> {
-        self.0
-            .query_drop(sql)
-            .await
-            .map_err(|e| format!("{e}\n  in: {sql:.300}").into())
+        let outcome = self.conn.query_iter(sql).await;
+        let mut result = outcome.map_err(|e| with_statement(&e, sql))?;
+        loop {
+            self.changed_rows += result.affected_rows();
+            if result.is_empty() {
+                return Ok(());
+            }
+            result
+                .for_each(drop)
+                .await
+                .map_err(|e| with_statement(&e, sql))?;
+        }
+    }
+
+    /// Rows that all statements of [`run`](Self::run) changed so far.
+    #[must_use]
+    pub const fn changed_rows(&self) -> u64 {
+        self.changed_rows
     }
 
     /// Runs one query and hands out its rows, each value as the server prints it (NULL as `None`).
@@ -45,10 +65,10 @@ impl Client {
     /// What the server says, with the statement.
     pub async fn rows(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
         let rows: Vec<Row> = self
-            .0
+            .conn
             .query(sql)
             .await
-            .map_err(|e| format!("{e}\n  in: {sql:.300}"))?;
+            .map_err(|e| with_statement(&e, sql))?;
         Ok(rows
             .into_iter()
             .map(|row| row.unwrap().into_iter().map(text).collect())
@@ -92,7 +112,12 @@ impl Client {
     pub async fn contents(&mut self, schema: &str, table: &str) -> Result<Contents> {
         let columns = self.columns(schema, table).await?;
         let list: Vec<_> = columns.iter().map(|column| column.exactly()).collect();
-        let sql = format!("SELECT {} FROM `{schema}`.`{table}`", list.join(", "));
+        let sql = format!(
+            "SELECT {} FROM {}.{}",
+            list.join(", "),
+            quoted(schema),
+            quoted(table)
+        );
         let mut contents = Contents {
             columns,
             rows: BTreeMap::new(),
@@ -100,7 +125,7 @@ impl Client {
             checksum: 0,
         };
         // The binary protocol keeps every bit of FLOAT and DOUBLE.
-        let mut rows = self.0.exec_iter(sql, ()).await?;
+        let mut rows = self.conn.exec_iter(sql, ()).await?;
         while let Some(row) = rows.next().await? {
             contents.add(canonical(row));
         }
@@ -140,15 +165,15 @@ struct Column {
 impl Column {
     /// The expression whose value is equal exactly when the column's is.
     fn exactly(&self) -> String {
-        let name = &self.name;
+        let name = quoted(&self.name);
         match self.kind.as_str() {
             // In the column's own character set, not converted to the connection's.
             "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => {
-                format!("CAST(`{name}` AS BINARY)")
+                format!("CAST({name} AS BINARY)")
             }
             // The index tells the empty error value from an empty member.
-            "enum" | "set" => format!("CAST(`{name}` + 0 AS UNSIGNED)"),
-            _ => format!("`{name}`"),
+            "enum" | "set" => format!("CAST({name} + 0 AS UNSIGNED)"),
+            _ => name,
         }
     }
 }
@@ -182,22 +207,45 @@ impl Contents {
             return None;
         }
         let mut text = format!("source has {} rows, target {}\n", self.count, other.count);
-        let names: Vec<_> = self
-            .columns
-            .iter()
-            .map(|column| column.name.as_str())
-            .collect();
-        let _ = writeln!(text, "  ({})", names.join(", "));
-        for (side, a, b) in [("source", self, other), ("target", other, self)] {
-            let odd = a
-                .rows
-                .iter()
-                .filter(|&(row, n)| b.rows.get(row).is_none_or(|m| m < n));
-            for (row, n) in odd.take(SHOWN_MAX) {
-                let _ = writeln!(text, "  only in {side} ({n}x): ({})", row.join(", "));
+        let (mine, theirs) = (self.odd_rows(other), other.odd_rows(self));
+        for (row, n) in mine.iter().take(SHOWN_MAX) {
+            // The key comes first: a row with the same key is the same row, changed.
+            match theirs.iter().find(|(other, _)| other[0] == row[0]) {
+                Some((other, _)) => self.describe_change(&mut text, row, other),
+                None => drop(writeln!(
+                    text,
+                    "  only in source ({n}x): ({})",
+                    row.join(", ")
+                )),
             }
         }
+        let strangers = theirs
+            .iter()
+            .filter(|(row, _)| mine.iter().all(|(r, _)| r[0] != row[0]));
+        for (row, n) in strangers.take(SHOWN_MAX) {
+            let _ = writeln!(text, "  only in target ({n}x): ({})", row.join(", "));
+        }
         Some(text)
+    }
+
+    /// Rows that are here more often than in `other`.
+    fn odd_rows(&self, other: &Self) -> Vec<(&[String], u64)> {
+        let rows = self.rows.iter().map(|(row, &n)| (row, n));
+        let odd = rows.filter(|(row, n)| other.rows.get(*row).is_none_or(|m| m < n));
+        odd.map(|(row, n)| (row.as_slice(), n)).collect()
+    }
+
+    fn describe_change(&self, text: &mut String, row: &[String], other: &[String]) {
+        let _ = writeln!(text, "  row {}:", row[0]);
+        for (column, (a, b)) in self.columns.iter().zip(row.iter().zip(other)) {
+            if a != b {
+                let _ = writeln!(
+                    text,
+                    "    {}: source {a:.200}, target {b:.200}",
+                    column.name
+                );
+            }
+        }
     }
 
     fn add(&mut self, row: Vec<String>) {
@@ -272,6 +320,10 @@ fn canonical(row: Row) -> Vec<String> {
         .collect()
 }
 
+fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
 /// Plain ASCII as it is, for readable differences, anything else as hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
     if bytes.iter().all(|byte| (b' '..=b'~').contains(byte)) {
@@ -281,6 +333,10 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+fn with_statement(error: &mysql_async::Error, sql: &str) -> crate::Error {
+    format!("{error}\n  in: {sql:.300}").into()
 }
 
 fn text(value: Value) -> Option<String> {

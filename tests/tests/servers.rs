@@ -4,6 +4,8 @@ use dm_tests::{
     Result,
     servers::{Brand, Database, Etcd, Options, Role},
     sql::{self, Client},
+    types::{Columns, TypesTable},
+    workload::{Background, Workload},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,5 +55,45 @@ async fn etcd_keeps_its_keys_over_a_kill() -> Result<()> {
     }
     let got = etcd.client().await?.get("k", None).await?;
     assert_eq!(got.kvs()[0].value(), b"v");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workloads_run_everywhere() -> Result<()> {
+    for brand in [Brand::Mysql, Brand::Mariadb] {
+        let server = Database::shared(brand, Role::Source)?;
+        Workload::create(server, "workload").await?;
+        let background = Background::start(server, "workload", 1, 3, true).await?;
+        Workload::open(server, "workload", 7, false)
+            .await?
+            .run(300)
+            .await?;
+        let done = background.stop().await?;
+        assert!(
+            done.transactions > 100 && done.rows > 1000 && done.ddl > 0,
+            "{done:?}"
+        );
+        Client::connect(server)
+            .await?
+            .run("DROP DATABASE workload")
+            .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_is_accepted_by_its_servers() -> Result<()> {
+    for brand in [Brand::Mysql, Brand::Mariadb] {
+        let server = Database::shared(brand, Role::Source)?;
+        let mut client = Client::connect(server).await?;
+        for (schema, columns) in [("common", Columns::Common), ("all", Columns::All(brand))] {
+            let table = TypesTable::new(columns);
+            table.create(server, schema).await?;
+            table.write(server, schema).await?;
+            sql::compare_schemas(&mut client, &mut Client::connect(server).await?, &[schema])
+                .await?;
+            client.run(&format!("DROP DATABASE `{schema}`")).await?;
+        }
+    }
     Ok(())
 }

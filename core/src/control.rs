@@ -1,0 +1,16 @@
+//! What the control store (etcd) holds: keys, values and configurations, byte for byte.
+//!
+//! Masters, other workers and tools read and write the same keys, and some transactions of the
+//! master compare whole values. So everything here writes exactly the bytes that the existing
+//! components write, and reads as tolerantly as they do.
+
+mod json;
+pub mod key;
+pub mod shard;
+mod value;
+
+pub use key::{Key, Kind};
+pub use value::{
+    ImportState, KeepAlive, LoadTask, RelayStage, SourceBound, SubtaskStage, TaskCliArgs,
+    WorkerInfo,
+};
