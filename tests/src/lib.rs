@@ -4,10 +4,13 @@
 //! Everything that is started here ends with the process that started it, however that ends; see
 //! [`process`].
 
+pub mod job;
+pub mod master;
 pub mod process;
 pub mod servers;
 pub mod sql;
 pub mod types;
+pub mod worker;
 pub mod workload;
 
 /// Any failure of a test's surroundings; what matters is the text.

@@ -2,6 +2,7 @@
 
 use dm_tests::{
     Result,
+    master::{self, Master},
     servers::{Brand, Database, Etcd, Options, Role},
     sql::{self, Client},
     types::{Columns, TypesTable},
@@ -95,5 +96,34 @@ async fn every_type_is_accepted_by_its_servers() -> Result<()> {
             client.run(&format!("DROP DATABASE `{schema}`")).await?;
         }
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_master_registers_and_passes_etcd_through() -> Result<()> {
+    let etcd = Etcd::start()?;
+    let master = Master::start(&etcd).await?;
+    let through = etcd_client::Client::connect([master.endpoint()], None).await?;
+    let (mut kv, mut watched) = (through.clone(), through);
+    let options = etcd_client::WatchOptions::new().with_prefix();
+    let mut watch = watched.watch("/dm-worker/", Some(options)).await?;
+    assert!(
+        watch
+            .message()
+            .await?
+            .is_some_and(|message| message.created())
+    );
+
+    master::register(master.endpoint(), "w", "127.0.0.1:1").await?;
+    let message = watch.message().await?.unwrap();
+    let stored = message.events()[0].kv().unwrap();
+    assert_eq!(stored.value_str()?, r#"{"name":"w","addr":"127.0.0.1:1"}"#);
+    let refused = master::register(master.endpoint(), "w", "127.0.0.1:2").await;
+    assert!(refused.unwrap_err().to_string().contains("46003"));
+
+    let lease = kv.lease_grant(5, None).await?.id();
+    let (mut keeper, mut kept) = kv.lease_keep_alive(lease).await?;
+    keeper.keep_alive().await?;
+    assert_eq!(kept.message().await?.unwrap().ttl(), 5);
     Ok(())
 }

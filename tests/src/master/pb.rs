@@ -1,0 +1,159 @@
+//! The messages between master and worker, written down once more: the worker's own definitions
+//! must agree with these.
+
+#![allow(missing_docs, reason = "the names are the protocol's")]
+
+use prost::Message;
+
+#[derive(Clone, PartialEq, Message)]
+pub struct RegisterWorkerRequest {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub address: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct RegisterWorkerResponse {
+    #[prost(bool, tag = "1")]
+    pub result: bool,
+    #[prost(string, tag = "2")]
+    pub msg: String,
+    #[prost(bytes = "vec", tag = "3")]
+    pub secret_key: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct QueryStatusRequest {
+    #[prost(string, tag = "1")]
+    pub name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct QueryStatusResponse {
+    #[prost(bool, tag = "1")]
+    pub result: bool,
+    #[prost(string, tag = "2")]
+    pub msg: String,
+    #[prost(message, optional, tag = "3")]
+    pub source_status: Option<SourceStatus>,
+    #[prost(message, repeated, tag = "4")]
+    pub subtasks: Vec<SubTaskStatus>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct SourceStatus {
+    #[prost(string, tag = "1")]
+    pub source: String,
+    #[prost(string, tag = "2")]
+    pub worker: String,
+    #[prost(message, optional, tag = "3")]
+    pub result: Option<ProcessResult>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ProcessResult {
+    #[prost(bool, tag = "1")]
+    pub is_canceled: bool,
+    #[prost(message, repeated, tag = "2")]
+    pub errors: Vec<ProcessError>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub detail: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ProcessError {
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    #[prost(string, tag = "2")]
+    pub class: String,
+    #[prost(string, tag = "3")]
+    pub scope: String,
+    #[prost(string, tag = "4")]
+    pub level: String,
+    #[prost(string, tag = "5")]
+    pub message: String,
+    #[prost(string, tag = "6")]
+    pub raw_cause: String,
+    #[prost(string, tag = "7")]
+    pub workaround: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct SubTaskStatus {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(int32, tag = "2")]
+    pub stage: i32,
+    #[prost(int32, tag = "3")]
+    pub unit: i32,
+    #[prost(message, optional, tag = "4")]
+    pub result: Option<ProcessResult>,
+    #[prost(string, optional, tag = "6")]
+    pub msg: Option<String>,
+    #[prost(message, optional, tag = "10")]
+    pub sync: Option<SyncStatus>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct SyncStatus {
+    #[prost(int64, tag = "1")]
+    pub total_events: i64,
+    #[prost(string, tag = "4")]
+    pub master_binlog: String,
+    #[prost(string, tag = "5")]
+    pub master_binlog_gtid: String,
+    #[prost(string, tag = "6")]
+    pub syncer_binlog: String,
+    #[prost(string, tag = "7")]
+    pub syncer_binlog_gtid: String,
+    #[prost(bool, tag = "10")]
+    pub synced: bool,
+    #[prost(string, tag = "11")]
+    pub binlog_type: String,
+    #[prost(int64, tag = "12")]
+    pub seconds_behind_master: i64,
+    #[prost(int64, tag = "15")]
+    pub total_rows: i64,
+}
+
+impl QueryStatusResponse {
+    /// The source that the worker says it handles.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        self.source_status
+            .as_ref()
+            .map_or("", |status| status.source.as_str())
+    }
+
+    /// Every error in it, as texts that begin with the code.
+    #[must_use]
+    pub fn errors(&self) -> Vec<String> {
+        let source = self
+            .source_status
+            .iter()
+            .filter_map(|status| status.result.as_ref());
+        let subtasks = self
+            .subtasks
+            .iter()
+            .filter_map(|status| status.result.as_ref());
+        let errors = source.chain(subtasks).flat_map(|result| &result.errors);
+        errors.map(ProcessError::text).collect()
+    }
+}
+
+impl ProcessError {
+    /// Code, message, cause and advice in one line.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Self {
+            code,
+            class,
+            message,
+            raw_cause,
+            workaround,
+            ..
+        } = self;
+        format!("[code={code}:class={class}] {message} | {raw_cause} | {workaround}")
+    }
+}
