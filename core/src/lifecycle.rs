@@ -1,17 +1,31 @@
 //! The worker: who it is, what it owns, what has to run, and when it has to stop.
 
+mod arguments;
 mod config;
+mod desired;
 mod effect;
 mod input;
+mod io;
+mod learn;
+mod lease;
+mod relay;
+mod resume;
+mod source;
 mod standin;
+mod subtask;
 mod ticket;
+mod unit;
+mod update;
 mod view;
+mod worker;
 
 pub use config::{Assignment, Config};
 pub use effect::{ControlCall, Effect, Job, Range, Start, Stop, UnitCall};
 pub use input::{Argument, Command, Entry, Event, Input, Outcome, Reply};
-pub use standin::{
-    Error, Fence, ProcessResult, SourceConfig, Stage, SubtaskConfig, TaskCliArgs, UnitKind,
-};
+pub use standin::{Fence, SourceConfig, SubtaskConfig};
 pub use ticket::{Era, Ticket};
 pub use view::{Problem, RelayView, SourceView, SubtaskView, View};
+pub use worker::Worker;
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,12 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::{
-    standin::{Fence, SourceConfig, SubtaskConfig, TaskCliArgs, UnitKind},
-    ticket::{Era, Ticket},
+use super::ticket::{Era, Ticket};
+use crate::{
+    control::TaskCliArgs,
+    lifecycle::standin::Fence,
+    lifecycle::standin::{SourceConfig, SubtaskConfig},
+    status::UnitKind,
 };
 
 /// What the driver must do. Effects of one variant are started in the order they come out; nothing
@@ -150,7 +153,7 @@ pub struct Job {
     /// The subtask, what the source decides already put in.
     pub task: Arc<SubtaskConfig>,
     /// The arguments given at the start of the task and not used yet.
-    pub args: Option<Arc<TaskCliArgs>>,
+    pub arguments: Option<Arc<TaskCliArgs>>,
     /// Read the local relay log instead of the source.
     pub use_relay: bool,
 }

@@ -4,7 +4,8 @@ use alloc::{string::String, vec::Vec};
 
 use bytes::Bytes;
 
-use super::{standin::Error, ticket::Ticket};
+use super::ticket::Ticket;
+use crate::error::Error;
 
 /// Everything that happens to the machine, apart from the passing of time.
 #[derive(Clone, Debug, PartialEq)]

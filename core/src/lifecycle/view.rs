@@ -2,11 +2,13 @@
 
 use alloc::{string::String, vec::Vec};
 
-use super::{
-    standin::{Error, Fence, ProcessResult, Stage, UnitKind},
-    ticket::{Era, Ticket},
+use super::ticket::{Era, Ticket};
+use crate::{
+    error::Error,
+    lifecycle::standin::Fence,
+    status::{ProcessResult, Stage, UnitKind},
+    time::Instant,
 };
-use crate::time::Instant;
 
 /// Facts about a machine, for status reports, metrics and checkers.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,425 @@
+//! The lease, and the announcement that hangs on it.
+//!
+//! A lease is counted from the moment at which its last acknowledged renewal was *sent*, so this
+//! side always sees its end before the store does; and it is given up only after everything that
+//! works under it has ended. A change of the time to live is a second lease that takes the
+//! announcement over, not a gap.
+
+use alloc::vec::Vec;
+use core::{mem, time::Duration};
+
+use super::{
+    effect::{ControlCall, Effect},
+    input::{Entry, Outcome, Reply},
+    io::{Io, Pending},
+    ticket::Era,
+};
+use crate::{
+    control::{KeepAlive, Key},
+    time::Instant,
+};
+use bytes::Bytes;
+
+/// Between an attempt to become online and the next.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long giving a lease up may take before it is left to expire.
+const REVOKE_LIMIT: Duration = Duration::from_secs(3);
+/// Renewals sent within the time to live.
+const RENEWALS: u32 = 3;
+
+/// The lease of the process.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lease {
+    state: State,
+    /// The lease that the announcement hangs on.
+    held: Option<Held>,
+    /// The lease that shall take its place.
+    next: Next,
+    /// Revision of the first announcement of this tenure.
+    announced: i64,
+    loss: Option<Loss>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+enum State {
+    /// Neither held nor wanted.
+    #[default]
+    Off,
+    /// Held, or being acquired.
+    On,
+    /// The last tenure is being cancelled; these leases are given up afterwards.
+    Cancelling { leases: Vec<i64>, again: bool },
+    /// Leases are being given up.
+    Revoking {
+        count: usize,
+        until: Instant,
+        again: bool,
+    },
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+enum Next {
+    #[default]
+    None,
+    Pause {
+        until: Instant,
+    },
+    Granting,
+    /// Granted. `asked` is false between two attempts to announce.
+    Announcing {
+        held: Held,
+        asked: bool,
+        at: Instant,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Held {
+    id: i64,
+    /// The time to live that was asked for.
+    asked: Duration,
+    /// When the work under it has to end.
+    deadline: Instant,
+    renew_at: Instant,
+}
+
+/// The tenure is over, and why.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Loss {
+    /// Nothing acknowledged in time.
+    Expired,
+    /// The store says that it is gone.
+    Gone,
+    /// Another process holds the announcement.
+    Taken,
+}
+
+impl Lease {
+    /// Begins to acquire a lease.
+    pub(super) fn start(&mut self) {
+        if self.state == State::Off {
+            self.state = State::On;
+        }
+    }
+
+    pub(super) const fn online(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Revision of the announcement that began this tenure.
+    pub(super) const fn revision(&self) -> i64 {
+        self.announced
+    }
+
+    /// The lease and the moment at which work under it has to end.
+    pub(super) fn facts(&self) -> Option<(i64, Instant)> {
+        self.held.as_ref().map(|held| (held.id, held.deadline))
+    }
+
+    /// Nothing is held and nothing is under way any more.
+    pub(super) fn is_off(&self) -> bool {
+        self.state == State::Off
+    }
+
+    /// Ends the tenure `over`: once everything in it is cancelled, gives the leases up. With
+    /// `again`, a new one is acquired afterwards.
+    pub(super) fn lose(&mut self, io: &mut Io, over: Era, again: bool) {
+        let leases = match mem::take(&mut self.state) {
+            // Lost a second time while leaving: the earlier leases are still to be given up.
+            State::Cancelling { leases, .. } => leases,
+            _ => self.take_ids(),
+        };
+        self.loss = None;
+        self.state = State::Cancelling { leases, again };
+        io.ask(Pending::Cancel, Effect::Cancel(over));
+    }
+
+    /// Gives the lease up; nothing works under it any more.
+    pub(super) fn leave(&mut self, now: Instant, io: &mut Io) {
+        match &mut self.state {
+            State::On => {
+                let leases = self.take_ids();
+                self.revoke(now, io, leases, false);
+            }
+            State::Cancelling { again, .. } | State::Revoking { again, .. } => *again = false,
+            State::Off => {}
+        }
+    }
+
+    /// Does what is due. `ttl` is the time to live that is wanted.
+    pub(super) fn turn(&mut self, now: Instant, io: &mut Io, ttl: Duration) -> Result<(), Loss> {
+        match self.state {
+            State::Off | State::Cancelling { .. } => return Ok(()),
+            State::Revoking {
+                count,
+                until,
+                again,
+            } => {
+                if count > 0 && now < until {
+                    return Ok(());
+                }
+                self.state = if again { State::On } else { State::Off };
+                self.next = Next::Pause { until: now + RETRY };
+                return Ok(());
+            }
+            State::On => {}
+        }
+        if self.held.as_ref().is_some_and(|held| now >= held.deadline) {
+            return Err(Loss::Expired);
+        }
+        if let Some(loss) = self.loss {
+            return Err(loss);
+        }
+        self.turn_next(now, io, ttl)?;
+        self.renew(now, io);
+        Ok(())
+    }
+
+    fn turn_next(&mut self, now: Instant, io: &mut Io, ttl: Duration) -> Result<(), Loss> {
+        match &mut self.next {
+            Next::Pause { until } if now < *until => {}
+            Next::None | Next::Pause { .. } => {
+                self.next = Next::None;
+                if self.held.as_ref().is_none_or(|held| held.asked != ttl) {
+                    self.next = Next::Granting;
+                    let effect = Effect::Control(ControlCall::Grant { ttl });
+                    io.ask(Pending::Grant { sent: now, ttl }, effect);
+                }
+            }
+            Next::Granting => {}
+            Next::Announcing { held, .. } if now >= held.deadline => {
+                // The announcement may hang on the lease that is running out.
+                if self.held.is_some() {
+                    return Err(Loss::Expired);
+                }
+                let lease = held.id;
+                give_up(io, lease, false);
+                self.next = Next::Pause { until: now + RETRY };
+            }
+            Next::Announcing { held, asked, at } => {
+                if !*asked && now >= *at {
+                    *asked = true;
+                    let lease = held.id;
+                    let call = ControlCall::Announce {
+                        key: announcement_key(io),
+                        value: announcement(io),
+                        lease,
+                        held_by: self.held.as_ref().map_or(0, |old| old.id),
+                    };
+                    io.ask(Pending::Announce { lease }, Effect::Control(call));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the renewals that are due, whatever became of the earlier ones.
+    fn renew(&mut self, now: Instant, io: &mut Io) {
+        let next = match &mut self.next {
+            Next::Announcing { held, .. } => Some(held),
+            _ => None,
+        };
+        for held in self.held.iter_mut().chain(next) {
+            if now >= held.renew_at {
+                held.renew_at = now + held.asked / RENEWALS;
+                let lease = held.id;
+                let pending = Pending::Renew { lease, sent: now };
+                io.ask(pending, Effect::Control(ControlCall::Renew { lease }));
+            }
+        }
+    }
+
+    /// The next moment at which [`turn`](Self::turn) has something to do.
+    pub(super) fn timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Off | State::Cancelling { .. } => None,
+            State::Revoking { until, .. } => Some(until),
+            State::On => {
+                let held = self.held.as_ref().map(Held::timeout);
+                let next = match &self.next {
+                    Next::None | Next::Granting => None,
+                    Next::Pause { until } => Some(*until),
+                    Next::Announcing {
+                        held, asked: true, ..
+                    } => Some(held.timeout()),
+                    Next::Announcing {
+                        held,
+                        asked: false,
+                        at,
+                    } => Some(held.timeout().min(*at)),
+                };
+                held.into_iter().chain(next).min()
+            }
+        }
+    }
+
+    pub(super) fn granted(
+        &mut self,
+        now: Instant,
+        io: &Io,
+        (sent, asked): (Instant, Duration),
+        outcome: &Outcome,
+    ) {
+        if self.next != Next::Granting {
+            return;
+        }
+        self.next = match *outcome {
+            Outcome::Ok(Reply::Lease { id, ttl_s }) if ttl_s > 0 => Next::Announcing {
+                held: Held::new(io, id, asked, ttl_s, sent),
+                asked: false,
+                at: now,
+            },
+            // A lease that was created without our knowing hangs on nothing, and expires.
+            _ => Next::Pause { until: now + RETRY },
+        };
+    }
+
+    pub(super) fn renewed(
+        &mut self,
+        now: Instant,
+        io: &mut Io,
+        (lease, sent): (i64, Instant),
+        outcome: &Outcome,
+    ) {
+        // Where one fails, the next renewal comes at its own time.
+        let Outcome::Ok(Reply::Lease { ttl_s, .. }) = *outcome else {
+            return;
+        };
+        let current = self.held.as_mut().filter(|held| held.id == lease);
+        let is_current = current.is_some();
+        let held = current.or(match &mut self.next {
+            Next::Announcing { held, .. } if held.id == lease => Some(held),
+            _ => None,
+        });
+        let Some(held) = held else { return };
+        if ttl_s > 0 {
+            held.deadline = held.deadline.max(deadline(io, ttl_s, sent));
+        } else if is_current || self.held.is_some() {
+            self.loss = Some(Loss::Gone);
+        } else {
+            self.next = Next::Pause { until: now + RETRY };
+        }
+    }
+
+    pub(super) fn announced(&mut self, now: Instant, io: &mut Io, lease: i64, outcome: &Outcome) {
+        let Next::Announcing { held, asked, at } = &mut self.next else {
+            return;
+        };
+        if held.id != lease {
+            return;
+        }
+        let revision = match outcome {
+            Outcome::Ok(Reply::Written { revision }) => *revision,
+            // An earlier attempt did happen.
+            Outcome::Ok(Reply::Refused {
+                entry:
+                    Some(Entry {
+                        lease: id,
+                        mod_revision,
+                        ..
+                    }),
+            }) if *id == lease => *mod_revision,
+            Outcome::Ok(Reply::Refused { .. }) if self.held.is_some() => {
+                self.loss = Some(Loss::Taken);
+                return;
+            }
+            _ => {
+                // Another process lives under this name, or the store does not answer: the lease
+                // stays, and so does the condition, so that trying again is always right.
+                *asked = false;
+                *at = now + RETRY;
+                return;
+            }
+        };
+        let old = self.held.replace(held.clone());
+        self.next = Next::None;
+        match old {
+            // Not the fence: the tenure has not changed hands.
+            Some(Held { id: lease, .. }) => {
+                give_up(io, lease, false);
+            }
+            None => self.announced = revision,
+        }
+    }
+
+    pub(super) fn cancelled(&mut self, now: Instant, io: &mut Io) {
+        if let State::Cancelling { leases, again } = mem::take(&mut self.state) {
+            self.revoke(now, io, leases, again);
+        }
+    }
+
+    /// Takes the end of a revocation, if it was one on the way out.
+    pub(super) const fn revoked(&mut self, leaving: bool) {
+        if let (State::Revoking { count, .. }, true) = (&mut self.state, leaving) {
+            *count -= 1;
+        }
+    }
+
+    fn revoke(&mut self, now: Instant, io: &mut Io, leases: Vec<i64>, again: bool) {
+        let count = leases.len();
+        for lease in leases {
+            give_up(io, lease, true);
+        }
+        let until = now + REVOKE_LIMIT;
+        self.state = State::Revoking {
+            count,
+            until,
+            again,
+        };
+    }
+
+    fn take_ids(&mut self) -> Vec<i64> {
+        let next = match mem::take(&mut self.next) {
+            Next::Announcing { held, .. } => Some(held),
+            _ => None,
+        };
+        self.held
+            .take()
+            .into_iter()
+            .chain(next)
+            .map(|held| held.id)
+            .collect()
+    }
+}
+
+impl Held {
+    fn new(io: &Io, id: i64, asked: Duration, ttl_s: u64, sent: Instant) -> Self {
+        Self {
+            id,
+            asked,
+            deadline: deadline(io, ttl_s, sent),
+            renew_at: sent + asked / RENEWALS,
+        }
+    }
+
+    fn timeout(&self) -> Instant {
+        self.deadline.min(self.renew_at)
+    }
+}
+
+fn give_up(io: &mut Io, lease: i64, leaving: bool) {
+    let call = ControlCall::Revoke { lease };
+    io.ask(Pending::Revoke { leaving }, Effect::Control(call));
+}
+
+fn deadline(io: &Io, ttl_s: u64, sent: Instant) -> Instant {
+    let ttl = Duration::from_secs(ttl_s);
+    sent + (ttl - io.config.margin(ttl))
+}
+
+fn announcement_key(io: &Io) -> Bytes {
+    let worker = io.config.worker.clone();
+    Bytes::from(Key::KeepAlive { worker }.encode())
+}
+
+/// The same over the life of the process, also when the lease changes.
+fn announcement(io: &Io) -> Bytes {
+    let (worker_name, join_time) = (io.config.worker.clone(), io.config.join_time.clone());
+    Bytes::from(
+        KeepAlive {
+            worker_name,
+            join_time,
+        }
+        .to_json(),
+    )
+}

@@ -1,0 +1,456 @@
+//! One task on one source: which unit runs, and at which stage it shows.
+//!
+//! What is wanted comes in with every turn, what is there is in here, and a turn closes the
+//! difference. A unit is started only from rest, and rest is reached only by the completion of the
+//! unit before, so there is never a second one; whatever arrives in between (a pause, a deletion)
+//! is obeyed at that moment, because it still stands in what is wanted.
+
+use alloc::{borrow::ToOwned, format, vec, vec::Vec};
+
+use super::{
+    arguments::Arguments,
+    desired::{Setup, WantedSubtask},
+    effect::{Effect, Job, Start, UnitCall},
+    input::{Event, Outcome, Reply},
+    io::{Io, Pending},
+    resume::{self, Backoff, Policy},
+    ticket::Ticket,
+    unit::{self, Live},
+    update,
+    view::SubtaskView,
+};
+use crate::{
+    error::{Error, code},
+    lifecycle::standin::Fence,
+    status::{ProcessResult, Stage, UnitKind},
+    time::Instant,
+};
+
+/// A subtask.
+#[derive(Clone, Debug)]
+pub(super) struct Subtask {
+    /// Which of the tasks that had this name in the course of time.
+    incarnation: (i64, i64),
+    setup: Setup,
+    arguments: Arguments,
+    stage: Stage,
+    unit: Option<UnitKind>,
+    result: Option<ProcessResult>,
+    phase: Phase,
+    goal: Goal,
+    /// It has to go, whatever is wanted later under its name.
+    doomed: bool,
+    /// Some unit of it has initialised.
+    initialised: bool,
+    shard_ddl: bool,
+    /// Revision of the expected stage that was last obeyed.
+    obeyed: i64,
+    backoff: Backoff,
+    /// When to think of resuming it.
+    check_at: Option<Instant>,
+    /// Somebody wants it resumed at the next turn, if it is paused by an error.
+    resume_asked: bool,
+    refused: Option<Error>,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Resting,
+    /// Looking for the first unit that has something to do, at this one now.
+    Probing {
+        ticket: Ticket,
+        unit: UnitKind,
+    },
+    Live {
+        live: Live,
+        fence: Fence,
+        use_relay: bool,
+    },
+}
+
+/// What a subtask has to know of its surroundings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Surroundings<'a> {
+    pub(super) now: Instant,
+    pub(super) source: &'a str,
+    pub(super) task: &'a str,
+    pub(super) fence: Fence,
+    pub(super) use_relay: bool,
+    /// Nobody waits for transaction boundaries any more.
+    pub(super) kill: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Goal {
+    Run,
+    /// Be there, and show as this stage if it never ran.
+    Rest(Stage),
+    Gone,
+}
+
+impl Subtask {
+    pub(super) fn new(now: Instant, incarnation: (i64, i64), setup: Setup) -> Self {
+        Self {
+            unit: only_unit(&setup),
+            incarnation,
+            setup,
+            arguments: Arguments::default(),
+            stage: Stage::New,
+            result: None,
+            phase: Phase::Resting,
+            goal: Goal::Rest(Stage::Paused),
+            doomed: false,
+            initialised: false,
+            shard_ddl: false,
+            obeyed: 0,
+            backoff: Backoff::new(now),
+            check_at: None,
+            resume_asked: false,
+            refused: None,
+        }
+    }
+
+    /// Closes the difference between what is wanted and what is there. Returns whether the subtask
+    /// is over and can be forgotten.
+    #[must_use]
+    pub(super) fn turn(
+        &mut self,
+        at: Surroundings<'_>,
+        io: &mut Io,
+        wanted: Option<&WantedSubtask>,
+    ) -> bool {
+        let wanted = wanted.filter(|wanted| wanted.incarnation == self.incarnation && !self.doomed);
+        self.doomed = wanted.is_none();
+        self.goal = match wanted.map(|wanted| wanted.expect) {
+            None => Goal::Gone,
+            Some(None) => self.goal,
+            Some(Some(Stage::Running)) => Goal::Run,
+            Some(Some(stage)) => Goal::Rest(stage),
+        };
+        let goal = self.goal;
+        if let Some(wanted) = wanted {
+            self.arguments.learn(wanted.arguments.as_ref());
+            self.arguments.turn(at, io);
+        }
+        match &mut self.phase {
+            Phase::Probing { ticket, .. } if goal == Goal::Gone => {
+                // It writes nothing; its answer will be stale.
+                io.forget(*ticket);
+                return true;
+            }
+            Phase::Probing { .. } => {}
+            Phase::Live { .. } => self.turn_live(at, io, goal),
+            Phase::Resting => match (goal, wanted) {
+                (Goal::Run, Some(wanted)) => self.turn_to_run(at, io, wanted),
+                (Goal::Rest(stage), _) => self.turn_to_rest(at, io, stage),
+                _ => return true,
+            },
+        }
+        self.resume_asked = false;
+        self.obeyed = wanted.map_or(self.obeyed, |wanted| wanted.expect_revision);
+        false
+    }
+
+    fn turn_live(&mut self, at: Surroundings<'_>, io: &mut Io, goal: Goal) {
+        let Phase::Live {
+            live,
+            fence,
+            use_relay,
+        } = &mut self.phase
+        else {
+            return;
+        };
+        let stage = match goal {
+            Goal::Gone => Stage::Stopping,
+            Goal::Rest(_) => Stage::Pausing,
+            // The same work, but from another place or as a newer owner.
+            Goal::Run if *fence != at.fence || *use_relay != at.use_relay => Stage::Resuming,
+            Goal::Run => {
+                live.turn(at.now, io);
+                return;
+            }
+        };
+        self.stage = stage;
+        live.stop(at.now, self.arguments.stop_limit(), io);
+        if at.kill {
+            live.kill(io);
+        }
+        live.turn(at.now, io);
+    }
+
+    fn turn_to_rest(&mut self, at: Surroundings<'_>, io: &mut Io, rest: Stage) {
+        self.check_at = None;
+        match self.stage {
+            Stage::Finished => {}
+            Stage::New if self.unit.is_none() => self.seek(at, io),
+            Stage::New => self.stage = rest,
+            Stage::Paused | Stage::Stopped => {
+                if let Some(result) = &mut self.result {
+                    result.is_canceled = true;
+                }
+            }
+            _ => {
+                self.stage = Stage::Paused;
+                self.result = Some(ProcessResult {
+                    is_canceled: true,
+                    errors: Vec::new(),
+                });
+            }
+        }
+    }
+
+    fn turn_to_run(&mut self, at: Surroundings<'_>, io: &mut Io, wanted: &WantedSubtask) {
+        match self.stage {
+            Stage::Finished => return,
+            Stage::Paused | Stage::Stopped => {
+                let failed =
+                    |result: &ProcessResult| !result.is_canceled && !result.errors.is_empty();
+                if !self.result.as_ref().is_some_and(failed) || wanted.expect_revision > self.obeyed
+                {
+                    self.refresh(wanted);
+                } else if !self.is_due(at.now, io) {
+                    return;
+                }
+                self.stage = Stage::Resuming;
+            }
+            // Between two units, or fresh: go on.
+            Stage::Running | Stage::New => {}
+            _ => self.stage = Stage::Resuming,
+        }
+        self.check_at = None;
+        match self.unit {
+            Some(unit) => self.start(at, io, unit),
+            None => self.seek(at, io),
+        }
+    }
+
+    /// Whether it is time to resume after an error.
+    fn is_due(&mut self, now: Instant, io: &mut Io) -> bool {
+        if self.resume_asked {
+            return true;
+        }
+        if self.check_at.is_none_or(|at| now < at) {
+            return false;
+        }
+        let policy = Policy::of(&self.setup.source);
+        let due = self.backoff.check(now, &policy, &mut io.dice);
+        self.check_at = Some(now + policy.interval);
+        due
+    }
+
+    /// Takes over the newest configuration, as far as that is allowed.
+    fn refresh(&mut self, wanted: &WantedSubtask) {
+        let Some(setup) = &wanted.setup else { return };
+        self.refused = None;
+        if self.initialised && setup.task != self.setup.task {
+            let now = &self.setup.task;
+            self.refused =
+                update::check(now, &setup.task, self.unit, self.stage, self.shard_ddl).err();
+        }
+        if self.refused.is_none() {
+            self.setup = setup.clone();
+            if !self.initialised {
+                self.unit = only_unit(setup);
+            }
+        }
+    }
+
+    /// Looks for the unit to start with: the first one from the last down that is not fresh.
+    fn seek(&mut self, at: Surroundings<'_>, io: &mut Io) {
+        let mode = &self.setup.task.mode;
+        match unit::units(mode).last() {
+            Some(last) => self.probe(at, io, *last),
+            None => {
+                let name = &self.setup.task.name;
+                let message = format!("subtask {name} has no dm units for mode {mode}");
+                self.fail(
+                    at.now,
+                    vec![Error::new(&code::WORKER_NO_AVAIL_UNITS, message)],
+                );
+            }
+        }
+    }
+
+    fn probe(&mut self, at: Surroundings<'_>, io: &mut Io, unit: UnitKind) {
+        let job = self.job(at.use_relay);
+        let effect = Effect::Unit(UnitCall::Probe { job, unit });
+        let ticket = io.ask(pending(at), effect);
+        self.phase = Phase::Probing { ticket, unit };
+    }
+
+    fn start(&mut self, at: Surroundings<'_>, io: &mut Io, unit: UnitKind) {
+        let Surroundings {
+            fence, use_relay, ..
+        } = at;
+        let job = self.job(use_relay);
+        let effect = Effect::Unit(UnitCall::Start(Start::Subtask { job, unit, fence }));
+        let ticket = io.ask(pending(at), effect);
+        self.shard_ddl = false;
+        self.phase = Phase::Live {
+            live: Live::new(ticket),
+            fence,
+            use_relay,
+        };
+    }
+
+    fn job(&self, use_relay: bool) -> Job {
+        let Setup { source, task } = self.setup.clone();
+        Job {
+            source,
+            task,
+            arguments: self.arguments.unused(),
+            use_relay,
+        }
+    }
+
+    fn fail(&mut self, now: Instant, errors: Vec<Error>) {
+        let policy = Policy::of(&self.setup.source);
+        self.backoff.paused(now, &policy);
+        self.check_at =
+            (policy.enable && resume::subtask_resumable(&errors)).then_some(now + policy.interval);
+        self.stage = Stage::Paused;
+        self.result = Some(ProcessResult {
+            is_canceled: false,
+            errors,
+        });
+    }
+
+    /// Takes a report of the running unit.
+    pub(super) fn reported(&mut self, ticket: Ticket, event: &Event) {
+        match &self.phase {
+            Phase::Live { live, .. } if live.ticket == ticket => {}
+            _ => return,
+        }
+        match *event {
+            Event::Initialised => {
+                self.initialised = true;
+                if matches!(self.stage, Stage::New | Stage::Resuming | Stage::Running) {
+                    self.stage = Stage::Running;
+                    self.result = None;
+                }
+            }
+            Event::ShardDdl { pending } => self.shard_ddl = pending,
+            Event::ArgumentUsed(argument) => self.arguments.used(argument),
+            Event::Changed { .. } => {}
+        }
+    }
+
+    /// Takes the end of the running unit, or the answer to a probe. What follows from it is for
+    /// the next turn.
+    pub(super) fn ended(
+        &mut self,
+        at: Surroundings<'_>,
+        io: &mut Io,
+        ticket: Ticket,
+        outcome: Outcome,
+    ) {
+        match &self.phase {
+            Phase::Probing {
+                ticket: asked,
+                unit,
+            } if *asked == ticket => {
+                let unit = *unit;
+                self.phase = Phase::Resting;
+                self.probed(at, io, unit, outcome);
+            }
+            Phase::Live { live, .. } if live.ticket == ticket => {
+                let stopping = live.is_stopping();
+                self.phase = Phase::Resting;
+                self.unit_ended(at.now, stopping, outcome);
+            }
+            _ => {}
+        }
+    }
+
+    fn probed(&mut self, at: Surroundings<'_>, io: &mut Io, unit: UnitKind, outcome: Outcome) {
+        let Outcome::Ok(Reply::Probed { fresh }) = outcome else {
+            let errors = unit::failure(outcome, false).unwrap_or_default();
+            return self.fail(at.now, errors);
+        };
+        let units = unit::units(&self.setup.task.mode);
+        match units.iter().take_while(|other| **other != unit).last() {
+            // The first one need not be asked: somebody has to begin.
+            Some(first) if fresh && *first == units[0] => self.unit = Some(*first),
+            Some(before) if fresh => self.probe(at, io, *before),
+            _ => self.unit = Some(unit),
+        }
+    }
+
+    fn unit_ended(&mut self, now: Instant, stopping: bool, outcome: Outcome) {
+        if outcome != Outcome::Ok(Reply::Finished) {
+            if let Some(errors) = unit::failure(outcome, stopping) {
+                self.fail(now, errors);
+            }
+            return;
+        }
+        let mut units = unit::units(&self.setup.task.mode).iter();
+        units.find(|unit| Some(**unit) == self.unit);
+        match units.next() {
+            Some(next) => self.unit = Some(*next),
+            None => {
+                self.stage = Stage::Finished;
+                self.result = Some(ProcessResult::default());
+            }
+        }
+    }
+
+    /// Takes the answer to a change of the start arguments.
+    pub(super) fn replaced(&mut self, now: Instant, outcome: &Outcome) {
+        self.arguments.replaced(now, outcome);
+    }
+
+    /// Asks for a resume at the next turn, if it is paused by an error.
+    pub(super) const fn resume(&mut self) {
+        self.resume_asked = true;
+    }
+
+    /// The next moment at which [`turn`](Self::turn) has something to do.
+    pub(super) fn timeout(&self) -> Option<Instant> {
+        let phase = match &self.phase {
+            Phase::Resting => self.check_at,
+            Phase::Probing { .. } => None,
+            Phase::Live { live, .. } => live.timeout(),
+        };
+        phase.into_iter().chain(self.arguments.timeout()).min()
+    }
+
+    /// Whether a unit of it reads the relay log.
+    pub(super) const fn reads_relay(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Live {
+                use_relay: true,
+                ..
+            }
+        )
+    }
+
+    pub(super) fn view(&self, name: &str) -> SubtaskView {
+        SubtaskView {
+            name: name.to_owned(),
+            stage: self.stage,
+            unit: self.unit,
+            result: self.result.clone(),
+            live: match &self.phase {
+                Phase::Live { live, .. } => Some(live.ticket),
+                _ => None,
+            },
+            refused: self.refused.clone(),
+        }
+    }
+}
+
+/// The unit of a mode that has only one, which need not be sought.
+fn only_unit(setup: &Setup) -> Option<UnitKind> {
+    match unit::units(&setup.task.mode) {
+        [unit] => Some(*unit),
+        _ => None,
+    }
+}
+
+fn pending(at: Surroundings<'_>) -> Pending {
+    Pending::Subtask {
+        source: at.source.to_owned(),
+        task: at.task.to_owned(),
+    }
+}

@@ -1,0 +1,14 @@
+//! Tests of the machine as a whole.
+
+mod store;
+mod world;
+
+use crate::error::{Error, code};
+
+/// An error with a number of its own.
+fn error(number: u32, text: &str) -> Error {
+    Error {
+        code: number,
+        ..Error::new(&code::NOT_SET, text)
+    }
+}
