@@ -11,6 +11,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod binlog;
 pub mod control;
 pub mod error;
 pub mod lifecycle;

@@ -1,0 +1,157 @@
+use alloc::string::String;
+
+use bytes::Bytes;
+
+use super::super::{
+    Result,
+    reader::{Reader, text},
+};
+
+/// A statement as the source ran it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryEvent {
+    /// Connection id on the source; temporary tables belong to it.
+    pub thread_id: u32,
+    /// Default database; empty for none.
+    pub schema: String,
+    /// The text, in the charset [`StatusVars::client_charset`].
+    pub sql: Bytes,
+    /// Error that the statement ended with on the source; zero for none.
+    pub error_code: u16,
+    /// The session that it ran in.
+    pub vars: StatusVars,
+}
+
+/// Session state that the text of a statement depends on. What a server does not send is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatusVars {
+    /// Option bits: autocommit, `foreign_key_checks`, `unique_checks`, `sql_auto_is_null`.
+    pub flags2: Option<u32>,
+    /// `sql_mode` bits of the source's flavor.
+    pub sql_mode: Option<u64>,
+    /// `auto_increment_increment` and `auto_increment_offset`.
+    pub auto_increment: Option<(u16, u16)>,
+    /// Collation ids: `character_set_client`, `collation_connection`, `collation_server`.
+    pub charset: Option<[u16; 3]>,
+    /// `time_zone`, as the session had it.
+    pub time_zone: Option<String>,
+    /// `lc_time_names`, by number.
+    pub lc_time_names: Option<u16>,
+    /// `collation_database`, by id.
+    pub collation_database: Option<u16>,
+    /// Who a view or routine runs as: user and host.
+    pub invoker: Option<(String, String)>,
+    /// Fraction of the statement's timestamp, in microseconds.
+    pub microseconds: Option<u32>,
+    /// `explicit_defaults_for_timestamp`.
+    pub explicit_defaults_for_timestamp: Option<bool>,
+    /// Number of the transaction that a DDL was logged with.
+    pub ddl_xid: Option<u64>,
+    /// `default_collation_for_utf8mb4`, by id.
+    pub default_collation_for_utf8mb4: Option<u16>,
+    /// `sql_require_primary_key`.
+    pub sql_require_primary_key: Option<bool>,
+    /// `default_table_encryption`.
+    pub default_table_encryption: Option<bool>,
+}
+
+impl StatusVars {
+    /// Collation id of the client's charset, in which the statement is written.
+    #[must_use]
+    pub fn client_charset(&self) -> Option<u16> {
+        self.charset.map(|ids| ids[0])
+    }
+}
+
+impl QueryEvent {
+    /// Reads the body of a QUERY event.
+    pub(in super::super) fn parse(body: &Bytes) -> Result<Self> {
+        let mut reader = Reader::new(body, "query event");
+        let thread_id = reader.u32()?;
+        let _exec_seconds = reader.u32()?;
+        let schema_len = usize::from(reader.u8()?);
+        let error_code = reader.u16()?;
+        let vars_len = usize::from(reader.u16()?);
+        let vars = parse_vars(reader.bytes(vars_len)?)?;
+        let schema = text(reader.bytes(schema_len)?);
+        if reader.u8()? != 0 {
+            return Err(reader.malformed());
+        }
+        Ok(Self {
+            thread_id,
+            schema,
+            sql: body.slice(reader.position()..),
+            error_code,
+            vars,
+        })
+    }
+
+    /// Where the text of a compressed query event starts, which is otherwise the same.
+    pub(in super::super) fn sql_offset(body: &[u8]) -> Result<usize> {
+        let mut reader = Reader::new(body, "query event");
+        reader.range(8)?;
+        let schema_len = usize::from(reader.u8()?);
+        reader.u16()?;
+        let vars_len = usize::from(reader.u16()?);
+        reader.range(vars_len + schema_len + 1)?;
+        Ok(reader.position())
+    }
+}
+
+/// Reads status variables: a code, then a value whose length the code implies.
+fn parse_vars(data: &[u8]) -> Result<StatusVars> {
+    let mut reader = Reader::new(data, "status variables of a query event");
+    let mut vars = StatusVars::default();
+    while !reader.is_empty() {
+        match reader.u8()? {
+            0 => vars.flags2 = Some(reader.u32()?),
+            1 => vars.sql_mode = Some(reader.u64()?),
+            // The catalog, in its old and its new form; always "std".
+            2 => drop(reader.short_str_zero()?),
+            3 => vars.auto_increment = Some((reader.u16()?, reader.u16()?)),
+            4 => vars.charset = Some([reader.u16()?, reader.u16()?, reader.u16()?]),
+            5 => vars.time_zone = Some(reader.short_str()?),
+            6 => drop(reader.short_str()?),
+            7 => vars.lc_time_names = Some(reader.u16()?),
+            8 => vars.collation_database = Some(reader.u16()?),
+            // Tables for a multi-table update.
+            9 => drop(reader.u64()?),
+            // Size of the event on the original source.
+            10 => drop(reader.u32()?),
+            11 => vars.invoker = Some((reader.short_str()?, reader.short_str()?)),
+            // Databases that the statement touches, each ending with a zero byte; 254: too many.
+            12 => match reader.u8()? {
+                254 => {}
+                count => {
+                    for _ in 0..count {
+                        while reader.u8()? != 0 {}
+                    }
+                }
+            },
+            13 => vars.microseconds = Some(little_endian_24(&mut reader)?),
+            // Commit timestamps of old MySQL 5.7 milestones.
+            14 | 15 => drop(reader.u64()?),
+            16 => vars.explicit_defaults_for_timestamp = Some(reader.u8()? != 0),
+            17 => vars.ddl_xid = Some(reader.u64()?),
+            18 => vars.default_collation_for_utf8mb4 = Some(reader.u16()?),
+            19 => vars.sql_require_primary_key = Some(reader.u8()? != 0),
+            20 => vars.default_table_encryption = Some(reader.u8()? != 0),
+            // MariaDB: fraction of the timestamp, transaction number, GTID flags, collations.
+            128 => vars.microseconds = Some(little_endian_24(&mut reader)?),
+            129 => vars.ddl_xid = Some(reader.u64()?),
+            130 => drop(reader.u16()?),
+            131 => {
+                let pairs = usize::from(reader.u8()?);
+                reader.range(pairs * 4)?;
+            }
+            // Codes are written in ascending order, so only unknown ones can follow.
+            _ => break,
+        }
+    }
+    Ok(vars)
+}
+
+fn little_endian_24(reader: &mut Reader<'_>) -> Result<u32> {
+    let [a, b, c] = reader.array()?;
+    Ok(u32::from_le_bytes([a, b, c, 0]))
+}
