@@ -174,7 +174,7 @@ impl Decoder {
         })
     }
 
-    fn mariadb_event(&mut self, frame: &Frame) -> Result<Event> {
+    fn mariadb_event(&self, frame: &Frame) -> Result<Event> {
         let body = &frame.body;
         let rows = |nth, version| -> Result<Event> {
             let at = RowsEvent::images_offset(body, version, RowsKind::nth(nth))?;

@@ -244,7 +244,7 @@ impl<'a> Bits<'a> {
     #[inline]
     pub(super) fn get(&self, index: usize) -> bool {
         let byte = self.bytes.get(index / 8);
-        byte.is_some_and(|byte| byte >> (index % 8 ^ self.flip) & 1 == 1)
+        byte.is_some_and(|byte| byte >> ((index % 8) ^ self.flip) & 1 == 1)
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) fn write(out: &mut Vec<u8>, kind: ColumnKind, value: &[u8]) -> Result
         ColumnKind::DateTimeOld => {
             let digits = little_endian(value);
             let (date, time) = (digits / 1_000_000, digits % 1_000_000);
-            if date > 9999_99_99 {
+            if date > 99_999_999 {
                 return Err(malformed());
             }
             write_calendar(
