@@ -1,4 +1,6 @@
 //! The half of `dm-worker` that touches the world: tokio, etcd, MySQL, files.
 
 #[cfg(not(madsim))]
+pub mod etcd;
+#[cfg(not(madsim))]
 pub mod mysql;
