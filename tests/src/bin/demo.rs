@@ -1,0 +1,128 @@
+//! `make demo`: two MySQL servers, writes, DDL, and a worker that is killed in the middle.
+
+use std::time::{Duration, Instant};
+
+use dm_tests::{
+    Result,
+    job::Job,
+    servers::{Brand, Database, Options, Role},
+    sql::Client,
+    worker::Worker,
+    workload::{Background, Workload},
+};
+use tokio::time::sleep;
+
+/// The schema that is replicated.
+const SCHEMA: &str = "demo";
+/// Connections that write.
+const WRITERS: u64 = 3;
+/// Writes go on for this long before and after the kill.
+const PHASE: Duration = Duration::from_secs(6);
+/// How long the killed worker stays away.
+const AWAY: Duration = Duration::from_secs(2);
+/// How long it may take to catch up.
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let clock = Instant::now();
+    let say = |text: &str| println!("{:5.1} s  {text}", clock.elapsed().as_secs_f64());
+
+    let options = Options::default();
+    let source = Database::start(Brand::Mysql, Role::Source, &options)?;
+    let target = Database::start(Brand::Mysql, Role::Target, &options)?;
+    let version = Client::connect(&source)
+        .await?
+        .value("SELECT VERSION()")
+        .await?;
+    let (from, to) = (source.address().port, target.address().port);
+    say(&format!(
+        "two MySQL {version} servers run: source on port {from}, target on {to}"
+    ));
+
+    let mut job = Job::new(&source, &target, &[SCHEMA]).await?;
+    job.gtid = true;
+    let mut worker = Worker::standalone(&job)?;
+    say(&format!(
+        "worker {} replicates schema `{SCHEMA}`, files in {}",
+        worker.pid(),
+        place(&worker)
+    ));
+    Workload::create(&source, SCHEMA).await?;
+    let writing = Instant::now();
+    let background = Background::start(&source, SCHEMA, 1, WRITERS, true).await?;
+    say("inserts, updates, deletes and DDL are being written, up to 3,000 rows a transaction");
+
+    sleep(PHASE).await;
+    let pid = worker.pid();
+    worker.expect_running()?;
+    worker.kill()?;
+    say(&format!("worker {pid} killed with SIGKILL; writes go on"));
+    sleep(AWAY).await;
+    worker.restart()?;
+    say(&format!("worker started again, process {}", worker.pid()));
+    sleep(PHASE).await;
+    let done = background.stop().await?;
+    let written = writing.elapsed().as_secs_f64();
+    say(&format!(
+        "writes stopped: {} transactions, {} rows, {} DDL statements",
+        done.transactions, done.rows, done.ddl
+    ));
+
+    let outcome = job.caught_up(&source, &target, LIMIT).await;
+    let total = writing.elapsed().as_secs_f64();
+    outcome.map_err(|e| worker.explain(e))?;
+    say("the target has caught up");
+    let usage = worker.usage()?;
+    worker.stop()?;
+    compare(&source, &target).await?;
+    println!(
+        "\n{} rows in {total:.1} s: {:.0} rows/s, as fast as they were written ({written:.1} s)\n\
+         since its restart the worker used {:.2} s of CPU and at most {} MiB of memory",
+        done.rows,
+        done.rows as f64 / total,
+        usage.cpu.as_secs_f64(),
+        usage.resident_max >> 20,
+    );
+    Ok(())
+}
+
+/// Prints each table of both sides; fails where they differ.
+async fn compare(source: &Database, target: &Database) -> Result<()> {
+    let (mut a, mut b) = (
+        Client::connect(source).await?,
+        Client::connect(target).await?,
+    );
+    println!(
+        "\n{:<16}{:>12}{:>12}  {:<18}",
+        "table", "source rows", "target rows", "checksum"
+    );
+    let mut differs = false;
+    for table in a.tables(SCHEMA).await? {
+        let (here, there) = (
+            a.contents(SCHEMA, &table).await?,
+            b.contents(SCHEMA, &table).await?,
+        );
+        let difference = here.difference(&there);
+        let verdict = if difference.is_none() {
+            "equal"
+        } else {
+            "DIFFERS"
+        };
+        let (m, n, sum) = (here.count(), there.count(), here.checksum());
+        println!("{table:<16}{m:>12}{n:>12}  {sum:016x}  {verdict}");
+        if let Some(difference) = difference {
+            println!("{difference}");
+            differs = true;
+        }
+    }
+    if differs {
+        Err("source and target differ".into())
+    } else {
+        Ok(())
+    }
+}
+
+fn place(worker: &Worker) -> String {
+    worker.dir().display().to_string()
+}
