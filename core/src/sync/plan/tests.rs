@@ -1,0 +1,74 @@
+//! The planner against a model: whatever happens, the target ends up as the source is.
+
+mod model;
+mod world;
+
+use proptest::{prelude::*, test_runner::TestRunner};
+
+use super::*;
+
+const ALL: core::ops::Range<u8> = 0..4;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn the_target_ends_up_as_the_source_is(plan in world::plans(ALL, 1..5)) {
+        prop_assert_eq!(world::run(&plan, None, false), Ok(()));
+    }
+
+    #[test]
+    fn one_table_with_few_keys(plan in world::plans(0..1, 2..5)) {
+        prop_assert_eq!(world::run(&plan, None, false), Ok(()));
+    }
+
+    /// The existing worker's checkpoint is enough for tables with keys.
+    #[test]
+    fn safe_mode_repairs_a_window_without_progress(plan in world::plans(0..2, 1..4)) {
+        prop_assert_eq!(world::run(&plan, None, true), Ok(()));
+    }
+}
+
+/// Without a guard, the test above must fail: else it proves nothing.
+fn must_be_noticed(guard: Guard, tables: core::ops::Range<u8>, slots: core::ops::Range<u32>) {
+    let mut config = ProptestConfig::with_cases(3000);
+    config.failure_persistence = None;
+    config.max_shrink_iters = 0;
+    let mut runner = TestRunner::new_with_rng(
+        config,
+        proptest::test_runner::TestRng::deterministic_rng(
+            proptest::test_runner::RngAlgorithm::ChaCha,
+        ),
+    );
+    let found = runner.run(&world::plans(tables, slots), |plan| {
+        prop_assert_eq!(world::run(&plan, Some(guard), false), Ok(()));
+        Ok(())
+    });
+    assert!(found.is_err(), "nobody misses {guard:?}");
+}
+
+#[test]
+fn a_missing_wait_is_noticed() {
+    must_be_noticed(Guard::Wait, 0..1, 2..5);
+}
+
+#[test]
+fn a_missing_replay_skip_is_noticed() {
+    must_be_noticed(Guard::Replay, 2..3, 1..4);
+    must_be_noticed(Guard::Replay, 0..1, 2..4);
+}
+
+#[test]
+fn a_missing_group_split_is_noticed() {
+    must_be_noticed(Guard::Group, 0..1, 1..3);
+}
+
+#[test]
+fn a_batch_waited_for_but_not_closed_is_noticed() {
+    must_be_noticed(Guard::Close, 0..1, 2..5);
+}
+
+#[test]
+fn a_split_transaction_is_noticed() {
+    must_be_noticed(Guard::Whole, 0..1, 1..2);
+}

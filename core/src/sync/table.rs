@@ -1,0 +1,427 @@
+//! A plan for one table: how its row images become keys, hashes and columns of statements.
+
+use alloc::{format, string::String, vec::Vec};
+use core::fmt::Write;
+
+use super::{
+    batch::Op,
+    keys::xxh64,
+    schema::{ColumnInfo, Key, Quoted, Table, TableName},
+};
+use crate::{
+    binlog::{
+        BinlogError, Column, ColumnHint, ColumnKind, Dialect, RowChange, RowImage, TableMap,
+        is_invalid_enum, write_key,
+    },
+    error::{Error, Result, code},
+};
+
+/// Everything about writing rows of one source table into its target table, worked out once.
+///
+/// Holds for one table map of the source and one definition of the target's table; a DDL of either
+/// needs a new plan.
+#[derive(Debug)]
+pub struct TablePlan {
+    name: TableName,
+    /// Hash of the name; the row key's hash starts from it.
+    seed: u64,
+    /// Per column of the row image.
+    columns: Vec<PlanColumn>,
+    /// The unique keys that conflicts are found by, the row key first. Empty in a serial plan.
+    keys: Vec<PlanKey>,
+    /// Columns of the row key, or of the whole row where the table has none.
+    identity: Vec<usize>,
+    has_row_key: bool,
+    /// Whether every column of the target that can be written is.
+    is_complete: bool,
+    enums: Vec<usize>,
+    pub(super) text: Text,
+}
+
+/// A column of the source's row image, and the target's column that it goes into.
+#[derive(Debug)]
+pub(super) struct PlanColumn {
+    pub(super) column: Column,
+    pub(super) hint: ColumnHint,
+    pub(super) quoted: String,
+    /// Whether it has a collation, which may take different texts for equal.
+    pub(super) is_text: bool,
+    /// Whether the server computes it, so that it must not be written.
+    pub(super) is_generated: bool,
+}
+
+/// Constant parts of statements.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    /// `` `d`.`t` ``
+    pub(super) table: String,
+    /// `` (`a`,`b`) VALUES ``
+    pub(super) columns: String,
+    /// `` ON DUPLICATE KEY UPDATE `b`=VALUES(`b`) ``
+    pub(super) on_duplicate: String,
+}
+
+#[derive(Debug)]
+struct PlanKey {
+    /// Column of the row image, and how many leading characters count.
+    parts: Vec<(usize, Option<u32>)>,
+    seed: u64,
+}
+
+/// What a change does, as far as joining and grouping have to know.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Effect {
+    /// Whatever it does, the row stays the same row: changes of it may be joined.
+    KeepsKey,
+    /// This, and nothing may be joined to it.
+    Only(Op),
+}
+
+impl TablePlan {
+    /// Matches the columns of a table map with those of the target's table: by name where the map
+    /// carries names (then the target may have more), else by order.
+    ///
+    /// # Errors
+    /// [`code::SYNCER_UNIT_DML_COLUMN_NOT_MATCH`] if a column of the source has no counterpart.
+    pub fn new(map: &TableMap, schema: &Table, dialect: Dialect) -> Result<Self> {
+        let targets = match_columns(map, schema)?;
+        let columns: Vec<_> = (map.columns.iter().zip(&targets))
+            .map(|(column, &index)| PlanColumn::new(column, &schema.columns[index], dialect))
+            .collect();
+        let image_index = |target| targets.iter().position(|&index| index == target);
+        let name_seed = xxh64(
+            schema.name.table.to_lowercase().as_bytes(),
+            xxh64(schema.name.schema.to_lowercase().as_bytes(), 0),
+        );
+
+        let plan_key = |(number, key): (u64, &Key)| {
+            let parts = key
+                .parts
+                .iter()
+                .map(|part| Some((image_index(part.column?)?, part.prefix)));
+            Some(PlanKey {
+                parts: parts.collect::<Option<_>>()?,
+                seed: name_seed.wrapping_add(number),
+            })
+        };
+        let row_key = schema.row_key().and_then(|key| plan_key((0, key)));
+        let has_row_key = row_key.is_some();
+        let identity: Vec<usize> = match &row_key {
+            Some(key) => key.parts.iter().map(|part| part.0).collect(),
+            None => (0..columns.len())
+                .filter(|&i| !columns[i].is_generated)
+                .collect(),
+        };
+        let others = schema
+            .unique_keys()
+            .filter(|&key| Some(key) != schema.row_key());
+        let others: Option<Vec<_>> = (1..).zip(others).map(plan_key).collect();
+        // A unique value that can't be computed conflicts with everything: one row after another.
+        let keys = match (row_key, others) {
+            (Some(row_key), Some(others)) => [row_key].into_iter().chain(others).collect(),
+            _ => Vec::new(),
+        };
+
+        let writable = schema
+            .columns
+            .iter()
+            .filter(|column| !column.generated)
+            .count();
+        let written = columns.iter().filter(|column| !column.is_generated).count();
+        Ok(Self {
+            text: Text::new(
+                &schema.name,
+                &columns,
+                has_row_key.then_some(identity.as_slice()),
+            ),
+            name: schema.name.clone(),
+            seed: name_seed,
+            enums: (0..columns.len())
+                .filter(|&index| matches!(columns[index].column.kind, ColumnKind::Enum { .. }))
+                .collect(),
+            columns,
+            keys,
+            identity,
+            has_row_key,
+            is_complete: written == writable,
+        })
+    }
+
+    /// The target's table.
+    pub fn name(&self) -> &TableName {
+        &self.name
+    }
+
+    /// Whether rows have a key to find them by.
+    pub fn has_row_key(&self) -> bool {
+        self.has_row_key
+    }
+
+    /// Whether changes must be applied one after another, in one slot.
+    pub fn is_serial(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    pub(super) fn columns(&self) -> &[PlanColumn] {
+        &self.columns
+    }
+
+    pub(super) fn identity(&self) -> &[usize] {
+        &self.identity
+    }
+
+    /// Memory that the keys of a row take in the planner's table, in bytes.
+    pub(super) fn key_bytes(&self) -> usize {
+        (self.keys.len() + 1) * 64
+    }
+
+    /// Upper estimate of the SQL text that images of so many bytes become.
+    pub(super) fn sql_bytes(&self, image_bytes: usize) -> usize {
+        image_bytes * 3 + self.columns.len() * 24
+    }
+
+    /// Collects hashes of all unique key values that a change touches, each once. The first one is
+    /// that of the row before the change, or after it for an insert: it decides the slot.
+    pub(super) fn hash_keys(
+        &self,
+        change: &RowChange,
+        scratch: &mut Vec<u8>,
+        hashes: &mut Vec<u64>,
+    ) {
+        hashes.clear();
+        if self.is_serial() {
+            hashes.push(self.seed);
+            return;
+        }
+        for (index, key) in self.keys.iter().enumerate() {
+            let mut last = None;
+            for image in [&change.before, &change.after].into_iter().flatten() {
+                // Nearly always an update leaves keys alone, and comparing is cheaper.
+                if last.is_some_and(|last| self.same_values(&key.parts, last, image)) {
+                    continue;
+                }
+                last = Some(image);
+                if let Some(hash) = self.hash_key(key, image, index == 0, scratch)
+                    && !hashes.contains(&hash)
+                {
+                    hashes.push(hash);
+                }
+            }
+        }
+    }
+
+    /// The hash of a key's value; none if a part is NULL, unless that must have one too.
+    fn hash_key(
+        &self,
+        key: &PlanKey,
+        image: &RowImage,
+        hash_null: bool,
+        scratch: &mut Vec<u8>,
+    ) -> Option<u64> {
+        scratch.clear();
+        for &(index, prefix) in &key.parts {
+            let start = scratch.len();
+            let length = match image.column(index) {
+                Some(raw) => {
+                    let PlanColumn { column, hint, .. } = &self.columns[index];
+                    write_key(scratch, column, hint, raw, prefix);
+                    (scratch.len() - start) as u32
+                }
+                None if hash_null => u32::MAX,
+                None => return None,
+            };
+            // Behind each part its length, so that ("a", "bc") isn't ("ab", "c").
+            scratch.extend_from_slice(&length.to_le_bytes());
+        }
+        Some(xxh64(scratch, key.seed))
+    }
+
+    fn same_values(&self, parts: &[(usize, Option<u32>)], a: &RowImage, b: &RowImage) -> bool {
+        parts
+            .iter()
+            .all(|&(index, _)| a.column(index) == b.column(index))
+    }
+
+    /// Whether two images have the very same row key, byte by byte.
+    pub(super) fn is_same_row(&self, a: &RowImage, b: &RowImage) -> bool {
+        self.identity
+            .iter()
+            .all(|&index| a.column(index) == b.column(index))
+    }
+
+    /// Whether an update leaves all unique key values as they are, byte by byte.
+    fn keeps_unique_values(&self, before: &RowImage, after: &RowImage) -> bool {
+        !self.is_serial()
+            && self
+                .keys
+                .iter()
+                .all(|key| self.same_values(&key.parts, before, after))
+    }
+
+    /// Says what a change does; in safe mode possibly in two steps.
+    ///
+    /// Safe mode doesn't trust what is in the target: the row may have been changed already, or may
+    /// not be there.
+    pub(super) fn effects(
+        &self,
+        change: RowChange,
+        safe: bool,
+    ) -> [Option<(Effect, RowChange)>; 2] {
+        let only = |op, before, after| Some((Effect::Only(op), RowChange { before, after }));
+        let put = if safe && self.has_row_key {
+            Op::Replace
+        } else {
+            Op::Insert
+        };
+        let RowChange { before, after } = change;
+        match (before, after) {
+            (Some(before), Some(after)) if safe => {
+                let delete = !self.has_row_key || !self.keeps_unique_values(&before, &after);
+                [
+                    delete
+                        .then_some(before)
+                        .and_then(|row| only(Op::Delete, Some(row), None)),
+                    only(put, None, Some(after)),
+                ]
+            }
+            (before, after) if safe || self.is_serial() => {
+                let op = match (&before, &after) {
+                    (Some(_), Some(_)) => Op::Update,
+                    (Some(_), None) => Op::Delete,
+                    (None, _) => put,
+                };
+                [only(op, before, after), None]
+            }
+            (Some(before), Some(after)) if !self.is_same_row(&before, &after) => {
+                [only(Op::Update, Some(before), Some(after)), None]
+            }
+            (before, after) => [Some((Effect::KeepsKey, RowChange { before, after })), None],
+        }
+    }
+
+    /// Whether an ENUM column holds 0, the error value.
+    pub(super) fn has_enum_zero(&self, image: &RowImage) -> bool {
+        self.enums.iter().any(|&index| {
+            let column = &self.columns[index].column;
+            image
+                .column(index)
+                .is_some_and(|raw| is_invalid_enum(column, raw))
+        })
+    }
+
+    /// The coded error for a value that can't be read.
+    pub(super) fn value_error(&self, column: usize, error: BinlogError) -> Error {
+        let column = &self.columns[column].quoted;
+        Error::from(error).annotate(&format!("a value for column {column} of {}", self.name))
+    }
+}
+
+impl PlanColumn {
+    fn new(column: &Column, info: &ColumnInfo, dialect: Dialect) -> Self {
+        let is_text = matches!(
+            info.type_name.as_str(),
+            "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext"
+        );
+        Self {
+            column: column.clone(),
+            hint: ColumnHint::new(
+                dialect,
+                &info.type_name,
+                info.unsigned,
+                info.charset.as_deref(),
+                info.collation.as_deref(),
+                info.length,
+            ),
+            quoted: format!("{}", Quoted(&info.name)),
+            is_text,
+            is_generated: info.generated,
+        }
+    }
+}
+
+impl Text {
+    fn new(name: &TableName, columns: &[PlanColumn], row_key: Option<&[usize]>) -> Self {
+        let mut text = Self {
+            table: format!("{name}"),
+            columns: String::from("("),
+            on_duplicate: String::from(" ON DUPLICATE KEY UPDATE "),
+        };
+        let mut update = |quoted: &str| {
+            let comma = if text.on_duplicate.ends_with(' ') {
+                ""
+            } else {
+                ","
+            };
+            // Writing to a string can't fail.
+            let _ = write!(text.on_duplicate, "{comma}{quoted}=VALUES({quoted})");
+        };
+        let is_written = |&(_, column): &(usize, &PlanColumn)| !column.is_generated;
+        for (index, column) in columns.iter().enumerate().filter(is_written) {
+            let comma = if text.columns.len() > 1 { "," } else { "" };
+            let _ = write!(text.columns, "{comma}{}", column.quoted);
+            if row_key.is_some_and(|key| !key.contains(&index)) {
+                update(&column.quoted);
+            }
+        }
+        text.columns.push_str(") VALUES ");
+        // A table of nothing but its key: there is nothing to change, but it must be a statement.
+        if let Some(&[index, ..]) = row_key
+            && text.on_duplicate.ends_with(' ')
+        {
+            let quoted = &columns[index].quoted;
+            let _ = write!(text.on_duplicate, "{quoted}={quoted}");
+        }
+        text
+    }
+}
+
+/// For each column of a table map, the index of its column in the target's table.
+fn match_columns(map: &TableMap, schema: &Table) -> Result<Vec<usize>> {
+    let names: Option<Vec<&str>> = map
+        .columns
+        .iter()
+        .map(|column| column.name.as_deref())
+        .collect();
+    let (have, want) = (map.columns.len(), schema.columns.len());
+    let mismatch = |what: String| {
+        Error::new(
+            &code::SYNCER_UNIT_DML_COLUMN_NOT_MATCH,
+            format!(
+                "Column count doesn't match value count: {want} (columns) vs {have} (values): \
+                 {what}"
+            ),
+        )
+        .with_workaround(format!(
+            "Give {} the columns that `{}`.`{}` has in the source (a DDL of it may have been \
+             skipped or filtered), then resume the task.",
+            schema.name, map.schema, map.table,
+        ))
+    };
+    match names {
+        // Without any column names of the source, only the order can say what belongs together.
+        None if have == want => Ok((0..want).collect()),
+        None => Err(mismatch(format!(
+            "the target's table {} has {want} columns, the source's row has {have}, and it doesn't \
+             name them (`binlog_row_metadata` isn't FULL)",
+            schema.name
+        ))),
+        Some(names) => (names.into_iter())
+            .map(|name| {
+                let same = |column: &ColumnInfo| {
+                    column.name == name || column.name.to_lowercase() == name.to_lowercase()
+                };
+                schema.columns.iter().position(same).ok_or_else(|| {
+                    mismatch(format!(
+                        "the target's table {} has no column {}",
+                        schema.name,
+                        Quoted(name)
+                    ))
+                })
+            })
+            .collect(),
+    }
+}
