@@ -3,4 +3,8 @@
 #[cfg(not(madsim))]
 pub mod etcd;
 #[cfg(not(madsim))]
+pub mod http;
+#[cfg(not(madsim))]
 pub mod mysql;
+#[cfg(not(madsim))]
+pub mod rpc;

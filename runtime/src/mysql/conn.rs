@@ -18,6 +18,7 @@ use tokio::{
     time::timeout,
 };
 
+pub(crate) use self::der::common_name;
 use self::{
     auth::{Greeting, Login},
     packet::{Fields, Stream, Wire},

@@ -73,7 +73,7 @@ fn body<'a>(text: &'a str, label: &str) -> Option<&'a str> {
 }
 
 /// The common name (CN) of a certificate's subject.
-pub(super) fn common_name(mut certificate: &[u8]) -> Option<String> {
+pub(crate) fn common_name(mut certificate: &[u8]) -> Option<String> {
     let mut certificate = element(&mut certificate, SEQUENCE)?;
     let mut tbs = element(&mut certificate, SEQUENCE)?;
     // Absent in version 1.

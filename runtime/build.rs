@@ -1,0 +1,16 @@
+//! Compiles the messages of the gRPC services.
+
+use std::process::exit;
+
+fn main() {
+    println!("cargo::rerun-if-changed=proto");
+    let files = ["proto/dmmaster.proto", "proto/dmworker.proto"];
+    if let Err(error) = tonic_prost_build::configure().compile_protos(&files, &["proto"]) {
+        eprintln!("{error}");
+        eprintln!(
+            "The build needs `protoc`: install it (apt-get install protobuf-compiler, or brew \
+             install protobuf), or let PROTOC name it."
+        );
+        exit(1);
+    }
+}

@@ -1,0 +1,189 @@
+//! Metrics of a sync unit.
+
+use std::sync::Arc;
+
+use dm_core::sync::schema::TableName;
+
+use super::{Cell, Desc, Histogram, Kind, Metrics};
+
+const DURATION: Kind = Kind::Exponential {
+    start: 0.000_005,
+    factor: 2.0,
+    count: 25,
+};
+const BATCH: Kind = Kind::Linear {
+    start: 1.0,
+    width: 50.0,
+    count: 21,
+};
+
+/// Declares metrics of a sync unit.
+macro_rules! descs {
+    ($($name:ident = $text:literal, $kind:expr, $help:literal;)*) => {
+        $(
+            static $name: Desc =
+                Desc { name: concat!("dm_syncer_", $text), help: $help, kind: $kind };
+        )*
+
+        #[cfg(test)]
+        pub(super) static ALL: &[&Desc] = &[$(&$name),*];
+    };
+}
+
+descs! {
+    READ_DURATION = "read_binlog_duration", DURATION,
+        "bucketed histogram of read time (s) for single binlog event from the relay log or master.";
+    EVENT_SIZE = "binlog_event_size", Kind::Exponential { start: 16.0, factor: 2.0, count: 20 },
+        "size of a binlog event";
+    EVENT_ROWS = "binlog_event_row", Kind::Linear { start: 0.0, width: 100.0, count: 101 },
+        "number of rows in a binlog event";
+    ADDED_JOBS = "added_jobs_total", Kind::Counter, "total number of added jobs";
+    FINISHED_JOBS = "finished_jobs_total", Kind::Counter, "total number of finished jobs";
+    FINISHED_TRANSACTIONS = "finished_transaction_total", Kind::Counter,
+        "total number of finished transaction";
+    BATCH_SIZE = "replication_transaction_batch", BATCH,
+        "number of sql's contained in a transaction that executed to downstream";
+    TRANSACTION_DURATION = "txn_duration_time", DURATION,
+        "Bucketed histogram of processing time (s) of a txn.";
+    BINLOG_POS = "binlog_pos", Kind::Gauge, "current binlog pos";
+    BINLOG_FILE = "binlog_file", Kind::Gauge, "current binlog file index";
+    LAG_GAUGE = "replication_lag_gauge", Kind::Gauge,
+        "replication lag gauge in second between mysql and syncer";
+    LAG = "replication_lag", Kind::Exponential { start: 0.5, factor: 2.0, count: 12 },
+        "replication lag histogram in second between mysql and syncer";
+    REMAINING_TIME = "remaining_time", Kind::Gauge,
+        "the remaining time in second to catch up master";
+    FLUSH_INTERVAL = "flush_checkpoints_time_interval", BATCH,
+        "checkpoint flushed time interval in seconds";
+    SHARD_LOCK = "shard_lock_resolving", Kind::Gauge,
+        "waiting shard DDL lock to be resolved";
+    EXITS = "exit_with_error_count", Kind::Counter,
+        "counter for syncer exits with error";
+}
+
+/// The figures of one sync unit. They disappear when this is dropped.
+#[derive(Debug)]
+pub struct SyncMetrics {
+    metrics: Arc<Metrics>,
+    task: String,
+    source: String,
+    worker: String,
+    /// Seconds waited for each event.
+    pub read_duration: Arc<Histogram>,
+    /// Bytes of each event.
+    pub event_size: Arc<Histogram>,
+    /// Rows in each rows event.
+    pub event_rows: Arc<Histogram>,
+    /// Transactions of the source applied.
+    pub transactions: Arc<Cell>,
+    /// Seconds that each transaction of the target took.
+    pub transaction_duration: Arc<Histogram>,
+    /// Offset of the source's end.
+    pub master_pos: Arc<Cell>,
+    /// Number of the source's last file.
+    pub master_file: Arc<Cell>,
+    /// Offset up to which everything is applied.
+    pub syncer_pos: Arc<Cell>,
+    /// Number of the file up to which everything is applied.
+    pub syncer_file: Arc<Cell>,
+    /// Seconds by which the target is behind.
+    pub lag: Arc<Cell>,
+    /// The same, over time.
+    pub lag_histogram: Arc<Histogram>,
+    /// Seconds until the target has caught up, as it looks.
+    pub remaining_time: Arc<Cell>,
+    /// Seconds between two checkpoints.
+    pub flush_interval: Arc<Histogram>,
+    /// Ends by an error that resumes by itself.
+    pub exits_resumable: Arc<Cell>,
+    /// Ends by an error that needs somebody.
+    pub exits_for_good: Arc<Cell>,
+}
+
+impl SyncMetrics {
+    /// Makes the figures of the unit of a task on a source; those that are always there are 0.
+    pub fn new(metrics: &Arc<Metrics>, task: &str, source: &str, worker: &str) -> Self {
+        let full = [("task", task), ("source_id", source), ("worker", worker)];
+        let short = [("task", task), ("source_id", source)];
+        let with = |name, value| [short[0], short[1], (name, value)];
+        metrics.cell(&SHARD_LOCK, &short);
+        Self {
+            read_duration: metrics.histogram(&READ_DURATION, &short),
+            event_size: metrics.histogram(&EVENT_SIZE, &full),
+            event_rows: metrics.histogram(&EVENT_ROWS, &full),
+            transactions: metrics.cell(&FINISHED_TRANSACTIONS, &full),
+            transaction_duration: metrics.histogram(&TRANSACTION_DURATION, &full),
+            master_pos: metrics.cell(&BINLOG_POS, &with("node", "master")),
+            master_file: metrics.cell(&BINLOG_FILE, &with("node", "master")),
+            syncer_pos: metrics.cell(&BINLOG_POS, &with("node", "syncer")),
+            syncer_file: metrics.cell(&BINLOG_FILE, &with("node", "syncer")),
+            lag: metrics.cell(&LAG_GAUGE, &full),
+            lag_histogram: metrics.histogram(&LAG, &full),
+            remaining_time: metrics.cell(&REMAINING_TIME, &full),
+            flush_interval: metrics.histogram(&FLUSH_INTERVAL, &full),
+            exits_resumable: metrics.cell(&EXITS, &with("resumable_err", "true")),
+            exits_for_good: metrics.cell(&EXITS, &with("resumable_err", "false")),
+            metrics: Arc::clone(metrics),
+            task: task.to_owned(),
+            source: source.to_owned(),
+            worker: worker.to_owned(),
+        }
+    }
+
+    /// Counts row changes given to a slot; `kind` is `insert`, `update` or `delete`.
+    pub fn added(&self, kind: &str, slot: u32, table: &TableName, rows: u64) {
+        self.jobs(&ADDED_JOBS, kind, &queue(slot), table, rows);
+    }
+
+    /// Counts row changes that a slot has applied.
+    pub fn finished(&self, kind: &str, slot: u32, table: &TableName, rows: u64) {
+        self.jobs(&FINISHED_JOBS, kind, &queue(slot), table, rows);
+    }
+
+    /// Counts a piece of DDL that was run.
+    pub fn finished_ddl(&self) {
+        for desc in [&ADDED_JOBS, &FINISHED_JOBS] {
+            self.jobs(desc, "ddl", "admin queue", &TableName::default(), 1);
+        }
+    }
+
+    /// Notes the number of rows in a transaction of the target.
+    pub fn batch(&self, slot: u32, rows: u64) {
+        let queue = queue(slot);
+        let labels = [
+            ("task", &*self.task),
+            ("source_id", &*self.source),
+            ("worker", &*self.worker),
+            ("queueNo", &*queue),
+            ("type", "rows"),
+        ];
+        self.metrics
+            .histogram(&BATCH_SIZE, &labels)
+            .observe(rows as f64);
+    }
+
+    fn jobs(&self, desc: &'static Desc, kind: &str, queue: &str, table: &TableName, count: u64) {
+        let labels = [
+            ("task", &*self.task),
+            ("source_id", &*self.source),
+            ("worker", &*self.worker),
+            ("type", kind),
+            ("queueNo", queue),
+            ("target_schema", &*table.schema),
+            ("target_table", &*table.table),
+        ];
+        self.metrics.cell(desc, &labels).add(count as f64);
+    }
+}
+
+impl Drop for SyncMetrics {
+    fn drop(&mut self) {
+        self.metrics
+            .remove(&[("task", &self.task), ("source_id", &self.source)]);
+    }
+}
+
+/// The name of a slot in labels, of which there are eight at most.
+fn queue(slot: u32) -> String {
+    format!("q_{}", slot % 8)
+}
