@@ -18,3 +18,20 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Result with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// How often a test of faults strikes: `DM_TEST_CHAOS_ROUNDS`, for long runs, or what fits into
+/// every run of the tests.
+#[must_use]
+pub fn rounds(usual: u32) -> u32 {
+    number("DM_TEST_CHAOS_ROUNDS").unwrap_or(usual)
+}
+
+/// Seed of what is random in a test: `DM_TEST_SEED`, or always the same.
+#[must_use]
+pub fn seed() -> u64 {
+    number("DM_TEST_SEED").unwrap_or(21)
+}
+
+fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}

@@ -374,7 +374,8 @@ const MYSQL: &[Column] = &[
         "JSON",
         &[
             "JSON_OBJECT('d', CAST('2024-02-29' AS DATE), 't', CAST('-01:02:03.5' AS TIME(6)))",
-            "JSON_ARRAY(CAST('2024-01-01 00:00:00.000001' AS DATETIME(6)), CAST(1.10 AS DECIMAL(5,2)))",
+            "JSON_ARRAY(CAST('2024-01-01 00:00:00.000001' AS DATETIME(6)))",
+            "JSON_ARRAY(CAST(1.10 AS DECIMAL(5,2)), CAST(-0.00001 AS DECIMAL(10,5)))",
             "JSON_ARRAY(CAST(x'00FF' AS BINARY), 1e100, -1)",
         ],
     ),
