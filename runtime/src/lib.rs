@@ -6,5 +6,6 @@ pub mod etcd;
 pub mod http;
 #[cfg(not(madsim))]
 pub mod mysql;
+pub mod ports;
 #[cfg(not(madsim))]
 pub mod rpc;

@@ -1,0 +1,263 @@
+//! The doors to the world: everything that a unit or the driver may touch.
+//!
+//! Production has one implementation of each (`etcd`, `mysql`, `standalone`); the simulator brings
+//! its own. Code above this line never names a server or a socket.
+
+use std::{future::Future, sync::Arc};
+
+use bytes::Bytes;
+use dm_core::{
+    binlog::{Dialect, Flavor, GtidSet, Position},
+    control::SourceConfig,
+    error::{Error, Result},
+    lifecycle::{ControlCall, Event, Input, Job, Outcome, Ticket},
+    sync::{
+        batch::Batch,
+        ddl::Piece,
+        progress::{Applied as Progress, Fence, Location, SlotProgress},
+        schema::{Table, TableName},
+    },
+};
+use tokio::sync::mpsc;
+
+/// Where a stream effect reports what happens while it goes on.
+#[derive(Clone, Debug)]
+pub struct Events {
+    ticket: Ticket,
+    inbox: mpsc::UnboundedSender<Input>,
+}
+
+impl Events {
+    /// Reports under `ticket` to `inbox`.
+    #[must_use]
+    pub const fn new(ticket: Ticket, inbox: mpsc::UnboundedSender<Input>) -> Self {
+        Self { ticket, inbox }
+    }
+
+    /// Reports an event. A driver that is over hears nothing any more.
+    pub fn send(&self, event: Event) {
+        let _ = self.inbox.send(Input::Event {
+            ticket: self.ticket,
+            event,
+        });
+    }
+}
+
+/// The coordination store: etcd, or the one inside the process when there is no cluster.
+pub trait Control: Clone + Send + Sync + 'static {
+    /// Carries out one call and says how it ended. A watch reports through `events` and ends with
+    /// the outcome that closed it; dropping the future cancels the call.
+    fn call(&self, call: ControlCall, events: Events) -> impl Future<Output = Outcome> + Send;
+}
+
+/// Makes the doors of one subtask.
+pub trait Connect: Clone + Send + Sync + 'static {
+    /// The upstream's type.
+    type Source: Source;
+    /// The downstream's type.
+    type Target: Target;
+
+    /// A source to read from. Does not connect yet.
+    fn source(&self, config: &Arc<SourceConfig>) -> Self::Source;
+
+    /// Opens the downstream of a subtask: detects what it is and prepares the meta tables.
+    fn target(
+        &self,
+        job: &Job,
+        upstream: &SourceFacts,
+    ) -> impl Future<Output = Result<Self::Target>> + Send;
+}
+
+/// What must be known of an upstream server before its binlog can be applied.
+#[derive(Clone, Debug)]
+pub struct SourceFacts {
+    /// MySQL or MariaDB.
+    pub flavor: Flavor,
+    /// The server's version text, for the log.
+    pub version: String,
+    /// Global `sql_mode`, as the server prints it.
+    pub sql_mode: String,
+    /// `lower_case_table_names`.
+    pub lower_case_table_names: u8,
+    /// The server's UUID, or its server id on MariaDB.
+    pub server: String,
+    /// End of the binlog when it was asked.
+    pub end: SourceEnd,
+}
+
+/// Where a source's binlog ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceEnd {
+    /// File and offset of the next event to be written.
+    pub position: Position,
+    /// Every transaction executed so far; empty where the server keeps no GTIDs.
+    pub gtids: GtidSet,
+}
+
+/// From where a binlog is wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Start {
+    /// From the event that begins at this position.
+    Position(Position),
+    /// Every transaction that is not in this set.
+    Gtids(GtidSet),
+}
+
+/// One upstream MySQL or MariaDB.
+pub trait Source: Send + Sync + 'static {
+    /// The running binlog dump.
+    type Stream: EventStream;
+
+    /// Looks the server over.
+    ///
+    /// # Errors
+    /// A coded error for whatever would make row-based replication impossible or lossy: binlog off,
+    /// wrong format or row image, missing privilege, no connection.
+    fn probe(&self) -> impl Future<Output = Result<SourceFacts>> + Send;
+
+    /// Starts a binlog dump.
+    fn dump(&self, from: &Start) -> impl Future<Output = Result<Self::Stream>> + Send;
+
+    /// The transactions before a position that lies between two of them.
+    ///
+    /// # Errors
+    /// The position is no such place, or its file is gone.
+    fn gtids_at(&self, position: &Position) -> impl Future<Output = Result<GtidSet>> + Send;
+
+    /// Asks where the binlog ends now, within five seconds.
+    fn end(&self) -> impl Future<Output = Result<SourceEnd>> + Send;
+}
+
+/// A running binlog dump.
+pub trait EventStream: Send + 'static {
+    /// The next event as the server sent it: header, body, checksum. Cancel-safe.
+    ///
+    /// # Errors
+    /// Connection trouble, the server's own refusal, or silence for two heartbeat periods.
+    fn next(&mut self) -> impl Future<Output = Result<Bytes>> + Send;
+}
+
+/// What taking over a source's progress in the target revealed.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// The fence that holds now.
+    pub fence: Fence,
+    /// Progress of every slot; empty when this subtask never ran with us, or when somebody else
+    /// wrote or removed the checkpoint since.
+    pub slots: Vec<SlotProgress>,
+    /// The existing worker's checkpoint, if there is one.
+    pub checkpoint: Option<Checkpoint>,
+    /// Rows before it must be applied in safe mode, whatever the slots say.
+    pub safe_until: Option<Location>,
+}
+
+/// The existing worker's checkpoint, `<task>_syncer_checkpoint`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Checkpoint {
+    /// Everything before it is applied.
+    pub global: Location,
+    /// Nothing at or behind it is applied; between the two anything may be.
+    pub exit_safe: Option<Location>,
+    /// What it says of single tables; never written by us.
+    pub tables: Vec<TablePoint>,
+}
+
+/// A source table's own point in the existing worker's checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TablePoint {
+    /// The table, by its name in the source.
+    pub source: TableName,
+    /// Everything of this table before it is applied.
+    pub location: Location,
+    /// Its visible columns in the source at that point; empty where it does not say.
+    pub columns: Vec<String>,
+}
+
+/// A statement that commits by itself.
+#[derive(Clone, Debug)]
+pub struct Ddl {
+    /// The statement for the target, and what it names.
+    pub piece: Piece,
+    /// `@@session.timestamp` of the source's session, in seconds.
+    pub timestamp: u32,
+    /// `time_zone` of the source's session, if the event names one.
+    pub time_zone: Option<String>,
+    /// `sql_mode` bits of the source's session.
+    pub sql_mode: Option<u64>,
+    /// Where every slot is once it ran: for the last piece of an event the end of the event, for
+    /// the others its start and the number of pieces done.
+    pub after: Progress,
+    /// Whether somebody else may have run it before, so that "is there already" is no error.
+    pub replay: bool,
+}
+
+/// How a downstream transaction ended.
+#[derive(Debug)]
+pub enum Applied {
+    /// Committed.
+    Done,
+    /// Certainly rolled back.
+    Failed {
+        /// What the server said.
+        error: Error,
+        /// Whether the very same batch may succeed when tried again.
+        retry: bool,
+    },
+    /// It may or may not be committed: read the progress back.
+    Unknown(Error),
+    /// Another owner holds the source: this one is over.
+    Fenced(Error),
+    /// The progress row has moved on: this write happened already, or is from the past.
+    Moved(Error),
+}
+
+/// The downstream of one subtask, under one fence.
+pub trait Target: Send + Sync + 'static {
+    /// A connection that applies the batches of one slot.
+    type Session: Session;
+
+    /// What dialect the server speaks.
+    fn dialect(&self) -> Dialect;
+
+    /// Bytes that a packet may hold (`max_allowed_packet`).
+    fn packet_bytes_max(&self) -> usize;
+
+    /// Makes `fence` the only one that may write, ends whatever is still in flight under older
+    /// ones, settles a DDL that was under way, and says what is applied. Without a fence, takes the
+    /// next one of the target's own counter (a worker that runs alone).
+    fn take_over(&self, fence: Option<Fence>) -> impl Future<Output = Result<Recovered>> + Send;
+
+    /// Replaces all slot rows: `slots` slots, all at `location`. Rows before `safe_until` are to be
+    /// applied in safe mode; that is remembered until a checkpoint passes it.
+    fn reset(
+        &self,
+        slots: u32,
+        location: &Location,
+        safe_until: Option<&Location>,
+    ) -> impl Future<Output = Result<Vec<SlotProgress>>> + Send;
+
+    /// Opens the session of a slot.
+    fn session(&self, slot: u32) -> impl Future<Output = Result<Self::Session>> + Send;
+
+    /// The sequence number in a slot's progress row, after whatever an earlier session of that slot
+    /// still had under way is over.
+    fn read_back(&self, slot: u32) -> impl Future<Output = Result<u64>> + Send;
+
+    /// The definition of a table, `None` when there is no such table.
+    fn table(&self, name: &TableName) -> impl Future<Output = Result<Option<Table>>> + Send;
+
+    /// Runs a DDL between an intent and its clearing; no slot may be at work.
+    fn ddl(&self, ddl: &Ddl) -> impl Future<Output = Applied> + Send;
+
+    /// Writes the existing worker's checkpoint.
+    fn checkpoint(&self, checkpoint: &Checkpoint) -> impl Future<Output = Applied> + Send;
+
+    /// Bytes read and written over connections to the target so far.
+    fn io_bytes(&self) -> u64;
+}
+
+/// A connection that applies one slot's batches, one at a time.
+pub trait Session: Send + 'static {
+    /// Applies a batch in one fenced transaction.
+    fn apply(&mut self, batch: &Batch) -> impl Future<Output = Applied> + Send;
+}
