@@ -7,7 +7,10 @@ use alloc::{format, string::String, vec::Vec};
 pub use pattern::Pattern;
 
 use super::schema::TableName;
-use crate::error::{Error, Result, code};
+use crate::{
+    control::rules::{BlockAllowList, TablePattern},
+    error::{Error, Result, code},
+};
 
 /// Schemas of the server itself, never replicated.
 const SYSTEM_SCHEMAS: [&str; 7] = [
@@ -19,19 +22,6 @@ const SYSTEM_SCHEMAS: [&str; 7] = [
     "PERFORMANCE_SCHEMA",
     "METRICS_SCHEMA",
 ];
-
-/// A block-allow list as it stands in a task file; `table` of a [`TableName`] is a pattern as well.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Lists {
-    /// Schemas to replicate; empty for all that are not ignored.
-    pub do_dbs: Vec<String>,
-    /// Schemas to ignore; looked at only where `do_dbs` is empty.
-    pub ignore_dbs: Vec<String>,
-    /// Tables to replicate; empty for all that are not ignored.
-    pub do_tables: Vec<TableName>,
-    /// Tables to ignore, unless `do_tables` names them.
-    pub ignore_tables: Vec<TableName>,
-}
 
 /// A compiled block-allow list.
 #[derive(Clone, Debug, Default)]
@@ -47,23 +37,27 @@ impl Filter {
     ///
     /// # Errors
     /// A pattern that is empty or invalid.
-    pub fn new(lists: &Lists, case_sensitive: bool) -> Result<Self> {
+    pub fn new(lists: &BlockAllowList, case_sensitive: bool) -> Result<Self> {
         let pattern = |list: &str, text: &str| {
             Pattern::new(text, case_sensitive).map_err(|why| {
                 let message = format!("generate block allow list: {list}: {why}");
                 Error::new(&code::SYNCER_UNIT_GEN_BA_LIST, message)
             })
         };
-        let schemas = |list: &'static str, texts: &[String]| {
+        let schemas = |list: &'static str, texts: &Option<Vec<String>>| {
+            let texts = texts.iter().flatten();
             texts
-                .iter()
                 .map(|text| pattern(list, text))
                 .collect::<Result<Vec<_>>>()
         };
-        let tables = |list: &'static str, names: &[TableName]| {
+        let tables = |list: &'static str, patterns: &Option<Vec<TablePattern>>| {
             let pair =
-                |name: &TableName| Ok((pattern(list, &name.schema)?, pattern(list, &name.table)?));
-            names.iter().map(pair).collect::<Result<Vec<_>>>()
+                |of: &TablePattern| Ok((pattern(list, &of.db_name)?, pattern(list, &of.tbl_name)?));
+            patterns
+                .iter()
+                .flatten()
+                .map(pair)
+                .collect::<Result<Vec<_>>>()
         };
         Ok(Self {
             do_dbs: schemas("do-dbs", &lists.do_dbs)?,
@@ -110,16 +104,19 @@ pub fn is_system_schema(schema: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn lists(do_dbs: &[&str], ignore_dbs: &[&str], on: &[&str], off: &[&str]) -> Lists {
-        let owned = |list: &[&str]| list.iter().map(|&text| text.into()).collect();
+    fn lists(do_dbs: &[&str], ignore_dbs: &[&str], on: &[&str], off: &[&str]) -> BlockAllowList {
+        let owned = |list: &[&str]| Some(list.iter().map(|&text| text.into()).collect());
         let names = |list: &[&str]| {
-            let name = |text: &&str| {
+            let pattern = |text: &&str| {
                 let (schema, table) = text.split_once('/').unwrap();
-                TableName::new(schema, table)
+                TablePattern {
+                    db_name: schema.into(),
+                    tbl_name: table.into(),
+                }
             };
-            list.iter().map(name).collect()
+            Some(list.iter().map(pattern).collect())
         };
-        Lists {
+        BlockAllowList {
             do_dbs: owned(do_dbs),
             ignore_dbs: owned(ignore_dbs),
             do_tables: names(on),
@@ -130,7 +127,7 @@ mod tests {
     #[test]
     fn lists_are_evaluated_in_order() {
         // Lists, names kept, names dropped; a name without `/` is a schema.
-        let table: &[(Lists, &[&str], &[&str])] = &[
+        let table: &[(BlockAllowList, &[&str], &[&str])] = &[
             (
                 lists(&[], &[], &[], &[]),
                 &["a/t", "a"],

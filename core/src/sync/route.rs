@@ -3,20 +3,10 @@
 use alloc::{format, string::String, vec::Vec};
 
 use super::{filter::Pattern, schema::TableName};
-use crate::error::{Error, Result, code};
-
-/// A routing rule as it stands in a task file.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rule {
-    /// Which schemas.
-    pub schema_pattern: String,
-    /// Which tables; empty for a rule about whole schemas.
-    pub table_pattern: String,
-    /// The schema in the target.
-    pub target_schema: String,
-    /// The table in the target; empty to keep the name.
-    pub target_table: String,
-}
+use crate::{
+    control::rules::RouteRule,
+    error::{Error, Result, code},
+};
 
 /// Compiled routing rules.
 #[derive(Clone, Debug, Default)]
@@ -28,21 +18,28 @@ pub struct Router {
 struct Compiled {
     schema: Pattern,
     table: Option<Pattern>,
-    rule: Rule,
+    rule: RouteRule,
 }
 
 impl Router {
     /// Compiles the rules.
     ///
     /// # Errors
-    /// An invalid pattern, a rule without a target schema, or two rules that match the same names.
-    pub fn new(rules: &[Rule], case_sensitive: bool) -> Result<Self> {
+    /// An invalid pattern, a rule without a target schema, two rules that match the same names, or
+    /// one that makes columns from names.
+    pub fn new(rules: &[RouteRule], case_sensitive: bool) -> Result<Self> {
         let mut compiled: Vec<Compiled> = Vec::with_capacity(rules.len());
         for rule in rules {
             let fail = |why: &str| {
                 let message = format!("generate table router: rule {}: {why}", describe(rule));
                 Error::new(&code::SYNCER_UNIT_GEN_TABLE_ROUTER, message)
             };
+            if rule.extract_table.is_some()
+                || rule.extract_schema.is_some()
+                || rule.extract_source.is_some()
+            {
+                return Err(fail("columns made from names are not supported yet"));
+            }
             if rule.target_schema.is_empty() {
                 return Err(fail("`target-schema` must not be empty"));
             }
@@ -113,7 +110,7 @@ impl Router {
     }
 }
 
-fn describe(rule: &Rule) -> String {
+fn describe(rule: &RouteRule) -> String {
     format!(
         "`{}`.`{}` → `{}`.`{}`",
         rule.schema_pattern, rule.table_pattern, rule.target_schema, rule.target_table
@@ -125,12 +122,13 @@ mod tests {
     use super::*;
     use alloc::string::ToString;
 
-    fn rules(list: &[[&str; 4]]) -> Vec<Rule> {
-        let rule = |&[schema, table, target_schema, target_table]: &[&str; 4]| Rule {
+    fn rules(list: &[[&str; 4]]) -> Vec<RouteRule> {
+        let rule = |&[schema, table, target_schema, target_table]: &[&str; 4]| RouteRule {
             schema_pattern: schema.into(),
             table_pattern: table.into(),
             target_schema: target_schema.into(),
             target_table: target_table.into(),
+            ..RouteRule::default()
         };
         list.iter().map(rule).collect()
     }

@@ -1,9 +1,10 @@
-use alloc::string::String;
+use alloc::{borrow::Cow, string::String};
 
 use bytes::Bytes;
 
 use super::super::{
     Result,
+    charset::{Charset, latin1},
     reader::{Reader, text},
 };
 
@@ -53,6 +54,24 @@ pub struct StatusVars {
     pub sql_require_primary_key: Option<bool>,
     /// `default_table_encryption`.
     pub default_table_encryption: Option<bool>,
+}
+
+impl QueryEvent {
+    /// The statement as text; `None` if its charset is one that cannot be decoded and it is not
+    /// plain ASCII.
+    #[must_use]
+    pub fn text(&self) -> Option<Cow<'_, str>> {
+        let id = self.vars.client_charset();
+        // Servers that tell nothing have a client that speaks UTF-8.
+        match id.map_or(Some(Charset::Utf8), Charset::from_collation_id) {
+            Some(Charset::Latin1) if !self.sql.is_ascii() => {
+                Some(self.sql.iter().map(|&byte| latin1(byte)).collect())
+            }
+            Some(Charset::Wide(_)) => None,
+            None | Some(Charset::Other(_)) if !self.sql.is_ascii() => None,
+            _ => str::from_utf8(&self.sql).ok().map(Cow::Borrowed),
+        }
+    }
 }
 
 impl StatusVars {
@@ -154,4 +173,35 @@ fn parse_vars(data: &[u8]) -> Result<StatusVars> {
 fn little_endian_24(reader: &mut Reader<'_>) -> Result<u32> {
     let [a, b, c] = reader.array()?;
     Ok(u32::from_le_bytes([a, b, c, 0]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_decoded_from_the_charset_of_their_client() {
+        let text = |charset: Option<u16>, sql: &'static [u8]| {
+            let vars = StatusVars {
+                charset: charset.map(|id| [id, 45, 45]),
+                ..StatusVars::default()
+            };
+            let query = QueryEvent {
+                thread_id: 1,
+                schema: String::new(),
+                sql: Bytes::from_static(sql),
+                error_code: 0,
+                vars,
+            };
+            query.text().map(Cow::into_owned)
+        };
+        assert_eq!(text(None, "é".as_bytes()).as_deref(), Some("é"));
+        assert_eq!(text(Some(255), "é".as_bytes()).as_deref(), Some("é"));
+        assert_eq!(text(Some(8), b"\xe9\x80").as_deref(), Some("é€"));
+        assert_eq!(text(Some(8), b"plain").as_deref(), Some("plain"));
+        // GBK.
+        assert_eq!(text(Some(28), b"plain").as_deref(), Some("plain"));
+        assert_eq!(text(Some(28), b"\xd6\xd0"), None);
+        assert_eq!(text(Some(45), b"\xd6\xd0"), None);
+    }
 }

@@ -4,6 +4,7 @@ use alloc::{format, string::String, vec::Vec};
 
 use super::{Class, Ddl, Draft, Kind, OnlineDdl, Role};
 use crate::{
+    control::{SubtaskConfig, rules::BlockAllowList},
     error::{Error, Result, code},
     sync::{filter::Filter, route::Router, schema::TableName},
 };
@@ -33,6 +34,28 @@ pub struct Piece {
 }
 
 impl Rules {
+    /// Compiles what a task says about tables.
+    ///
+    /// # Errors
+    /// An invalid pattern, or routes that contradict each other.
+    pub fn new(task: &SubtaskConfig) -> Result<Self> {
+        let none = BlockAllowList::default();
+        let list = |rules: &Option<Vec<String>>| rules.clone().unwrap_or_default();
+        let (shadow, trash) = (
+            list(&task.shadow_table_rules),
+            list(&task.trash_table_rules),
+        );
+        let routes = task.route_rules.as_deref().unwrap_or_default();
+        Ok(Self {
+            filter: Filter::new(task.tables().unwrap_or(&none), task.case_sensitive)?,
+            router: Router::new(routes, task.case_sensitive)?,
+            online: task
+                .online_ddl
+                .then(|| OnlineDdl::new(&shadow, &trash))
+                .transpose()?,
+        })
+    }
+
     /// The table of the target that gets a source table's rows; `None` if nothing does.
     ///
     /// # Errors
@@ -156,9 +179,9 @@ fn refuse(helper: &TableName, real: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::{
-        ddl::{Context, Statement, classify},
-        filter, route,
+    use crate::{
+        control::rules::{RouteRule, TablePattern},
+        sync::ddl::{Context, Statement, classify},
     };
     use alloc::vec;
 
@@ -174,29 +197,30 @@ mod tests {
     }
 
     fn rules(online: bool) -> Rules {
-        let lists = filter::Lists {
-            ignore_tables: vec![TableName::new("*", "skip*")],
-            ..<_>::default()
+        let pattern = |db: &str, tbl: &str| TablePattern {
+            db_name: db.into(),
+            tbl_name: tbl.into(),
         };
-        let route = route::Rule {
+        let lists = BlockAllowList {
+            ignore_tables: Some(vec![pattern("*", "skip*")]),
+            ..BlockAllowList::default()
+        };
+        let route = RouteRule {
             schema_pattern: "shard*".into(),
             table_pattern: "t*".into(),
             target_schema: "all".into(),
             target_table: "t".into(),
+            ..RouteRule::default()
         };
-        let online = online.then(|| {
-            let rule = |text: &str| vec![text.into()];
-            OnlineDdl::new(
-                &rule("^_(.+)_(?:new|gho)$"),
-                &rule("^_(.+)_(?:ghc|del|old)$"),
-            )
-            .unwrap()
-        });
-        Rules {
-            filter: Filter::new(&lists, false).unwrap(),
-            router: Router::new(&[route], false).unwrap(),
-            online,
-        }
+        Rules::new(&SubtaskConfig {
+            block_allow_list: Some(lists),
+            route_rules: Some(vec![route]),
+            online_ddl: online,
+            shadow_table_rules: Some(vec!["^_(.+)_(?:new|gho)$".into()]),
+            trash_table_rules: Some(vec!["^_(.+)_(?:ghc|del|old)$".into()]),
+            ..SubtaskConfig::default()
+        })
+        .unwrap()
     }
 
     fn applied(rules: &Rules, sql: &str) -> Vec<String> {
