@@ -93,7 +93,7 @@ impl Relay {
                 live.turn(now, io);
             }
             None if run => {
-                if self.may_run(now, io, source, wanted.revision) {
+                if self.may_run(now, io, source, wanted) {
                     self.start(io, name, source);
                 }
             }
@@ -102,14 +102,17 @@ impl Relay {
         self.obeyed = wanted.revision;
     }
 
-    /// Ends the relay for good. Returns whether it is over.
+    /// Ends the relay for good, once nobody reads it. Returns whether it is over.
     #[must_use]
-    pub(super) fn close(&mut self, now: Instant, io: &mut Io, kill: bool) -> bool {
+    pub(super) fn close(&mut self, now: Instant, io: &mut Io, in_use: bool, kill: bool) -> bool {
+        self.check_at = None;
         let Some(live) = &mut self.live else {
-            return true;
+            return !in_use;
         };
-        self.stage = Stage::Stopping;
-        live.stop(now, STOP_LIMIT, io);
+        if !in_use {
+            self.stage = Stage::Stopping;
+            live.stop(now, STOP_LIMIT, io);
+        }
         if kill {
             live.kill(io);
         }
@@ -119,12 +122,18 @@ impl Relay {
 
     /// Whether nothing stands in the way of a start: an error does, until it is time to try again
     /// or somebody asks.
-    fn may_run(&mut self, now: Instant, io: &mut Io, source: &SourceConfig, asked: i64) -> bool {
+    fn may_run(
+        &mut self,
+        now: Instant,
+        io: &mut Io,
+        source: &SourceConfig,
+        wanted: WantedStage,
+    ) -> bool {
         let failed = |result: &ProcessResult| !result.is_canceled && !result.errors.is_empty();
         if self.stage != Stage::Paused || !self.result.as_ref().is_some_and(failed) {
             return true;
         }
-        if asked > self.obeyed {
+        if wanted.expect != Expect::Unclear && wanted.revision > self.obeyed {
             return true;
         }
         if self.check_at.is_none_or(|at| now < at) {

@@ -76,9 +76,10 @@ impl Source {
             .filter(|_| bound.is_some())
             .map_or(&none, |wanted| &wanted.subtasks);
         self.turn_subtasks(at, io, subtasks);
-        if relay_on.is_none() && !self.subtasks.values().any(Subtask::reads_relay) {
+        if relay_on.is_none() {
+            let in_use = self.subtasks.values().any(Subtask::reads_relay);
             self.relay
-                .take_if(|relay| relay.close(now, io, tenure.kill));
+                .take_if(|relay| relay.close(now, io, in_use, tenure.kill));
         }
         wanted.is_none() && self.relay.is_none() && self.subtasks.is_empty()
     }

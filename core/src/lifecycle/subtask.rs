@@ -205,8 +205,8 @@ impl Subtask {
             Stage::Paused | Stage::Stopped => {
                 let failed =
                     |result: &ProcessResult| !result.is_canceled && !result.errors.is_empty();
-                if !self.result.as_ref().is_some_and(failed) || wanted.expect_revision > self.obeyed
-                {
+                let asked = wanted.expect.is_some() && wanted.expect_revision > self.obeyed;
+                if !self.result.as_ref().is_some_and(failed) || asked {
                     self.refresh(wanted);
                 } else if !self.is_due(at.now, io) {
                     return;
@@ -411,7 +411,8 @@ impl Subtask {
             Phase::Probing { .. } => None,
             Phase::Live { live, .. } => live.timeout(),
         };
-        phase.into_iter().chain(self.arguments.timeout()).min()
+        let arguments = self.arguments.timeout().filter(|_| !self.doomed);
+        phase.into_iter().chain(arguments).min()
     }
 
     /// Whether a unit of it reads the relay log.

@@ -1,5 +1,6 @@
 //! Tests of the machine as a whole.
 
+mod chance;
 mod store;
 mod world;
 

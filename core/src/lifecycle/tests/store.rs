@@ -88,6 +88,30 @@ impl Store {
             .is_some_and(|entry| self.leases.contains_key(&entry.lease))
     }
 
+    /// Another process writes the key under a lease of its own, without looking.
+    pub(super) fn seize(&mut self, now: Instant, key: &str) {
+        let ttl = Duration::from_secs(30);
+        self.next_lease += 1;
+        self.leases.insert(
+            self.next_lease,
+            Lease {
+                ttl,
+                expires: now + ttl,
+            },
+        );
+        self.revision += 1;
+        let value = Bytes::from_static(b"{}");
+        self.set(
+            &Bytes::copy_from_slice(key.as_bytes()),
+            Some((value, self.next_lease)),
+        );
+    }
+
+    /// Whether a lease is alive.
+    pub(super) fn is_alive(&self, lease: i64) -> bool {
+        self.leases.contains_key(&lease)
+    }
+
     /// Lets leases expire.
     pub(super) fn pass(&mut self, now: Instant) {
         let over = |(id, lease): (&i64, &Lease)| (now >= lease.expires).then_some(*id);
