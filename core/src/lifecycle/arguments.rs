@@ -14,7 +14,7 @@ use super::{
     subtask::Surroundings,
 };
 use crate::{
-    control::{Key, TaskCliArgs},
+    control::{Key, TaskCliArgs, duration},
     time::Instant,
 };
 use bytes::Bytes;
@@ -91,7 +91,7 @@ impl Arguments {
     pub(super) fn stop_limit(&self) -> Duration {
         let stored = self.stored.as_ref();
         stored
-            .and_then(|stored| stop_limit(&stored.value))
+            .and_then(|stored| duration::parse(&stored.value.wait_time_on_stop))
             .unwrap_or(STOP_LIMIT)
     }
 
@@ -162,9 +162,4 @@ impl Arguments {
             _ => None,
         }
     }
-}
-
-fn stop_limit(value: &TaskCliArgs) -> Option<Duration> {
-    let seconds = value.wait_time_on_stop.strip_suffix('s')?;
-    seconds.parse().ok().map(Duration::from_secs)
 }

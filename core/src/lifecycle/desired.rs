@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{
     control::{Key, Kind, RelayStage, SourceBound, SubtaskStage, TaskCliArgs},
+    control::{SourceConfig, SubtaskConfig},
     error::{Error, Result, code},
-    lifecycle::standin::{SourceConfig, SubtaskConfig},
     status::Stage,
 };
 
@@ -84,12 +84,15 @@ pub(super) struct Setup {
     pub(super) task: Arc<SubtaskConfig>,
 }
 
+/// What came of reading a value, and the revision of that value.
+type Versioned<R, T> = (R, Result<Arc<T>>);
+
 /// Configurations parsed before, so that only those that were written since are parsed again.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parsed {
-    sources: BTreeMap<String, (i64, Result<Arc<SourceConfig>>)>,
+    sources: BTreeMap<String, Versioned<i64, SourceConfig>>,
     /// By source and task; of the subtask's and the source's key the last writes.
-    subtasks: BTreeMap<(String, String), ((i64, i64), Result<Arc<SubtaskConfig>>)>,
+    subtasks: BTreeMap<(String, String), Versioned<(i64, i64), SubtaskConfig>>,
 }
 
 /// The keys that say which sources are ours.
@@ -319,7 +322,12 @@ impl Parsed {
         if let Some((_, result)) = known {
             return result.clone();
         }
-        let result = parse_source(config, &entry.value).map(Arc::new);
+        let result = SourceConfig::parse(name, &entry.value).map(|mut source| {
+            if let Some(dir) = &config.relay_dir {
+                source.relay_dir.clone_from(dir);
+            }
+            Arc::new(source)
+        });
         self.sources
             .insert(name.to_owned(), (entry.mod_revision, result.clone()));
         result
@@ -339,7 +347,10 @@ impl Parsed {
         if let Some((_, result)) = known {
             return result.clone();
         }
-        let result = parse_subtask(source, &entry.value).map(Arc::new);
+        let result = SubtaskConfig::parse(&entry.value).map(|mut task| {
+            task.bind(source, false);
+            Arc::new(task)
+        });
         self.subtasks.insert(names, (revisions, result.clone()));
         result
     }
@@ -356,18 +367,6 @@ impl Parsed {
             details.contains_key(&Key::Subtask { source, task })
         });
     }
-}
-
-fn parse_source(config: &Config, value: &[u8]) -> Result<SourceConfig> {
-    let mut source = SourceConfig::from_toml(&String::from_utf8_lossy(value))?;
-    if let Some(dir) = &config.relay_dir {
-        source.relay_dir.clone_from(dir);
-    }
-    Ok(source)
-}
-
-fn parse_subtask(_source: &SourceConfig, value: &[u8]) -> Result<SubtaskConfig> {
-    SubtaskConfig::from_toml(&String::from_utf8_lossy(value))
 }
 
 fn assigned(entry: &Entry) -> Result<(Kind, Assigned)> {

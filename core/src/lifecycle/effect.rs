@@ -8,9 +8,9 @@ use bytes::Bytes;
 use super::ticket::{Era, Ticket};
 use crate::{
     control::TaskCliArgs,
-    lifecycle::standin::Fence,
-    lifecycle::standin::{SourceConfig, SubtaskConfig},
+    control::{SourceConfig, SubtaskConfig},
     status::UnitKind,
+    sync::progress::Fence,
 };
 
 /// What the driver must do. Effects of one variant are started in the order they come out; nothing

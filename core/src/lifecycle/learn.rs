@@ -173,10 +173,9 @@ impl Learner {
 
     /// Takes the end of a watch: what it did not report is to be found by reading.
     pub(super) fn unwatched(&mut self, now: Instant, ticket: Ticket) {
-        if self.watch.take_if(|watch| watch.ticket == ticket).is_some() {
-            if let Phase::Rest { until } = &mut self.phase {
-                *until = (*until).min(now + RETRY);
-            }
+        let ended = self.watch.take_if(|watch| watch.ticket == ticket);
+        if let (Some(_), Phase::Rest { until }) = (ended, &mut self.phase) {
+            *until = (*until).min(now + RETRY);
         }
     }
 

@@ -277,7 +277,7 @@ impl Lease {
     pub(super) fn renewed(
         &mut self,
         now: Instant,
-        io: &mut Io,
+        io: &Io,
         (lease, sent): (i64, Instant),
         outcome: &Outcome,
     ) {

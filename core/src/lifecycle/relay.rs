@@ -13,8 +13,8 @@ use super::{
     view::RelayView,
 };
 use crate::{
+    control::SourceConfig,
     error::Error,
-    lifecycle::standin::SourceConfig,
     status::{ProcessResult, Stage},
     time::Instant,
 };

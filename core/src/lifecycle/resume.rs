@@ -7,7 +7,7 @@
 use core::time::Duration;
 
 use super::io::Dice;
-use crate::{error::Error, lifecycle::standin::SourceConfig, time::Instant};
+use crate::{control::SourceConfig, error::Error, time::Instant};
 
 /// The settings, from the `[checker]` table of the source.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -11,7 +11,7 @@ use super::{
     ticket::Ticket,
     view::SourceView,
 };
-use crate::{lifecycle::standin::Fence, lifecycle::standin::SourceConfig, time::Instant};
+use crate::{control::SourceConfig, sync::progress::Fence, time::Instant};
 
 /// A source worker.
 #[derive(Clone, Debug)]

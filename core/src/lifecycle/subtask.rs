@@ -5,7 +5,7 @@
 //! unit before, so there is never a second one; whatever arrives in between (a pause, a deletion)
 //! is obeyed at that moment, because it still stands in what is wanted.
 
-use alloc::{borrow::ToOwned, format, vec, vec::Vec};
+use alloc::{borrow::ToOwned, format, sync::Arc, vec, vec::Vec};
 
 use super::{
     arguments::Arguments,
@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{
     error::{Error, code},
-    lifecycle::standin::Fence,
     status::{ProcessResult, Stage, UnitKind},
+    sync::progress::Fence,
     time::Instant,
 };
 
@@ -294,7 +294,10 @@ impl Subtask {
     }
 
     fn job(&self, use_relay: bool) -> Job {
-        let Setup { source, task } = self.setup.clone();
+        let Setup { source, mut task } = self.setup.clone();
+        if task.use_relay != use_relay {
+            Arc::make_mut(&mut task).use_relay = use_relay;
+        }
         Job {
             source,
             task,

@@ -10,6 +10,7 @@ use super::{
     ticket::Ticket,
 };
 use crate::{
+    control::subtask::Mode,
     error::{Error, code},
     status::UnitKind,
     time::Instant,
@@ -83,14 +84,14 @@ impl Live {
 
 /// The units of a mode in their order; none where there is no such mode.
 pub(super) fn units(mode: &str) -> &'static [UnitKind] {
-    match mode {
-        "all" => &[UnitKind::Dump, UnitKind::Load, UnitKind::Sync],
-        "full" => &[UnitKind::Dump, UnitKind::Load],
-        "incremental" => &[UnitKind::Sync],
-        "dump" => &[UnitKind::Dump],
-        "load" => &[UnitKind::Load],
-        "load&sync" => &[UnitKind::Load, UnitKind::Sync],
-        _ => &[],
+    match Mode::parse(mode) {
+        Some(Mode::All) => &[UnitKind::Dump, UnitKind::Load, UnitKind::Sync],
+        Some(Mode::Full) => &[UnitKind::Dump, UnitKind::Load],
+        Some(Mode::Incremental) => &[UnitKind::Sync],
+        Some(Mode::Dump) => &[UnitKind::Dump],
+        Some(Mode::Load) => &[UnitKind::Load],
+        Some(Mode::LoadSync) => &[UnitKind::Load, UnitKind::Sync],
+        None => &[],
     }
 }
 

@@ -5,8 +5,8 @@ use alloc::{string::String, vec::Vec};
 use super::ticket::{Era, Ticket};
 use crate::{
     error::Error,
-    lifecycle::standin::Fence,
     status::{ProcessResult, Stage, UnitKind},
+    sync::progress::Fence,
     time::Instant,
 };
 

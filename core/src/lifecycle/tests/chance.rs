@@ -37,7 +37,7 @@ enum Move {
     Freeze(u8),
     Compact,
     Rival,
-    Resume(u8, u8),
+    Resume(u8),
     Stop,
     Bind(u8),
     Transfer(u8),
@@ -82,7 +82,7 @@ fn lives(count: usize) -> impl Strategy<Value = Life> {
         185..=186 => Move::Freeze(which),
         187..=188 => Move::Compact,
         189 => Move::Rival,
-        190..=192 => Move::Resume(which, how),
+        190..=192 => Move::Resume(which),
         193 if which == 0 => Move::Stop,
         193..=205 => Move::Bind(which),
         206..=208 => Move::Transfer(which),
@@ -203,7 +203,7 @@ impl World {
             Move::Freeze(which) => self.freeze(Duration::from_millis(u64::from(which) * 80)),
             Move::Compact => self.store.compact(),
             Move::Rival => self.store.seize(self.now, &super::world::announcement()),
-            Move::Resume(which, _) => {
+            Move::Resume(which) => {
                 let (source, task) = names(which);
                 let (source, task) = (source.into(), task.into());
                 self.input(Input::Command(Command::Resume { source, task }));
@@ -242,7 +242,7 @@ impl World {
                 let (source, task) = names(which);
                 if self.store.get(&subtask(source, task)).is_some() {
                     let mode = self.mode(source, task);
-                    let value = subtask_value(task, &mode, &format!("batch = {how}\n"));
+                    let value = subtask_value(source, task, &mode, how.max(1));
                     self.store.write(&[(&subtask(source, task), Some(&value))]);
                 }
             }

@@ -549,7 +549,10 @@ impl World {
 
     pub(super) fn task(&mut self, source: &str, task: &str, mode: &str) {
         self.store.write(&[
-            (&subtask(source, task), Some(&subtask_value(task, mode, ""))),
+            (
+                &subtask(source, task),
+                Some(&subtask_value(source, task, mode, 100)),
+            ),
             (&stage(source, task), Some(&stage_value(source, task, 2))),
         ]);
     }
@@ -634,8 +637,11 @@ pub(super) fn source_value(source: &str, enable_relay: bool) -> String {
     format!("source-id = \"{source}\"\nenable-relay = {enable_relay}\n")
 }
 
-pub(super) fn subtask_value(task: &str, mode: &str, more: &str) -> String {
-    format!("name = \"{task}\"\nmode = \"{mode}\"\n{more}")
+pub(super) fn subtask_value(source: &str, task: &str, mode: &str, batch: u8) -> String {
+    format!(
+        "name = \"{task}\"\nmode = \"{mode}\"\nsource-id = \"{source}\"\nworker-count = 16\n\
+         batch = {batch}\n"
+    )
 }
 
 /// What came out, without what keeps the lease alive.
