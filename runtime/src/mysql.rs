@@ -1,4 +1,9 @@
 //! MySQL and MariaDB, upstream and downstream.
 
 pub mod conn;
+mod errors;
+mod meta;
 pub mod replica;
+pub mod session;
+mod sql_mode;
+pub mod target;

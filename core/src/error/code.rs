@@ -488,6 +488,21 @@ codes! {
     /// Reprocessing needs safe mode, which the configuration forbids.
     SYNCER_REPROCESS_WITH_SAFE_MODE_FAIL = 36071 SyncUnit Internal High
         "Give a `safe-mode-duration` greater than 0.";
+    /// A write was refused because another owner holds the source.
+    SYNCER_FENCED = 36901 SyncUnit Downstream High
+        "Nothing to do: the source's new owner goes on with it.";
+    /// A write was refused because the progress in the target is not what it was planned from.
+    SYNCER_PROGRESS_MOVED = 36902 SyncUnit Downstream High
+        "Nothing to do: the worker reads the progress again and goes on.";
+    /// The former owner's transactions or connections do not end.
+    SYNCER_TAKEOVER_TIMEOUT = 36903 SyncUnit Downstream High
+        "Look for open transactions and hanging connections of the task's user in the target.";
+    /// Whether a DDL ran can't be said yet.
+    SYNCER_DDL_UNSETTLED = 36904 SyncUnit Downstream High
+        "Look for the statement among the target's running statements and DDL jobs.";
+    /// A row of the worker's tables in the target can't be read.
+    SYNCER_PROGRESS_INVALID = 36905 SyncUnit Downstream High
+        "Somebody changed the meta tables by hand: restore them, or start the task anew.";
     /// `nil request not valid`
     MASTER_SQL_OP_NIL_REQUEST = 38001 DmMaster Internal Medium "";
     /// `some error occurs in dm-worker: …`

@@ -7,7 +7,7 @@
 mod auth;
 mod der;
 mod packet;
-mod tls;
+pub(super) mod tls;
 
 use std::{fmt, io, time::Duration};
 

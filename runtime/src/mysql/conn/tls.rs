@@ -85,7 +85,10 @@ fn config(security: &Security) -> Result<ClientConfig, Fault> {
 }
 
 /// Content of one item: given as bytes, else as base64, else as a path.
-fn load(name: &str, (bytes, base64, path): (&[u8], &str, &str)) -> Result<Option<Vec<u8>>, Fault> {
+pub(in crate::mysql) fn load(
+    name: &str,
+    (bytes, base64, path): (&[u8], &str, &str),
+) -> Result<Option<Vec<u8>>, Fault> {
     if !bytes.is_empty() {
         return Ok(Some(bytes.to_vec()));
     }

@@ -1,0 +1,451 @@
+//! The target: every write to it is one that only the source's owner can make.
+//!
+//! Rows, progress and checkpoints travel as *fenced packets*: one text of several statements that
+//! begins a transaction, makes a write that depends on the fence, fails on the server where that
+//! matched nothing, and commits at its end. So a worker that is frozen at any moment leaves no open
+//! transaction behind that waits for it, and one that lost its source can't commit anything any
+//! more. `meta` has the tables and the texts, `apply` the slots' sessions, `takeover` the change of
+//! owners, `ddl` what can't be part of a transaction.
+
+mod apply;
+mod ddl;
+mod tables;
+mod takeover;
+
+use std::sync::{
+    Arc, Mutex as StdMutex, PoisonError,
+    atomic::{AtomicI64, Ordering},
+};
+
+use dm_core::{
+    binlog::{Dialect, Flavor},
+    control::db::DbConfig,
+    error::{Error, Result, Scope, code},
+    sync::{
+        progress::{Applied as Progress, Fence, Location, SlotProgress},
+        schema::{Table, TableName},
+    },
+};
+use tokio::sync::{Mutex, MutexGuard};
+use tracing::warn;
+
+pub use self::apply::SlotSession;
+use super::{
+    errors,
+    meta::{CONTROL, GUARD, Meta},
+    session::{Connector, Failure, Server, Session, Values, statement},
+};
+use crate::ports::{self, Applied, Checkpoint, Ddl, Recovered};
+
+/// What a subtask wants of its target besides the login.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Task name.
+    pub task: String,
+    /// Source id.
+    pub source: String,
+    /// Schema of the meta tables.
+    pub meta_schema: String,
+    /// The source's flavor, which says how GTIDs read.
+    pub flavor: Flavor,
+    /// Global `sql_mode` of the source.
+    pub upstream_sql_mode: String,
+}
+
+/// The downstream of one subtask: MySQL, MariaDB or TiDB.
+#[derive(Clone, Debug)]
+pub struct Target(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    connector: Connector,
+    server: Server,
+    meta: Meta,
+    options: Options,
+    /// The fence of the last takeover.
+    fence: AtomicI64,
+    /// End of the window that must be applied in safe mode, as the control row has it.
+    safe_until: StdMutex<Option<Location>>,
+    /// For everything that is not rows. Taken out while in use, so that an abandoned operation
+    /// leaves no half-read connection behind.
+    control: Mutex<Option<Session>>,
+}
+
+impl Target {
+    /// Connects, finds out what server it is, and makes schema and meta tables.
+    ///
+    /// # Errors
+    /// A coded error for a server that can't be reached, refuses the login or a session variable,
+    /// or on which the meta tables can't be made.
+    pub async fn connect(db: &DbConfig, options: Options) -> Result<Self> {
+        let connector = Connector::new(db, &options.meta_schema, &options.upstream_sql_mode)?;
+        let server = connector.probe().await?;
+        let Options {
+            meta_schema,
+            task,
+            source,
+            flavor,
+            ..
+        } = &options;
+        let meta = Meta::new(meta_schema, task, source, *flavor);
+        let mut session = connector.open(&server).await?;
+        for sql in meta.create() {
+            session.run(&sql).await?;
+        }
+        Ok(Self(Arc::new(Inner {
+            connector,
+            server,
+            meta,
+            options,
+            fence: AtomicI64::new(0),
+            safe_until: StdMutex::new(None),
+            control: Mutex::new(Some(session)),
+        })))
+    }
+
+    /// The server's version text.
+    pub fn version(&self) -> &str {
+        &self.0.server.version
+    }
+}
+
+impl ports::Target for Target {
+    type Session = SlotSession;
+
+    fn dialect(&self) -> Dialect {
+        self.0.server.dialect
+    }
+
+    fn packet_bytes_max(&self) -> usize {
+        self.0.server.packet_bytes_max
+    }
+
+    async fn take_over(&self, fence: Option<Fence>) -> Result<Recovered> {
+        let mut control = self.0.control().await?;
+        let recovered = self.0.take_over(&mut control.session, fence).await?;
+        control.give_back();
+        Ok(recovered)
+    }
+
+    async fn reset(
+        &self,
+        slots: u32,
+        location: &Location,
+        safe_until: Option<&Location>,
+    ) -> Result<Vec<SlotProgress>> {
+        let mut control = self.0.control().await?;
+        let rows = self
+            .0
+            .reset(&mut control.session, slots, location, safe_until)
+            .await?;
+        control.give_back();
+        Ok(rows)
+    }
+
+    async fn session(&self, slot: u32) -> Result<SlotSession> {
+        SlotSession::open(Arc::clone(&self.0), slot).await
+    }
+
+    async fn read_back(&self, slot: u32) -> Result<u64> {
+        let mut control = self.0.control().await?;
+        let seq = self.0.read_back(&mut control.session, slot).await?;
+        control.give_back();
+        Ok(seq)
+    }
+
+    async fn table(&self, name: &TableName) -> Result<Option<Table>> {
+        let mut control = self.0.control().await?;
+        let table = tables::read(&mut control.session, name).await?;
+        control.give_back();
+        Ok(table)
+    }
+
+    async fn ddl(&self, ddl: &Ddl) -> Applied {
+        match self.0.control().await {
+            Ok(mut control) => {
+                let ended = self.0.ddl(&mut control.session, ddl).await;
+                control.give_back();
+                ended
+            }
+            Err(error) => failed(error),
+        }
+    }
+
+    async fn checkpoint(&self, checkpoint: &Checkpoint) -> Applied {
+        self.0.checkpoint(checkpoint).await
+    }
+
+    fn io_bytes(&self) -> u64 {
+        self.0.connector.sent_bytes()
+    }
+}
+
+/// The control connection, out of its place while in use.
+struct Control<'a> {
+    place: MutexGuard<'a, Option<Session>>,
+    session: Session,
+}
+
+impl Control<'_> {
+    /// Keeps the connection for the next operation, unless it broke.
+    fn give_back(mut self) {
+        if self.session.is_usable() {
+            *self.place = Some(self.session);
+        }
+    }
+}
+
+/// A text of statements that only the owner can commit.
+#[derive(Clone, Copy)]
+struct Packet<'a> {
+    sql: &'a [u8],
+    /// Number of the statement that is its `BEGIN`.
+    begin: usize,
+    /// The progress row that it depends on.
+    slot: i64,
+    /// The fence that it depends on.
+    fence: Fence,
+    /// The step that it depends on, if on any.
+    seq: Option<u64>,
+}
+
+impl Inner {
+    fn fence(&self) -> Fence {
+        Fence(self.fence.load(Ordering::Acquire))
+    }
+
+    fn set_fence(&self, Fence(fence): Fence) {
+        self.fence.store(fence, Ordering::Release);
+    }
+
+    async fn control(&self) -> Result<Control<'_>> {
+        let mut place = self.control.lock().await;
+        let session = match place.take().filter(Session::is_usable) {
+            Some(session) => session,
+            None => self.connector.open(&self.server).await?,
+        };
+        Ok(Control { place, session })
+    }
+
+    /// A fenced packet on the control row.
+    async fn write_control(&self, set: &str, body: &str) -> Applied {
+        match self.control().await {
+            Ok(mut control) => {
+                let ended = self.send_control(&mut control.session, set, body).await;
+                control.give_back();
+                ended
+            }
+            Err(error) => failed(error),
+        }
+    }
+
+    /// As [`Self::write_control`], on a session that is at hand.
+    async fn send_control(&self, session: &mut Session, set: &str, body: &str) -> Applied {
+        let fence = self.fence();
+        let mut sql = self.meta.fenced(CONTROL, fence, None, set);
+        for part in [body, "COMMIT"] {
+            if !part.is_empty() {
+                sql.push(';');
+                sql.push_str(part);
+            }
+        }
+        let packet = Packet {
+            sql: sql.as_bytes(),
+            begin: 0,
+            slot: CONTROL,
+            fence,
+            seq: None,
+        };
+        self.send(session, packet).await
+    }
+
+    /// Runs a fenced packet and says how it ended.
+    async fn send(&self, session: &mut Session, packet: Packet<'_>) -> Applied {
+        let Err(failure) = session.packet(packet.sql).await else {
+            return Applied::Done;
+        };
+        let Failure {
+            statement: index,
+            error,
+        } = failure;
+        let sql = statement(packet.sql, index);
+        let Some(number) = errors::number(&error) else {
+            return Applied::Unknown(errors::execute_failed(&sql, &error));
+        };
+        if sql == "COMMIT" && !errors::is_rolled_back(number) {
+            return Applied::Unknown(errors::execute_failed(&sql, &error));
+        }
+        // COMMIT was not reached: whatever happens to this statement, the transaction is undone.
+        let undone = session.packet(b"ROLLBACK").await;
+        if index == packet.begin + GUARD && undone.is_ok() {
+            return self.explain(session, &packet).await;
+        }
+        Applied::Failed {
+            retry: errors::is_transient(&error),
+            error: errors::execute_failed(&sql, &error),
+        }
+    }
+
+    /// Why a guard refused a write.
+    async fn explain(&self, session: &mut Session, packet: &Packet<'_>) -> Applied {
+        let Packet {
+            slot, fence, seq, ..
+        } = *packet;
+        let rows = match session.rows(&self.meta.select_one(slot, false)).await {
+            Ok(rows) => rows,
+            Err(error) => return failed(error),
+        };
+        let Options { task, source, .. } = &self.options;
+        let whose = format!("task `{task}`, source `{source}`");
+        let what = match seq {
+            Some(seq) => format!("a late write of slot {slot} from step {seq}"),
+            None => "a late write".to_owned(),
+        };
+        let Some(row) = rows.first() else {
+            return Applied::Moved(refusal(
+                &code::SYNCER_PROGRESS_MOVED,
+                format!("refused: {whose} has no progress any more, {what} was rolled back"),
+            ));
+        };
+        let (owner, now) = (Fence(row.number(0)), row.number::<u64>(1));
+        if owner != fence {
+            return Applied::Fenced(refusal(
+                &code::SYNCER_FENCED,
+                format!(
+                    "refused: fence {} is not the owner's, fence {} is: {what} of {whose} was \
+                     rolled back",
+                    fence.0, owner.0
+                ),
+            ));
+        }
+        Applied::Moved(refusal(
+            &code::SYNCER_PROGRESS_MOVED,
+            format!("refused: slot {slot} is at step {now}: {what} of {whose} was rolled back"),
+        ))
+    }
+
+    /// Writes the existing worker's checkpoint. While a window of safe mode is open, its end is the
+    /// least that the exit point may say.
+    async fn checkpoint(&self, checkpoint: &Checkpoint) -> Applied {
+        let window = self.safe_until();
+        let closes = window
+            .as_ref()
+            .is_some_and(|end| checkpoint.global.reaches(end, true));
+        let mut written = Checkpoint {
+            tables: Vec::new(),
+            ..checkpoint.clone()
+        };
+        if let Some(end) = window.filter(|_| !closes) {
+            let covers = |exit: &Location| exit.reaches(&end, true);
+            if !written.exit_safe.as_ref().is_some_and(covers) {
+                written.exit_safe = Some(end);
+            }
+        }
+        let mut set = self.meta.remember(&written);
+        if closes {
+            set.push_str(",`safe_until`=NULL");
+        }
+        let body = self.meta.upsert_checkpoint(&written);
+        let ended = self.write_control(&set, &body).await;
+        if closes && matches!(ended, Applied::Done) {
+            self.set_safe_until(None);
+        }
+        ended
+    }
+
+    /// Replaces the slot rows in one fenced transaction.
+    async fn reset(
+        &self,
+        session: &mut Session,
+        slots: u32,
+        location: &Location,
+        safe_until: Option<&Location>,
+    ) -> Result<Vec<SlotProgress>> {
+        // Nobody else writes under our fence, and slots only ever raise the number: what is read
+        // here is still right when the packet is checked against the fence.
+        let highest = session.rows(&self.meta.select_highest_seq()).await?;
+        let seq = highest.first().map_or(0, |row| row.number::<u64>(0)) + 1;
+        let rows: Vec<_> = (0..slots)
+            .map(|slot| SlotProgress {
+                slot,
+                seq,
+                applied: Progress::at(location.clone()),
+            })
+            .collect();
+        let checkpoint = Checkpoint {
+            global: location.clone(),
+            exit_safe: safe_until.cloned(),
+            ..Checkpoint::default()
+        };
+        let set = format!(
+            "`seq`={seq},`slots`={slots},{},{}",
+            self.meta.remember(&checkpoint),
+            self.meta.safe_until(safe_until)
+        );
+        let body = format!(
+            "{};{}",
+            self.meta.replace_slots(&rows, self.fence()),
+            self.meta.upsert_checkpoint(&checkpoint)
+        );
+        error_of(self.send_control(session, &set, &body).await)?;
+        self.set_safe_until(safe_until.cloned());
+        Ok(rows)
+    }
+
+    /// Ends whatever a slot's former session left under way, and reads where the slot is.
+    async fn read_back(&self, session: &mut Session, slot: u32) -> Result<u64> {
+        let slot = i64::from(slot);
+        let rows = session.rows(&self.meta.select_one(slot, false)).await?;
+        let former = rows.first().map_or(0, |row| row.number(2));
+        self.end_sessions(session, &[former]).await?;
+        // The lock waits for what is being rolled back, also where the session is not to be seen.
+        let rows = session.rows(&self.meta.select_one(slot, true)).await?;
+        match rows.first() {
+            Some(row) if row.number::<i64>(0) == self.fence().0 => Ok(row.number(1)),
+            _ => {
+                let packet = Packet {
+                    sql: b"",
+                    begin: 0,
+                    slot,
+                    fence: self.fence(),
+                    seq: None,
+                };
+                error_of(self.explain(session, &packet).await)?;
+                Ok(0)
+            }
+        }
+    }
+
+    fn safe_until(&self) -> Option<Location> {
+        let window = self.safe_until.lock();
+        window.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_safe_until(&self, end: Option<Location>) {
+        let window = self.safe_until.lock();
+        *window.unwrap_or_else(PoisonError::into_inner) = end;
+    }
+}
+
+/// Turns an end other than `Done` into its error, where it does not matter which one it is.
+fn error_of(ended: Applied) -> Result<()> {
+    match ended {
+        Applied::Done => Ok(()),
+        Applied::Failed { error, .. }
+        | Applied::Unknown(error)
+        | Applied::Fenced(error)
+        | Applied::Moved(error) => Err(error),
+    }
+}
+
+/// A failure that certainly wrote nothing, for want of a connection.
+fn failed(error: Error) -> Applied {
+    Applied::Failed { error, retry: true }
+}
+
+/// The error of a refused write, which is logged at once: it is what an operator looks for after a
+/// change of owners.
+fn refusal(kind: &dm_core::error::Code, message: String) -> Error {
+    warn!("{message}");
+    Error::new(kind, message).with_scope(Scope::Downstream)
+}

@@ -1,0 +1,282 @@
+//! Statements that commit by themselves.
+//!
+//! A DDL can't share a transaction with its progress. So what is about to run is written down first
+//! (the *intent*, with what the tables looked like), then it runs, then one transaction clears the
+//! intent and moves all slots behind it. Whoever finds an intent ends the connection that it names,
+//! waits until that is gone, and compares: a table that looks different now means that the DDL ran.
+//! Where nothing looks different, it did not run, or running it again changes nothing either
+//! (`TRUNCATE`, `DROP … IF EXISTS` of what is not there): no row was applied since.
+//!
+//! On TiDB a DDL outlives its connection: its job is waited for.
+
+use dm_core::{
+    binlog::Dialect,
+    error::{Error, Result, Scope, code},
+    sync::{ddl::ignorable, progress::Applied as Progress, schema::TableName},
+};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Duration, Instant, sleep};
+use tracing::{info, warn};
+
+use super::{Inner, error_of, failed};
+use crate::{
+    mysql::{
+        errors,
+        meta::{StoredLocation, invalid},
+        session::{Literal, Session, Values},
+        sql_mode::SqlMode,
+    },
+    ports::{Applied, Ddl},
+};
+
+/// How long a DDL of a former owner may go on after its connection was ended.
+const JOB_LIMIT: Duration = Duration::from_secs(60);
+
+/// A DDL under way, as the control row keeps it.
+#[derive(Debug, Deserialize, Serialize)]
+struct Intent {
+    sql: String,
+    /// The connection that runs it.
+    session: u64,
+    /// Tables that show whether it ran, with what each looked like before; an empty table name is
+    /// the schema itself.
+    tables: Vec<(String, String, Option<String>)>,
+    /// Source tables whose structure changes.
+    sources: Vec<(String, String)>,
+    /// Where all slots are once it ran.
+    boundary: StoredLocation,
+    txn: Option<String>,
+    rows: u64,
+}
+
+impl Inner {
+    /// Runs a DDL; see [`crate::ports::Target::ddl`].
+    pub(super) async fn ddl(&self, session: &mut Session, ddl: &Ddl) -> Applied {
+        let mut runner = match self.runner(ddl).await {
+            Ok(runner) => runner,
+            Err(error) => return failed(error),
+        };
+        let intent = match self.intent(session, ddl, runner.id).await {
+            Ok(intent) => intent,
+            Err(error) => return failed(error),
+        };
+        // Cannot fail: texts and numbers only.
+        let text = serde_json::to_string(&intent).unwrap_or_default();
+        let noted = format!("`intent`={}", Literal(&text));
+        match self.send_control(session, &noted, "").await {
+            Applied::Done => {}
+            other => return other,
+        }
+        info!(sql = ddl.piece.sql, "executing DDL");
+        let ended = runner.unlimited(&ddl.piece.sql).await;
+        runner.close().await;
+        let Err(error) = ended else {
+            return self.finish(session, &intent).await;
+        };
+        let refused = errors::execute_failed(&ddl.piece.sql, &error);
+        let Some(number) = errors::number(&error) else {
+            return Applied::Unknown(refused);
+        };
+        let ran = if ddl.replay && ignorable(ddl.piece.kind, number) {
+            info!(sql = ddl.piece.sql, "already there: {}", refused.cause);
+            true
+        } else {
+            // A refusal leaves nothing behind, but an interruption may come too late.
+            match self.ran(session, &intent).await {
+                Ok(ran) => ran,
+                Err(error) => return Applied::Unknown(error),
+            }
+        };
+        if ran {
+            return self.finish(session, &intent).await;
+        }
+        match self.send_control(session, "`intent`=NULL", "").await {
+            Applied::Done => Applied::Failed {
+                retry: errors::is_transient(&error),
+                error: refused,
+            },
+            other => other,
+        }
+    }
+
+    /// Settles a DDL that a former owner, or a former life, had under way.
+    pub(super) async fn settle(&self, session: &mut Session, intent: &str) -> Result<()> {
+        let intent: Intent = serde_json::from_str(intent)
+            .map_err(|error| invalid("intent of a DDL".to_owned(), &error))?;
+        warn!(sql = intent.sql, "a DDL was under way");
+        self.end_sessions(session, &[intent.session]).await?;
+        if self.server.dialect == Dialect::TiDb {
+            self.await_jobs(session, &intent).await?;
+        }
+        if self.ran(session, &intent).await? {
+            info!(sql = intent.sql, "it was executed");
+            error_of(self.finish(session, &intent).await)
+        } else {
+            info!(sql = intent.sql, "it was not executed");
+            error_of(self.send_control(session, "`intent`=NULL", "").await)
+        }
+    }
+
+    /// A connection of its own for each DDL, with the source session's settings: nothing has to be
+    /// restored afterwards.
+    async fn runner(&self, ddl: &Ddl) -> Result<Session> {
+        let mut runner = self.connector.open(&self.server).await?;
+        let mut set = format!("SET SESSION timestamp={}", ddl.timestamp);
+        let zone = ddl.time_zone.as_deref();
+        if let Some(zone) = zone.or_else(|| self.connector.time_zone()) {
+            set.push_str(&format!(",time_zone={}", Literal(zone)));
+        }
+        if let Some(bits) = ddl.sql_mode {
+            let mode = SqlMode::from_bits(bits, self.server.dialect);
+            set.push_str(&format!(",sql_mode='{mode}'"));
+        }
+        runner.run(&set).await?;
+        Ok(runner)
+    }
+
+    async fn intent(&self, session: &mut Session, ddl: &Ddl, runner: u64) -> Result<Intent> {
+        let mut tables = Vec::new();
+        for name in &ddl.piece.targets {
+            let look = look(session, name).await?;
+            tables.push((name.schema.clone(), name.table.clone(), look));
+        }
+        let sources = ddl.piece.sources.iter();
+        let Progress {
+            boundary,
+            txn,
+            rows,
+        } = &ddl.after;
+        Ok(Intent {
+            sql: ddl.piece.sql.clone(),
+            session: runner,
+            tables,
+            sources: sources
+                .map(|(_, name)| (name.schema.clone(), name.table.clone()))
+                .collect(),
+            boundary: StoredLocation::from(boundary),
+            txn: txn.as_ref().map(ToString::to_string),
+            rows: *rows,
+        })
+    }
+
+    /// Whether anything looks different from before.
+    async fn ran(&self, session: &mut Session, intent: &Intent) -> Result<bool> {
+        for (schema, table, before) in &intent.tables {
+            if look(session, &TableName::new(schema, table)).await? != *before {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Clears the intent and moves all slots behind the DDL.
+    async fn finish(&self, session: &mut Session, intent: &Intent) -> Applied {
+        let txn = intent.txn.as_deref().map(str::parse).transpose();
+        let txn = match txn.map_err(|error| invalid("intent of a DDL".to_owned(), &error)) {
+            Ok(txn) => txn,
+            Err(error) => return failed(error),
+        };
+        let boundary = match self.meta.restore(&intent.boundary) {
+            Ok(boundary) => boundary,
+            Err(error) => return failed(error),
+        };
+        let mut body = self.meta.move_all(&Progress {
+            boundary,
+            txn,
+            rows: intent.rows,
+        });
+        for (schema, table) in &intent.sources {
+            let forget = self.meta.forget_table(&TableName::new(schema, table));
+            body.push(';');
+            body.push_str(&forget);
+        }
+        match self.send_control(session, "`intent`=NULL", &body).await {
+            // The DDL itself is done; it must not be tried again before the intent is settled.
+            Applied::Failed { error, .. } => Applied::Unknown(error),
+            other => other,
+        }
+    }
+
+    /// Waits until TiDB has no DDL job left on the tables.
+    async fn await_jobs(&self, session: &mut Session, intent: &Intent) -> Result<()> {
+        let tables: Vec<_> = intent
+            .tables
+            .iter()
+            .map(|(schema, table, _)| {
+                format!(
+                    "(db_name={} AND table_name={})",
+                    Literal(schema),
+                    Literal(table)
+                )
+            })
+            .collect();
+        let query = format!(
+            "SELECT COUNT(*) FROM information_schema.ddl_jobs WHERE state NOT IN \
+             ('synced','cancelled','rollback done') AND ({})",
+            if tables.is_empty() {
+                "TRUE".to_owned()
+            } else {
+                tables.join(" OR ")
+            }
+        );
+        let start = Instant::now();
+        loop {
+            let rows = session.rows(&query).await?;
+            if rows.first().is_none_or(|row| row.number::<u64>(0) == 0) {
+                return Ok(());
+            }
+            if start.elapsed() > JOB_LIMIT {
+                let message = format!("a former owner's DDL still runs: {}", intent.sql);
+                return Err(
+                    Error::new(&code::SYNCER_DDL_UNSETTLED, message).with_scope(Scope::Downstream)
+                );
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+/// What a table or schema looks like; `None` when it is not there. The auto-increment counter is
+/// left out, since it moves with the rows.
+async fn look(session: &mut Session, name: &TableName) -> Result<Option<String>> {
+    let kind = if name.table.is_empty() {
+        "DATABASE"
+    } else {
+        "TABLE"
+    };
+    let sql = format!("SHOW CREATE {kind} {name}");
+    match session.query(&sql).await {
+        Ok(rows) => {
+            let text = rows.first().map(|row| row.text(1)).unwrap_or_default();
+            Ok(Some(without_counter(&text)))
+        }
+        Err(error) if matches!(errors::number(&error), Some(1146 | 1049 | 1008)) => Ok(None),
+        Err(error) => Err(errors::query_failed(&sql, &error)),
+    }
+}
+
+/// Takes ` AUTO_INCREMENT=<number>` out.
+fn without_counter(text: &str) -> String {
+    const COUNTER: &str = " AUTO_INCREMENT=";
+    match text.split_once(COUNTER) {
+        Some((before, after)) => {
+            let rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+            format!("{before}{rest}")
+        }
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counter_does_not_count() {
+        let text = "CREATE TABLE `t` (…) ENGINE=InnoDB AUTO_INCREMENT=12 DEFAULT CHARSET=utf8mb4";
+        assert_eq!(
+            without_counter(text),
+            "CREATE TABLE `t` (…) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"
+        );
+    }
+}
