@@ -19,7 +19,10 @@ use tonic::service::Routes;
 pub use metrics::{Cell, Desc, Histogram, Metrics, SyncMetrics};
 pub use tls::server_config;
 
-use crate::rpc::{Facts, Service};
+use crate::{
+    report::Report,
+    rpc::{Facts, Service},
+};
 
 /// How often the use of processor time is measured.
 const CPU_PERIOD: Duration = Duration::from_secs(10);
@@ -102,6 +105,7 @@ fn router<F: Facts>(facts: Arc<F>, metrics: Arc<Metrics>) -> Router {
     let http = Router::new()
         .route("/status", get(async || version_text()))
         .route("/metrics", get(show_metrics::<F>))
+        .route("/sources", get(show_sources::<F>))
         .with_state(shared);
     // The last fallback set is the one that counts, so it comes after the one of the gRPC half.
     Routes::new(Service::new(facts).into_server())
@@ -122,6 +126,16 @@ async fn show_metrics<F: Facts>(State(shared): State<Arc<Shared<F>>>) -> Respons
         text,
     )
         .into_response()
+}
+
+/// What `dm-worker status` prints, as JSON.
+async fn show_sources<F: Facts>(State(shared): State<Arc<Shared<F>>>) -> Response {
+    let facts = &shared.facts;
+    let report = Report::new(facts.worker(), facts.sources().await);
+    match serde_json::to_vec(&report) {
+        Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 async fn unknown(request: Request) -> Response {

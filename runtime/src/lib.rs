@@ -1,11 +1,19 @@
 //! The half of `dm-worker` that touches the world: tokio, etcd, MySQL, files.
 
+pub mod driver;
 #[cfg(not(madsim))]
 pub mod etcd;
+mod guard;
 #[cfg(not(madsim))]
 pub mod http;
 #[cfg(not(madsim))]
 pub mod mysql;
 pub mod ports;
 #[cfg(not(madsim))]
+pub mod report;
+#[cfg(not(madsim))]
 pub mod rpc;
+pub mod standalone;
+#[cfg(not(madsim))]
+pub mod status;
+pub mod units;

@@ -1,0 +1,210 @@
+//! Pumps the worker machine: carries its effects out and tells it what came of them.
+//!
+//! The only loop between the decisions in `dm_core::lifecycle` and the world. It decides nothing:
+//! every effect becomes a task, every task's end becomes an input.
+
+use std::{collections::BTreeMap, future::Future, time::Duration};
+
+use dm_core::{
+    error::Error,
+    lifecycle::{
+        Command, ControlCall, Effect, Era, Input, Outcome, Reply, Ticket, UnitCall, View, Worker,
+    },
+    time::Instant,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Instant as Clock, sleep_until},
+};
+use tracing::{debug, error};
+
+use crate::{
+    guard::guarded,
+    ports::{Connect, Control, Events},
+    units::{Stop, Units},
+};
+
+/// Far enough away to mean "no timer is set".
+const FOREVER: Duration = Duration::from_secs(86_400);
+
+/// Runs a machine until it is over.
+pub struct Driver<C, K> {
+    worker: Worker,
+    control: C,
+    units: Units<K>,
+    started: Clock,
+    inputs: mpsc::UnboundedReceiver<Input>,
+    inbox: mpsc::UnboundedSender<Input>,
+    tasks: BTreeMap<Ticket, Running>,
+    view: watch::Sender<View>,
+}
+
+/// An effect under way.
+struct Running {
+    task: JoinHandle<()>,
+    /// For units only.
+    stop: Option<watch::Sender<Stop>>,
+}
+
+impl<C: Control, K: Connect> Driver<C, K> {
+    /// A driver for `worker`; commands come through `commands`, and what the machine looks like
+    /// after each step can be seen in `view`.
+    pub fn new(worker: Worker, control: C, units: Units<K>, view: watch::Sender<View>) -> Self {
+        let (inbox, inputs) = mpsc::unbounded_channel();
+        Self {
+            worker,
+            control,
+            units,
+            started: Clock::now(),
+            inputs,
+            inbox,
+            tasks: BTreeMap::new(),
+            view,
+        }
+    }
+
+    /// Pumps until the machine is over, which it is some time after [`Command::Stop`].
+    pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        self.step(|worker, now| worker.handle_input(now, Input::Command(Command::Start)));
+        while !self.worker.is_over() {
+            let wake = self.started
+                + self
+                    .worker
+                    .poll_timeout()
+                    .map_or_else(|| self.now().0 + FOREVER, |at| at.0);
+            tokio::select! {
+                biased;
+                Some(command) = commands.recv() => {
+                    self.step(|worker, now| worker.handle_input(now, Input::Command(command)));
+                }
+                Some(input) = self.inputs.recv() => {
+                    if let Input::Done { ticket, outcome } = &input {
+                        self.over(*ticket, outcome);
+                    }
+                    self.step(|worker, now| worker.handle_input(now, input));
+                }
+                () = sleep_until(wake) => {
+                    self.step(|worker, now| worker.handle_timeout(now));
+                }
+            }
+        }
+    }
+
+    /// An effect is over. What ends a unit is said in the log, too: the status shows only the last.
+    fn over(&mut self, ticket: Ticket, outcome: &Outcome) {
+        let is_unit = self
+            .tasks
+            .remove(&ticket)
+            .is_some_and(|running| running.stop.is_some());
+        match outcome {
+            Outcome::Failed(errors) if is_unit => {
+                errors
+                    .iter()
+                    .for_each(|error| error!(%ticket, "unit ended: {error}"));
+            }
+            Outcome::Fenced(error) if is_unit => error!(%ticket, "unit ended: {error}"),
+            _ => debug!(%ticket, ?outcome, "done"),
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant(self.started.elapsed())
+    }
+
+    fn step(&mut self, handle: impl FnOnce(&mut Worker, Instant)) {
+        let now = self.now();
+        handle(&mut self.worker, now);
+        while let Some((ticket, effect)) = self.worker.poll_effect() {
+            debug!(%ticket, ?effect, "effect");
+            self.start(ticket, effect);
+        }
+        self.view.send_replace(self.worker.view());
+    }
+
+    fn start(&mut self, ticket: Ticket, effect: Effect) {
+        match effect {
+            Effect::Control(ControlCall::Unwatch { of }) => {
+                if let Some(watch) = self.tasks.remove(&of) {
+                    watch.task.abort();
+                    self.spawn(of, async { Outcome::Ok(Reply::Closed) }, unknown);
+                }
+            }
+            Effect::Control(call) => {
+                let control = self.control.clone();
+                let events = Events::new(ticket, self.inbox.clone());
+                self.spawn(
+                    ticket,
+                    async move { control.call(call, events).await },
+                    unknown,
+                );
+            }
+            Effect::Unit(UnitCall::Start(start)) => {
+                let (stop, signal) = watch::channel(Stop::No);
+                let events = Events::new(ticket, self.inbox.clone());
+                let unit = self.units.clone().run(start, signal, events);
+                self.spawn(ticket, unit, failed).stop = Some(stop);
+            }
+            Effect::Unit(UnitCall::Stop { of, how }) => {
+                if let Some(Running {
+                    stop: Some(stop), ..
+                }) = self.tasks.get(&of)
+                {
+                    stop.send_modify(|now| *now = (*now).max(how.into()));
+                }
+            }
+            Effect::Unit(UnitCall::Probe { job, unit }) => {
+                self.spawn(ticket, self.units.clone().probe(job, unit), failed);
+            }
+            Effect::Cancel(era) => self.cancel(ticket, era),
+        }
+    }
+
+    /// Runs an effect as a task that reports how it ended, even if it panics.
+    fn spawn(
+        &mut self,
+        ticket: Ticket,
+        effect: impl Future<Output = Outcome> + Send + 'static,
+        panicked: fn(Error) -> Outcome,
+    ) -> &mut Running {
+        let inbox = self.inbox.clone();
+        let task = tokio::spawn(async move {
+            let outcome = guarded(effect).await.unwrap_or_else(panicked);
+            // The driver may be over, and then nobody waits for it.
+            let _ = inbox.send(Input::Done { ticket, outcome });
+        });
+        self.tasks
+            .entry(ticket)
+            .insert_entry(Running { task, stop: None })
+            .into_mut()
+    }
+
+    /// Ends everything of an era, and reports when nothing of it is left.
+    fn cancel(&mut self, ticket: Ticket, era: Era) {
+        let mut old = Vec::new();
+        for (_, running) in self.tasks.extract_if(.., |ticket, _| ticket.era <= era) {
+            match &running.stop {
+                // Units end what they started themselves before they are over.
+                Some(stop) => stop.send_modify(|now| *now = Stop::Now),
+                None => running.task.abort(),
+            }
+            old.push(running);
+        }
+        let all_over = async move {
+            for running in old {
+                // An aborted task ends with an error, which says that it is over.
+                let _ = running.task.await;
+            }
+            Outcome::Ok(Reply::Closed)
+        };
+        self.spawn(ticket, all_over, unknown);
+    }
+}
+
+fn unknown(error: Error) -> Outcome {
+    Outcome::Unknown(error)
+}
+
+fn failed(error: Error) -> Outcome {
+    Outcome::Failed(vec![error])
+}

@@ -1,0 +1,188 @@
+//! What operators see: the machine's view, joined with the units' counters and the sources' ends.
+
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use dm_core::{
+    lifecycle::{SourceView, SubtaskView, View},
+    status::{ProcessResult, SourceStatus, SubtaskStatus, SyncStatus, UnitKind, UnitStatus},
+    sync::progress::Location,
+};
+use tokio::sync::watch;
+
+use crate::{
+    ports::{Connect, Source, SourceEnd},
+    rpc::{self, SourceFacts, TaskStage},
+    units::{Facts, sync::SyncFacts},
+};
+
+/// Answers questions about the worker.
+#[derive(Debug)]
+pub struct Observer<K> {
+    /// The worker's name.
+    pub worker: String,
+    /// The worker's configuration, as TOML.
+    pub config: String,
+    /// The machine.
+    pub view: watch::Receiver<View>,
+    /// The units' counters.
+    pub facts: Facts,
+    /// The way to the sources.
+    pub connect: K,
+}
+
+impl<K: Connect> rpc::Facts for Observer<K> {
+    fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    async fn sources(&self) -> Vec<SourceFacts> {
+        let view = self.view.borrow().clone();
+        if view.sources.is_empty() {
+            let result = failure(&view.errors);
+            let status = SourceStatus {
+                source: view.source,
+                worker: self.worker.clone(),
+                result,
+                ..<_>::default()
+            };
+            return vec![SourceFacts {
+                handled: false,
+                status,
+                subtasks: Vec::new(),
+            }];
+        }
+        let mut all = Vec::with_capacity(view.sources.len());
+        for source in &view.sources {
+            all.push(self.source(&view, source).await);
+        }
+        all
+    }
+
+    fn stages(&self) -> Vec<TaskStage> {
+        let view = self.view.borrow();
+        let stages = view.sources.iter().flat_map(|source| {
+            source.subtasks.iter().map(|subtask| TaskStage {
+                source: source.name.clone(),
+                task: subtask.name.clone(),
+                stage: subtask.stage,
+            })
+        });
+        stages.collect()
+    }
+
+    fn config(&self) -> String {
+        self.config.clone()
+    }
+}
+
+impl<K: Connect> Observer<K> {
+    async fn source(&self, view: &View, source: &SourceView) -> SourceFacts {
+        let mut errors = view.errors.clone();
+        errors.extend(
+            view.problems
+                .iter()
+                .filter(|problem| problem.source == source.name)
+                .map(|problem| problem.error.clone()),
+        );
+        // Only a source that something runs on is asked: the answer takes a connection.
+        let end = match self.facts.source(&source.name) {
+            Some(config) if source.bound => match self.connect.source(&config).end().await {
+                Ok(end) => Some(end),
+                Err(error) => {
+                    errors.push(error);
+                    None
+                }
+            },
+            _ => None,
+        };
+        let subtasks = source.subtasks.iter();
+        SourceFacts {
+            handled: true,
+            status: SourceStatus {
+                // With several sources each answers for itself.
+                source: if view.sources.len() == 1 {
+                    &view.source
+                } else {
+                    &source.name
+                }
+                .clone(),
+                worker: self.worker.clone(),
+                result: failure(&errors),
+                ..<_>::default()
+            },
+            subtasks: subtasks
+                .map(|task| self.subtask(&source.name, task, end.as_ref()))
+                .collect(),
+        }
+    }
+
+    fn subtask(&self, source: &str, task: &SubtaskView, end: Option<&SourceEnd>) -> SubtaskStatus {
+        let unit = task.unit.unwrap_or_default();
+        let status = (unit == UnitKind::Sync)
+            .then(|| UnitStatus::Sync(sync_status(&self.facts.of(source, &task.name), end)));
+        SubtaskStatus {
+            name: task.name.clone(),
+            stage: task.stage,
+            unit,
+            result: task.result.clone(),
+            status,
+            ..<_>::default()
+        }
+    }
+}
+
+fn failure(errors: &[dm_core::error::Error]) -> Option<ProcessResult> {
+    (!errors.is_empty()).then(|| ProcessResult {
+        is_canceled: false,
+        errors: errors.to_vec(),
+    })
+}
+
+fn sync_status(facts: &SyncFacts, end: Option<&SourceEnd>) -> SyncStatus {
+    let flushed = facts.flushed();
+    let rows = i64::try_from(facts.rows.load(Relaxed)).unwrap_or(i64::MAX);
+    let rates = facts.rates();
+    let gtids = |location: &Location| location.gtids.as_ref().map(ToString::to_string);
+    let synced = match (&flushed, end) {
+        (Some(flushed), Some(end)) => is_synced(flushed, end),
+        _ => false,
+    };
+    SyncStatus {
+        total_events: rows,
+        total_tps: rates.total,
+        recent_tps: rates.recent,
+        master_binlog: end.map(|end| end.position.to_string()).unwrap_or_default(),
+        master_binlog_gtid: end.map(|end| end.gtids.to_string()).unwrap_or_default(),
+        syncer_binlog: flushed
+            .as_ref()
+            .map(|at| at.position.to_string())
+            .unwrap_or_default(),
+        syncer_binlog_gtid: flushed.as_ref().and_then(gtids).unwrap_or_default(),
+        synced,
+        binlog_type: "remote".to_owned(),
+        seconds_behind_master: i64::try_from(facts.lag(unix_now())).unwrap_or(i64::MAX),
+        total_rows: rows,
+        total_rps: rates.total,
+        recent_rps: rates.recent,
+        io_total_bytes: facts.target_bytes.load(Relaxed),
+        dump_io_total_bytes: 0,
+        ..<_>::default()
+    }
+}
+
+/// Whether the checkpoint is where the source ends: by GTID where both have a set.
+fn is_synced(flushed: &Location, end: &SourceEnd) -> bool {
+    match &flushed.gtids {
+        Some(gtids) if !end.gtids.is_empty() => *gtids == end.gtids,
+        _ => flushed.position.plain() == end.position.plain(),
+    }
+}
+
+pub(crate) fn unix_now() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}

@@ -1,0 +1,164 @@
+//! The units: what a subtask runs, one after the other.
+
+pub mod sync;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use dm_core::{
+    control::SourceConfig,
+    error::{Error, code},
+    lifecycle::{self, Job, Outcome, Start},
+    status::UnitKind,
+};
+use tokio::sync::watch;
+
+use self::sync::{SyncFacts, SyncUnit};
+use crate::ports::{Connect, Events};
+
+/// How a unit is told to end. It only ever rises.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Stop {
+    /// Go on.
+    #[default]
+    No,
+    /// Stop at the end of the source transaction being read, with everything applied.
+    AtBoundary,
+    /// Stop now; transactions under way are abandoned and settled by the next run.
+    Now,
+}
+
+impl From<lifecycle::Stop> for Stop {
+    fn from(how: lifecycle::Stop) -> Self {
+        match how {
+            // The machine itself raises it to a kill when the limit is over.
+            lifecycle::Stop::Graceful { .. } => Self::AtBoundary,
+            lifecycle::Stop::Kill => Self::Now,
+        }
+    }
+}
+
+/// Tells a unit to end.
+pub type StopSignal = watch::Receiver<Stop>;
+
+/// Waits until the signal reaches `at_least`.
+pub(crate) async fn stopped(signal: &mut StopSignal, at_least: Stop) {
+    // An error says that nobody is left who could ever say "go on".
+    let _ = signal.wait_for(|stop| *stop >= at_least).await;
+}
+
+/// Makes and runs units.
+#[derive(Clone, Debug)]
+pub struct Units<K> {
+    connect: K,
+    /// Whether the fence is the target's own counter.
+    alone: bool,
+    facts: Facts,
+}
+
+/// What the units let others see. It outlives pauses.
+#[derive(Clone, Debug, Default)]
+pub struct Facts(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Sources that a unit was started for, by id.
+    sources: BTreeMap<String, Arc<SourceConfig>>,
+    /// Counters, by source and task.
+    subtasks: BTreeMap<(String, String), Arc<SyncFacts>>,
+}
+
+impl Facts {
+    /// The counters of a subtask.
+    #[must_use]
+    pub fn of(&self, source: &str, task: &str) -> Arc<SyncFacts> {
+        let name = (source.to_owned(), task.to_owned());
+        Arc::clone(self.known().subtasks.entry(name).or_default())
+    }
+
+    /// How to reach a source, if a unit was ever started for it.
+    #[must_use]
+    pub fn source(&self, id: &str) -> Option<Arc<SourceConfig>> {
+        self.known().sources.get(id).cloned()
+    }
+
+    fn note(&self, source: &Arc<SourceConfig>) {
+        self.known()
+            .sources
+            .insert(source.source_id.clone(), Arc::clone(source));
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Every change is one insertion: whoever panicked left nothing half-done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Connect> Units<K> {
+    /// Units that reach the world through `connect`. A worker that runs `alone` has no store that
+    /// could order the owners of a source, so the target counts them.
+    pub fn new(connect: K, alone: bool, facts: Facts) -> Self {
+        Self {
+            connect,
+            alone,
+            facts,
+        }
+    }
+
+    /// Runs a unit until it is over.
+    pub async fn run(self, start: Start, stop: StopSignal, events: Events) -> Outcome {
+        let Start::Subtask { job, unit, fence } = start else {
+            return refuse("the relay unit");
+        };
+        if unit != UnitKind::Sync {
+            return refuse(unit_name(unit));
+        }
+        if let Err(error) = Ok::<(), Error>(()) {
+            return Outcome::Failed(vec![error]);
+        }
+        if job.use_relay {
+            return refuse("reading from the relay log");
+        }
+        self.facts.note(&job.source);
+        let facts = self.facts.of(&job.source.source_id, &job.task.name);
+        let fence = (!self.alone).then_some(fence);
+        SyncUnit {
+            connect: self.connect,
+            job,
+            fence,
+            facts,
+            events,
+        }
+        .run(stop)
+        .await
+    }
+
+    /// Says whether a unit has never done anything for a subtask.
+    pub async fn probe(self, _job: Job, unit: UnitKind) -> Outcome {
+        // Only modes with several units ask, and these need units that are not there yet.
+        refuse(unit_name(unit))
+    }
+}
+
+fn unit_name(unit: UnitKind) -> &'static str {
+    match unit {
+        UnitKind::Dump => "the dump unit",
+        UnitKind::Load => "the load unit",
+        UnitKind::Sync => "the sync unit",
+        UnitKind::Relay => "the relay unit",
+        UnitKind::Check | UnitKind::InvalidUnit => "this unit",
+    }
+}
+
+fn refuse(what: &str) -> Outcome {
+    let error = Error::new(
+        &code::SYNCER_UNIT_NOT_SUPPORTED_OPERATE,
+        format!("{what} is not supported yet"),
+    )
+    .with_workaround(
+        "Run the task in mode `incremental` without relay, or with the existing worker.",
+    );
+    Outcome::Failed(vec![error])
+}

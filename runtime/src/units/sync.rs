@@ -1,0 +1,241 @@
+//! The sync unit: binlog in, fenced transactions out.
+//!
+//! One loop plans (`dm_core::sync`), a task reads and decodes ahead of it, and one task per slot
+//! talks to the target. Nothing in here decides about exactly-once: the planner knows what is
+//! applied, the target's progress rows are the truth, and every run begins by reading them, so a
+//! lost connection, a crash and a failover are the same case.
+
+mod cursor;
+mod ddl;
+mod facts;
+mod reader;
+mod resume;
+mod run;
+mod slots;
+mod tables;
+
+use std::{sync::Arc, time::Duration};
+
+use dm_core::{
+    binlog::Decoder,
+    control::SubtaskConfig,
+    error::Error,
+    lifecycle::{self, Job, Outcome, Reply},
+    sync::{
+        ddl::Rules,
+        plan::{Planner, PlannerConfig},
+        progress::Fence,
+    },
+};
+use tokio::{sync::mpsc, time::Instant};
+use tracing::{info, warn};
+
+pub use self::facts::SyncFacts;
+use self::{
+    cursor::Cursor,
+    reader::Reader,
+    resume::Beginning,
+    run::{Ended, Run},
+    slots::Slots,
+    tables::Tables,
+};
+use super::{Stop, StopSignal, stopped};
+use crate::ports::{Connect, Events, Recovered, Source, Target};
+
+/// A stream that breaks is opened again at once if the last break was longer ago than this;
+/// otherwise the subtask pauses and resumes with the back-off of auto-resume.
+const RECONNECT_AFTER: Duration = Duration::from_secs(60);
+/// How long a free slot waits for more changes before it takes what there is.
+const LINGER: Duration = Duration::from_millis(5);
+/// Memory for changes that are read and not applied yet, per subtask.
+const MEMORY_BYTES_MAX: usize = 64 << 20;
+/// Memory of one batch.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// What a packet may hold besides the rows: the progress write and its guard, with GTID sets.
+const PACKET_BYTES_RESERVED: usize = 256 << 10;
+
+/// Why a run ended that should have gone on.
+#[derive(Debug)]
+enum Failure {
+    /// Somebody else owns the source.
+    Fenced(Error),
+    /// The binlog stream broke; reading on from the recorded progress may help.
+    Stream(Error),
+    /// It is not known what is applied; the recorded progress says it.
+    Lost(Error),
+    /// An operator, or time, must help.
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl Failure {
+    fn map(self, with: impl FnOnce(Error) -> Error) -> Self {
+        match self {
+            Self::Fenced(error) => Self::Fenced(with(error)),
+            Self::Stream(error) => Self::Stream(with(error)),
+            Self::Lost(error) => Self::Lost(with(error)),
+            Self::Other(error) => Self::Other(with(error)),
+        }
+    }
+}
+
+/// One subtask's sync unit.
+pub(super) struct SyncUnit<K> {
+    /// Makes the doors.
+    pub(super) connect: K,
+    /// The subtask and its source.
+    pub(super) job: Job,
+    /// The fence of this ownership; `None` to take the next of the target's own counter.
+    pub(super) fence: Option<Fence>,
+    /// Counters that outlive this run.
+    pub(super) facts: Arc<SyncFacts>,
+    /// Where it reports that it works.
+    pub(super) events: Events,
+}
+
+impl<K: Connect> SyncUnit<K> {
+    /// Replicates until it is told to stop or can't go on.
+    pub(super) async fn run(mut self, mut stop: StopSignal) -> Outcome {
+        let mut broken: Option<Instant> = None;
+        loop {
+            let mut slots = Slots::default();
+            let mut kill = stop.clone();
+            let result = tokio::select! {
+                biased;
+                () = stopped(&mut kill, Stop::Now) => Ok(Ended::Stopped),
+                result = self.attempt(&mut stop, &mut slots) => result,
+            };
+            // Nothing of this run touches the target once it is over.
+            slots.end().await;
+            match result {
+                Ok(Ended::Stopped) => return Outcome::Ok(Reply::Stopped),
+                Ok(Ended::Resized) => {}
+                Err(Failure::Fenced(error)) => return Outcome::Fenced(error),
+                Err(Failure::Stream(error) | Failure::Lost(error))
+                    if broken.is_none_or(|last| last.elapsed() > RECONNECT_AFTER) =>
+                {
+                    warn!(%error, "starting over from the recorded progress");
+                    broken = Some(Instant::now());
+                }
+                Err(Failure::Stream(error) | Failure::Lost(error) | Failure::Other(error)) => {
+                    return Outcome::Failed(vec![error]);
+                }
+            }
+        }
+    }
+
+    /// One run: from the progress recorded in the target until the first failure or stop.
+    async fn attempt(
+        &mut self,
+        stop: &mut StopSignal,
+        slots: &mut Slots,
+    ) -> Result<Ended, Failure> {
+        let (task, config) = (&self.job.task, &self.job.source);
+        let source = self.connect.source(config);
+        let upstream = source.probe().await?;
+        let rules = Rules::new(task)?;
+        let target = Arc::new(self.connect.target(&self.job, &upstream).await?);
+        let recovered = target.take_over(self.fence).await?;
+        // A stream that breaks does not give the source away.
+        self.fence = Some(recovered.fence);
+        self.events.send(lifecycle::Event::Initialised);
+        if *stop.borrow() >= Stop::AtBoundary {
+            return Ok(Ended::Stopped);
+        }
+        let mut planning = planner_config(task, target.packet_bytes_max());
+        let Recovered {
+            slots: mut progress,
+            mut safe_until,
+            checkpoint,
+            ..
+        } = recovered;
+        if progress.is_empty() {
+            let Beginning {
+                mut at,
+                safe_until: unsafe_end,
+                why,
+            } = Beginning::choose(checkpoint, task, &upstream)?;
+            if config.enable_gtid && at.gtids.is_none() {
+                at.gtids = Some(source.gtids_at(&at.position).await?);
+            }
+            info!(source = config.source_id, task = task.name, at = %at, "starts at {why}");
+            progress = target
+                .reset(planning.slots, &at, unsafe_end.as_ref())
+                .await?;
+            safe_until = unsafe_end;
+        }
+        planning.by_gtid = config.enable_gtid
+            && progress.iter().all(|slot| {
+                slot.applied
+                    .boundary
+                    .gtids
+                    .as_ref()
+                    .is_some_and(|gtids| !gtids.is_empty())
+            });
+        let (done, results) = mpsc::unbounded_channel();
+        let planner = Planner::new(planning.clone(), progress);
+        slots.start(&target, planner.slots(), &done);
+        let from = resume::start(planner.location(), planning.by_gtid);
+        info!(
+            source = config.source_id,
+            task = task.name,
+            ?from,
+            "reading the binlog"
+        );
+        let stream = source.dump(&from).await.map_err(Failure::Stream)?;
+        let mut run = Run {
+            facts: &self.facts,
+            tables: Tables::new(Arc::clone(&target), rules),
+            cursor: Cursor::new(planner.location()),
+            planner,
+            slots,
+            results,
+            reader: Reader::start(stream, Decoder::new(upstream.flavor)),
+            safe_until,
+            always_safe: task.sync.safe_mode,
+            by_gtid: planning.by_gtid,
+            lower_case_names: upstream.lower_case_table_names != 0,
+            flush_interval: flush_interval(task),
+            started: Instant::now(),
+            flushed: Instant::now(),
+            chunk: None,
+            barrier: None,
+            alone: None,
+            target: Arc::clone(&target),
+        };
+        let ended = run.until_stopped(stop).await?;
+        if let Ended::Resized = ended {
+            let at = run.planner.location().clone();
+            info!(slots = planning.slots, at = %at, "changing the number of slots");
+            target
+                .reset(planning.slots, &at, run.safe_until.as_ref())
+                .await?;
+        }
+        Ok(ended)
+    }
+}
+
+fn planner_config(task: &SubtaskConfig, packet_bytes_max: usize) -> PlannerConfig {
+    PlannerConfig {
+        slots: u32::try_from(task.sync.worker_count).unwrap_or(1).max(1),
+        batch_rows_max: u32::try_from(task.sync.batch).unwrap_or(1).max(1),
+        batch_bytes_max: BATCH_BYTES_MAX,
+        packet_bytes_max: packet_bytes_max.saturating_sub(PACKET_BYTES_RESERVED),
+        memory_bytes_max: MEMORY_BYTES_MAX,
+        linger: LINGER,
+        by_gtid: false,
+    }
+}
+
+fn flush_interval(task: &SubtaskConfig) -> Duration {
+    Duration::from_secs(
+        u64::try_from(task.sync.checkpoint_flush_interval)
+            .unwrap_or(30)
+            .max(1),
+    )
+}

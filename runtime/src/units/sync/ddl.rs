@@ -1,0 +1,147 @@
+//! Statements of the binlog: where transactions begin and end, and what changes definitions.
+
+use std::borrow::Cow;
+
+use dm_core::{
+    binlog::{Header, QueryEvent},
+    error::{Error, Result, code},
+    sync::{
+        ddl::{Context, Piece, Statement, classify},
+        progress::{Applied as Progress, TxnId},
+    },
+};
+use tracing::info;
+
+use super::{Failure, run::Run};
+use crate::ports::{Applied, Ddl, Target};
+
+/// A statement that may only run when nothing else does.
+pub(super) struct Barrier {
+    pieces: Vec<Piece>,
+    header: Header,
+    query: QueryEvent,
+    txn: TxnId,
+    /// Whether the target may have run it before without a record of it.
+    replay: bool,
+}
+
+impl<T: Target> Run<'_, T> {
+    /// Understands a statement, and plans what it means.
+    pub(super) fn query(&mut self, header: Header, query: QueryEvent) -> Result<()> {
+        let Some(sql) = query.text().map(Cow::into_owned) else {
+            let sql = String::from_utf8_lossy(&query.sql);
+            return Err(refuse(&sql, "a statement in this client's character set"));
+        };
+        let context = Context {
+            schema: &query.schema,
+            sql_mode: query.vars.sql_mode.unwrap_or_default(),
+            lower_case_names: self.lower_case_names,
+        };
+        match classify(&sql, context)? {
+            Statement::Begin | Statement::Savepoint => {}
+            Statement::Commit => self.commit(&header),
+            Statement::Rollback => return Err(refuse(&sql, "a transaction that was rolled back")),
+            Statement::Xa(_) => return Err(refuse(&sql, "a distributed (XA) transaction")),
+            Statement::Skipped => {
+                info!(sql, "nothing that the target must do");
+                self.commit(&header);
+            }
+            Statement::Rows(table) => {
+                self.tables.rules().refuse_rows(&table)?;
+            }
+            Statement::Ddl(ddl) if ddl.rows_follow => {
+                return Err(refuse(&sql, "CREATE TABLE … SELECT as one transaction"));
+            }
+            Statement::Ddl(ddl) => {
+                let pieces = self.tables.rules().apply(&ddl)?;
+                if pieces.is_empty() {
+                    info!(sql, "filtered out");
+                    self.commit(&header);
+                    return Ok(());
+                }
+                let txn = self.cursor.txn(&header).clone();
+                let replay = self.is_unsafe(&txn);
+                self.barrier = Some(Barrier {
+                    pieces,
+                    header,
+                    query,
+                    txn,
+                    replay,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the statement that everything was drained for.
+    pub(super) async fn run_ddl(&mut self, barrier: Barrier) -> Result<(), Failure> {
+        let Barrier {
+            pieces,
+            header,
+            query,
+            txn,
+            replay,
+        } = barrier;
+        let start = self.planner.location().clone();
+        let mut end = start.clone();
+        end.position = self.cursor.end_of(&header);
+        if let (Some(gtids), Some(gtid)) = (&mut end.gtids, &txn.gtid) {
+            gtids.add(gtid);
+        }
+        let done = self.planner.pieces_done(&txn);
+        let last = pieces.len() as u64 - 1;
+        for (index, piece) in (0..).zip(pieces) {
+            if index < done {
+                continue;
+            }
+            let after = if index == last {
+                Progress::at(end.clone())
+            } else {
+                Progress {
+                    boundary: start.clone(),
+                    txn: Some(txn.clone()),
+                    rows: index + 1,
+                }
+            };
+            let ddl = Ddl {
+                piece,
+                timestamp: header.timestamp,
+                time_zone: query.vars.time_zone.clone(),
+                sql_mode: query.vars.sql_mode,
+                after,
+                replay,
+            };
+            if let Err(refused) = self.execute(&ddl).await {
+                let sql = String::from_utf8_lossy(&query.sql).into_owned();
+                return Err(refused.map(|error| self.locate(error, &header, Some(&sql))));
+            }
+            self.facts.count_ddl();
+            self.planner.barrier(&ddl.after);
+        }
+        self.cursor.end();
+        self.tables.forget();
+        self.checkpoint().await
+    }
+
+    async fn execute(&self, ddl: &Ddl) -> Result<(), Failure> {
+        Err(match self.target.ddl(ddl).await {
+            Applied::Done => return Ok(()),
+            Applied::Failed { error, .. } => Failure::Other(error),
+            Applied::Fenced(error) => Failure::Fenced(error),
+            // The next run settles the intent.
+            Applied::Unknown(error) | Applied::Moved(error) => Failure::Lost(error),
+        })
+    }
+}
+
+/// What is not supported yet is refused where it stands in the binlog, before anything is lost.
+pub(super) fn refuse(sql: &str, what: &str) -> Error {
+    Error::new(
+        &code::SYNCER_UNSUPPORTED_STMT,
+        format!("{what} is not supported yet: {sql}"),
+    )
+    .with_workaround(
+        "Make the change in the target by hand, then start the task behind it: set `meta` to \
+             the end location in this message and remove the task's checkpoint.",
+    )
+}

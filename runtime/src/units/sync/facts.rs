@@ -1,0 +1,146 @@
+//! What a running sync unit lets others see: status, metrics and the progress line read this.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use dm_core::{binlog::Position, sync::progress::Location};
+use tokio::time::Instant;
+
+/// Entries kept to tell the lag of what is not applied yet; a coarser answer beyond that.
+const TIMELINE_MAX: usize = 4096;
+
+/// Counters and positions of one subtask; they outlive a pause.
+#[derive(Debug, Default)]
+pub struct SyncFacts {
+    /// Row changes committed in the target.
+    pub rows: AtomicU64,
+    /// Transactions committed in the target.
+    pub batches: AtomicU64,
+    /// DDL statements executed.
+    pub ddls: AtomicU64,
+    /// Bytes read from the source's binlog.
+    pub read_bytes: AtomicU64,
+    /// Bytes that went over connections to the target.
+    pub target_bytes: AtomicU64,
+    places: Mutex<Places>,
+}
+
+#[derive(Debug, Default)]
+struct Places {
+    read: Option<Location>,
+    applied: Option<Location>,
+    flushed: Option<Location>,
+    /// End position and commit time of transactions that were read, oldest first.
+    timeline: VecDeque<(Position, u32)>,
+    /// When the rates were asked for first and last, and the rows by then.
+    asked: Option<((Instant, u64), (Instant, u64))>,
+}
+
+/// Rows per second, whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rates {
+    /// On average.
+    pub total: i64,
+    /// Since they were asked for last.
+    pub recent: i64,
+}
+
+impl SyncFacts {
+    /// Everything up to here is applied in the target.
+    #[must_use]
+    pub fn applied(&self) -> Option<Location> {
+        self.places().applied.clone()
+    }
+
+    /// Everything up to here was read from the source.
+    #[must_use]
+    pub fn read(&self) -> Option<Location> {
+        self.places().read.clone()
+    }
+
+    /// The checkpoint that was last written.
+    #[must_use]
+    pub fn flushed(&self) -> Option<Location> {
+        self.places().flushed.clone()
+    }
+
+    /// How long ago the oldest transaction that is not applied yet was committed at the source,
+    /// in seconds; zero when everything that was read is applied.
+    #[must_use]
+    pub fn lag(&self, now_unix: Duration) -> u64 {
+        let places = self.places();
+        places.timeline.front().map_or(0, |(_, at)| {
+            now_unix.as_secs().saturating_sub(u64::from(*at))
+        })
+    }
+
+    /// Sets where reading is, and up to where everything is applied.
+    pub(super) fn note(&self, read: &Location, applied: &Location) {
+        let mut places = self.places();
+        while places
+            .timeline
+            .front()
+            .is_some_and(|(end, _)| *end <= applied.position)
+        {
+            places.timeline.pop_front();
+        }
+        places.read = Some(read.clone());
+        places.applied = Some(applied.clone());
+    }
+
+    /// A transaction that ends here was committed at the source at this time.
+    pub(super) fn note_commit(&self, end: &Position, timestamp: u32) {
+        let timeline = &mut self.places().timeline;
+        let has_room = timeline.len() < TIMELINE_MAX;
+        match timeline.back_mut() {
+            // One entry a second is enough: it is done when its last transaction is.
+            Some((position, at)) if *at == timestamp || !has_room => position.clone_from(end),
+            _ => timeline.push_back((end.clone(), timestamp)),
+        }
+    }
+
+    /// The checkpoint was written.
+    pub(super) fn note_flushed(&self, upto: &Location) {
+        self.places().flushed = Some(upto.clone());
+    }
+
+    /// A batch was committed.
+    pub(super) fn count_batch(&self, rows: u32) {
+        self.rows.fetch_add(rows.into(), Relaxed);
+        self.batches.fetch_add(1, Relaxed);
+    }
+
+    /// A DDL statement was executed.
+    pub(super) fn count_ddl(&self) {
+        self.ddls.fetch_add(1, Relaxed);
+    }
+
+    /// Rows per second since the start of the unit, and since the last call.
+    #[must_use]
+    pub fn rates(&self) -> Rates {
+        let rows = self.rows.load(Relaxed);
+        let mut places = self.places();
+        let now = Instant::now();
+        let (first, last) = *places.asked.get_or_insert(((now, 0), (now, 0)));
+        let rate = |(since, before): (Instant, u64)| {
+            let seconds = now.duration_since(since).as_secs().max(1);
+            i64::try_from(rows.saturating_sub(before) / seconds).unwrap_or(i64::MAX)
+        };
+        places.asked = Some((first, (now, rows)));
+        Rates {
+            total: rate(first),
+            recent: rate(last),
+        }
+    }
+
+    fn places(&self) -> std::sync::MutexGuard<'_, Places> {
+        // Plain data: whoever panicked left nothing half-done that matters here.
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,351 @@
+//! The loop of one run: plans what was read, hands batches out, and stops at boundaries.
+
+use std::{sync::Arc, time::Duration};
+
+use dm_core::{
+    binlog::{Event, Header, RowsEvent},
+    error::{Error, Result, code},
+    sync::{
+        plan::{Outcome, Planner},
+        progress::{Location, TxnId},
+    },
+    time::Instant as Moment,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    Failure,
+    cursor::Cursor,
+    ddl::{Barrier, refuse},
+    facts::SyncFacts,
+    reader::{Chunk, Item, Reader},
+    slots::{Done, Refused, Slots},
+    tables::{Decision, Tables},
+};
+use crate::{
+    ports::{Applied, Checkpoint, Target},
+    units::{Stop, StopSignal, stopped},
+};
+
+/// Everything of one run.
+pub(super) struct Run<'a, T: Target> {
+    pub(super) facts: &'a SyncFacts,
+    pub(super) target: Arc<T>,
+    pub(super) tables: Tables<T>,
+    pub(super) planner: Planner,
+    pub(super) slots: &'a Slots,
+    pub(super) results: mpsc::UnboundedReceiver<Done>,
+    pub(super) reader: Reader,
+    pub(super) cursor: Cursor,
+    /// Rows before it may be in the target already, without a record of it.
+    pub(super) safe_until: Option<Location>,
+    /// Whether the task wants safe mode for ever.
+    pub(super) always_safe: bool,
+    /// Whether transactions are known by GTID.
+    pub(super) by_gtid: bool,
+    /// Whether the source keeps names in lower case.
+    pub(super) lower_case_names: bool,
+    /// How often the checkpoint is written.
+    pub(super) flush_interval: Duration,
+    /// When the planner's clock began.
+    pub(super) started: Instant,
+    /// When the checkpoint was written last.
+    pub(super) flushed: Instant,
+    /// What was read and is not planned yet.
+    pub(super) chunk: Option<Chunk>,
+    /// A statement that waits for all slots to be done.
+    pub(super) barrier: Option<Barrier>,
+    /// The slot whose batch is tried with nothing else under way.
+    pub(super) alone: Option<u32>,
+}
+
+/// How a run ended that was not told to stop.
+pub(super) enum Ended {
+    /// It was.
+    Stopped,
+    /// The number of slots is to change, and everything is drained for it.
+    Resized,
+}
+
+impl<T: Target> Run<'_, T> {
+    /// Replicates until it is told to stop, then goes on to the end of the transaction, applies
+    /// what it has, and writes the checkpoint.
+    pub(super) async fn until_stopped(&mut self, stop: &mut StopSignal) -> Result<Ended, Failure> {
+        let mut stopping = false;
+        loop {
+            self.plan().await?;
+            let resize = self.planner.wants_slots().is_some();
+            let ending = (stopping || resize) && self.cursor.is_at_boundary();
+            let ending = ending && self.barrier.is_none();
+            if ending {
+                self.planner.flush();
+            }
+            self.hand_out();
+            if ending && self.planner.drained() {
+                self.checkpoint().await?;
+                return Ok(if stopping {
+                    Ended::Stopped
+                } else {
+                    Ended::Resized
+                });
+            }
+            let wants_events = self.chunk.is_none() && self.barrier.is_none() && !ending;
+            let flush_at = self.flushed + self.flush_interval;
+            let batch_at = self
+                .planner
+                .poll_timeout()
+                .map_or(flush_at, |at| self.started + at.0);
+            tokio::select! {
+                biased;
+                () = stopped(stop, Stop::AtBoundary), if !stopping => stopping = true,
+                Some(done) = self.results.recv() => {
+                    self.settle(done)?;
+                    while let Ok(done) = self.results.try_recv() {
+                        self.settle(done)?;
+                    }
+                }
+                chunk = self.reader.next(), if wants_events => {
+                    self.chunk = Some(chunk.map_err(Failure::Stream)?);
+                }
+                () = sleep_until(batch_at.min(flush_at)) => {
+                    if Instant::now() >= flush_at {
+                        self.planner.move_idle();
+                        self.hand_out();
+                        self.checkpoint().await?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment(self.started.elapsed())
+    }
+
+    fn hand_out(&mut self) {
+        let now = self.now();
+        while let Some(batch) = self.planner.poll_batch(now) {
+            self.slots.apply(batch);
+        }
+    }
+
+    /// Plans the events at hand, until there are none, memory is used up, or a DDL has to wait.
+    async fn plan(&mut self) -> Result<(), Failure> {
+        if let Some(barrier) = self.barrier.take() {
+            self.planner.flush();
+            if !self.planner.drained() {
+                self.barrier = Some(barrier);
+                return Ok(());
+            }
+            self.run_ddl(barrier).await?;
+        }
+        while self.barrier.is_none() && self.planner.free_bytes() > 0 {
+            let Some(item) = self.chunk.as_mut().and_then(Chunk::pop) else {
+                self.chunk = None;
+                break;
+            };
+            let header = item.header;
+            if let Err(error) = self.event(item).await {
+                return Err(Failure::Other(self.locate(error, &header, None)));
+            }
+        }
+        self.facts
+            .note(self.planner.location(), self.planner.watermark());
+        Ok(())
+    }
+
+    async fn event(&mut self, Item { header, event }: Item) -> Result<()> {
+        match event {
+            Event::Rotate { file, pos } => self.rotate(&header, file, pos),
+            Event::Gtid { gtid, .. } | Event::MariadbGtid { gtid, .. } => {
+                self.cursor.begin(&header, Some(gtid));
+            }
+            Event::AnonymousGtid { .. } => self.cursor.begin(&header, None),
+            Event::Rows(rows) => self.rows(&header, &rows).await?,
+            Event::Xid => self.commit(&header),
+            Event::Query(query) => self.query(header, query)?,
+            Event::XaPrepare { xid, .. } => return Err(refuse(&xid, "XA PREPARE")),
+            Event::PartialUpdateRows => {
+                return Err(Error::new(
+                    &code::SYNCER_UNSUPPORTED_STMT,
+                    "the source logs only the changed parts of JSON values",
+                )
+                .with_workaround(
+                    "Set `binlog_row_value_options` of the source to '' globally and in every \
+                     session, and start the task behind this location.",
+                ));
+            }
+            Event::Incident { number, message } => {
+                return Err(Error::new(
+                    &code::SYNCER_GET_EVENT,
+                    format!("the source lost events (incident {number}): {message}"),
+                )
+                .with_workaround("Copy the data anew, and start behind the incident."));
+            }
+            Event::Heartbeat { .. }
+            | Event::FormatDescription(_)
+            | Event::PreviousGtids(_)
+            | Event::MariadbGtidList(_)
+            | Event::TableMap(_)
+            | Event::Ignored(_) => {}
+            // The reader has opened these, or refused them.
+            Event::Payload { .. } | Event::Compressed(_) | Event::StartEncryption => {}
+        }
+        Ok(())
+    }
+
+    fn rotate(&mut self, header: &Header, file: String, pos: u64) {
+        debug!(file, pos, "rotate");
+        let position = self.cursor.rotate(file, pos);
+        // An artificial rotation names the file that the dump begins in, which is no progress.
+        if !header.is_artificial() && self.cursor.is_at_boundary() {
+            let mut location = self.planner.location().clone();
+            location.position = position;
+            self.planner.advance(location);
+        }
+    }
+
+    /// Whether the rows of a transaction may be in the target already.
+    pub(super) fn is_unsafe(&mut self, txn: &TxnId) -> bool {
+        let Some(until) = &self.safe_until else {
+            return self.always_safe;
+        };
+        if until.contains(txn, self.by_gtid) {
+            return true;
+        }
+        info!(%until, "safe mode ends: nothing behind it was applied before");
+        self.safe_until = None;
+        self.always_safe
+    }
+
+    /// Tells the planner about the open transaction, once it turns out to have rows.
+    fn open(&mut self, header: &Header) -> Result<()> {
+        if self.cursor.is_planned() {
+            return Ok(());
+        }
+        let txn = self.cursor.plan(header);
+        let safe = self.is_unsafe(&txn);
+        self.planner.begin(self.now(), txn, safe)
+    }
+
+    async fn rows(&mut self, header: &Header, rows: &RowsEvent) -> Result<()> {
+        self.open(header)?;
+        let plan = match self.tables.decide(&rows.table).await? {
+            Decision::Skip => {
+                self.planner.skip_rows(rows.rows_len() as u64);
+                return Ok(());
+            }
+            Decision::Write(plan) => plan,
+        };
+        if !rows.full_image {
+            let message = format!(
+                "the rows of `{}`.`{}` lack columns: binlog_row_image is not FULL",
+                rows.table.schema, rows.table.table
+            );
+            return Err(Error::new(&code::BINLOG_NOT_LOG_COLUMN, message));
+        }
+        for change in rows.rows() {
+            self.planner.row(&plan, change?)?;
+        }
+        Ok(())
+    }
+
+    /// The open transaction ends with this event.
+    pub(super) fn commit(&mut self, header: &Header) {
+        let end = self.cursor.end_of(header);
+        let was_planned = self.cursor.is_planned();
+        let txn = self.cursor.end();
+        if was_planned {
+            self.planner.commit(end);
+        } else {
+            let mut location = self.planner.location().clone();
+            location.position = end;
+            if let (
+                Some(gtids),
+                Some(TxnId {
+                    gtid: Some(gtid), ..
+                }),
+            ) = (&mut location.gtids, txn)
+            {
+                gtids.add(&gtid);
+            }
+            self.planner.advance(location);
+        }
+        self.facts
+            .note_commit(&self.planner.location().position, header.timestamp);
+    }
+
+    /// Takes note of how a batch ended.
+    fn settle(&mut self, done: Done) -> Result<(), Failure> {
+        match done.result {
+            Ok(()) => {
+                self.planner.done(done.slot, Outcome::Applied);
+                self.alone = self.alone.filter(|slot| *slot != done.slot);
+                self.facts.count_batch(done.rows);
+                Ok(())
+            }
+            // Keys that only the target's collation takes for equal may have been applied in the
+            // wrong order: alone, behind everything that comes before, the batch must fit.
+            Err(Refused::Failed(error)) if is_duplicate(&error) && self.alone.is_none() => {
+                warn!(slot = done.slot, %error, "duplicate key, trying the batch alone");
+                self.alone = Some(done.slot);
+                self.planner.done(done.slot, Outcome::Failed);
+                self.planner.retry_alone(done.slot);
+                Ok(())
+            }
+            Err(Refused::Failed(error)) => Err(Failure::Other(error)),
+            Err(Refused::Fenced(error)) => Err(Failure::Fenced(error)),
+            Err(Refused::Lost(error)) => Err(Failure::Lost(error)),
+        }
+    }
+
+    /// Writes the existing worker's checkpoint.
+    pub(super) async fn checkpoint(&mut self) -> Result<(), Failure> {
+        self.flushed = Instant::now();
+        let global = self.planner.watermark().clone();
+        // While slots are at work nobody knows an exit point that a crash won't have passed.
+        let checkpoint = Checkpoint {
+            global,
+            exit_safe: None,
+            tables: Vec::new(),
+        };
+        match self.target.checkpoint(&checkpoint).await {
+            Applied::Done => {
+                self.facts.note_flushed(&checkpoint.global);
+                Ok(())
+            }
+            Applied::Fenced(error) => Err(Failure::Fenced(error)),
+            // Nothing depends on it: the progress rows are the truth, and the next one repairs it.
+            Applied::Failed { error, retry: true } | Applied::Unknown(error) => {
+                warn!(%error, "checkpoint not written");
+                Ok(())
+            }
+            Applied::Failed { error, .. } => Err(Failure::Other(error)),
+            Applied::Moved(error) => Err(Failure::Lost(error)),
+        }
+    }
+
+    /// Says where in the binlog an error arose, in the words that operators copy positions from.
+    pub(super) fn locate(&self, error: Error, header: &Header, sql: Option<&str>) -> Error {
+        let location = |position| Location {
+            position,
+            gtids: self.planner.location().gtids.clone(),
+        };
+        let start = location(self.cursor.start_of(header));
+        let end = location(self.cursor.end_of(header));
+        let sql = sql
+            .map(|sql| format!(", origin SQL: [{sql}]"))
+            .unwrap_or_default();
+        error.annotate(&format!(
+            "startLocation: [{start}], endLocation: [{end}]{sql}"
+        ))
+    }
+}
+
+fn is_duplicate(error: &Error) -> bool {
+    error.cause.starts_with("Error 1062 ")
+}

@@ -1,0 +1,158 @@
+//! Slot tasks: each owns one session and applies the batches of its slot, one at a time.
+
+use std::{sync::Arc, time::Duration};
+
+use dm_core::{error::Error, sync::batch::Batch};
+use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
+use tracing::warn;
+
+use crate::{
+    guard::guarded,
+    ports::{Applied, Session, Target},
+};
+
+/// Attempts to apply a batch before the subtask pauses.
+const ATTEMPTS_MAX: u32 = 6;
+/// First pause between two attempts; doubles each time.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// How a slot's batch ended, after retries.
+#[derive(Debug)]
+pub(super) struct Done {
+    /// The slot.
+    pub(super) slot: u32,
+    /// Changes of the source that the batch stands for.
+    pub(super) rows: u32,
+    /// Whether it is applied.
+    pub(super) result: Result<(), Refused>,
+}
+
+/// Why a batch is not applied.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// It certainly is not, and trying again did not help.
+    Failed(Error),
+    /// Somebody else owns the source.
+    Fenced(Error),
+    /// What happened can only be told by beginning anew from the recorded progress.
+    Lost(Error),
+}
+
+/// All slot tasks of a run.
+#[derive(Default)]
+pub(super) struct Slots {
+    inboxes: Vec<mpsc::UnboundedSender<Arc<Batch>>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Slots {
+    /// Starts `count` slot tasks; they connect when their first batch comes.
+    pub(super) fn start<T: Target>(
+        &mut self,
+        target: &Arc<T>,
+        count: u32,
+        done: &mpsc::UnboundedSender<Done>,
+    ) {
+        for slot in 0..count {
+            let (inbox, batches) = mpsc::unbounded_channel();
+            let task = Slot {
+                target: Arc::clone(target),
+                slot,
+                session: None,
+            };
+            self.inboxes.push(inbox);
+            self.tasks
+                .push(tokio::spawn(task.run(batches, done.clone())));
+        }
+    }
+
+    /// Hands a batch to its slot. The planner gives a slot one at a time.
+    pub(super) fn apply(&self, batch: Arc<Batch>) {
+        // A task ends only with this object, so somebody listens.
+        let _ = self.inboxes[batch.slot as usize].send(batch);
+    }
+
+    /// Ends all tasks; afterwards nothing of them touches the target any more, but for what the
+    /// server is still executing.
+    pub(super) async fn end(&mut self) {
+        self.inboxes.clear();
+        self.tasks.iter().for_each(JoinHandle::abort);
+        for task in self.tasks.drain(..) {
+            // An aborted task ends with an error, which says that it is over.
+            let _ = task.await;
+        }
+    }
+}
+
+struct Slot<T: Target> {
+    target: Arc<T>,
+    slot: u32,
+    session: Option<T::Session>,
+}
+
+impl<T: Target> Slot<T> {
+    async fn run(
+        mut self,
+        mut batches: mpsc::UnboundedReceiver<Arc<Batch>>,
+        done: mpsc::UnboundedSender<Done>,
+    ) {
+        while let Some(batch) = batches.recv().await {
+            let result = guarded(self.apply(&batch)).await;
+            let result = result.unwrap_or_else(|panic| Err(Refused::Lost(panic)));
+            if done
+                .send(Done {
+                    slot: self.slot,
+                    rows: batch.rows,
+                    result,
+                })
+                .is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Applies a batch exactly once, or says that it isn't applied.
+    async fn apply(&mut self, batch: &Batch) -> Result<(), Refused> {
+        let mut delay = RETRY_DELAY;
+        for attempt in 1.. {
+            let (error, retry) = match self.attempt(batch).await {
+                Applied::Done => return Ok(()),
+                Applied::Fenced(error) => return Err(Refused::Fenced(error)),
+                Applied::Moved(error) => return Err(Refused::Lost(error)),
+                Applied::Failed { error, retry } => (error, retry),
+                Applied::Unknown(error) => {
+                    warn!(slot = self.slot, %error, "outcome unknown, reading the progress back");
+                    // A session whose answer was lost is not used again: `read_back` ends it.
+                    self.session = None;
+                    match self.target.read_back(self.slot).await {
+                        Ok(seq) if seq == batch.seq => (error, true),
+                        Ok(seq) if seq == batch.seq + 1 => return Ok(()),
+                        Ok(_) => return Err(Refused::Lost(error)),
+                        Err(error) => return Err(Refused::Lost(error)),
+                    }
+                }
+            };
+            if !retry || attempt == ATTEMPTS_MAX {
+                return Err(Refused::Failed(error));
+            }
+            warn!(slot = self.slot, attempt, %error, "batch not applied, trying again");
+            // Whatever is wrong may be wrong with the connection.
+            self.session = None;
+            sleep(delay).await;
+            delay *= 2;
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    async fn attempt(&mut self, batch: &Batch) -> Applied {
+        let session = match &mut self.session {
+            Some(session) => session,
+            None => match self.target.session(self.slot).await {
+                Ok(session) => self.session.insert(session),
+                Err(error) => return Applied::Failed { error, retry: true },
+            },
+        };
+        session.apply(batch).await
+    }
+}

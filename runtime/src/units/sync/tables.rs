@@ -1,0 +1,99 @@
+//! Which table a rows event belongs to, whether it counts, and how its rows are written.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use dm_core::{
+    binlog::TableMap,
+    error::{Error, Result, code},
+    sync::{
+        ddl::Rules,
+        schema::{Table, TableName},
+        table::TablePlan,
+    },
+};
+use tracing::info;
+
+use crate::ports::Target;
+
+/// What to do with the rows of a table.
+#[derive(Clone, Debug)]
+pub(super) enum Decision {
+    /// They don't concern this task.
+    Skip,
+    /// They are written like this.
+    Write(Arc<TablePlan>),
+}
+
+/// Decisions by table id, made at the first rows event of a table map.
+///
+/// The target's definition is the schema in force: every DDL runs there in binlog order, with
+/// nothing else under way, so it is the source's schema at the location that was reached.
+pub(super) struct Tables<T> {
+    target: Arc<T>,
+    rules: Rules,
+    decisions: BTreeMap<u64, (Arc<TableMap>, Decision)>,
+    definitions: BTreeMap<TableName, Arc<Table>>,
+}
+
+impl<T: Target> Tables<T> {
+    /// Nothing is known yet.
+    pub(super) fn new(target: Arc<T>, rules: Rules) -> Self {
+        Self {
+            target,
+            rules,
+            decisions: BTreeMap::new(),
+            definitions: BTreeMap::new(),
+        }
+    }
+
+    /// The rules of the task.
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// What to do with the rows that `map` describes.
+    ///
+    /// # Errors
+    /// The target has no such table, or one that can't take these rows.
+    pub(super) async fn decide(&mut self, map: &Arc<TableMap>) -> Result<Decision> {
+        if let Some((known, decision)) = self.decisions.get(&map.id)
+            && (Arc::ptr_eq(known, map) || known == map)
+        {
+            return Ok(decision.clone());
+        }
+        let source = TableName::new(&map.schema, &map.table);
+        let decision = match self.rules.target(&source)? {
+            None => Decision::Skip,
+            Some(name) => {
+                let table = self.definition(&name, &source).await?;
+                let plan = TablePlan::new(map, &table, self.target.dialect())?;
+                Decision::Write(Arc::new(plan))
+            }
+        };
+        self.decisions
+            .insert(map.id, (Arc::clone(map), decision.clone()));
+        Ok(decision)
+    }
+
+    /// Forgets all definitions: a DDL may have changed any of them.
+    pub(super) fn forget(&mut self) {
+        self.decisions.clear();
+        self.definitions.clear();
+    }
+
+    async fn definition(&mut self, name: &TableName, source: &TableName) -> Result<Arc<Table>> {
+        if let Some(table) = self.definitions.get(name) {
+            return Ok(Arc::clone(table));
+        }
+        let table = self.target.table(name).await?.ok_or_else(|| {
+            Error::new(
+                &code::SCHEMA_TRACKER_CANNOT_FETCH_DOWNSTREAM_TABLE,
+                format!("the target has no table {name} for the rows of {source}"),
+            )
+        })?;
+        info!(%source, target = %name, columns = table.columns.len(), "table definition read");
+        let table = Arc::new(table);
+        self.definitions.insert(name.clone(), Arc::clone(&table));
+        Ok(table)
+    }
+}
