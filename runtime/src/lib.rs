@@ -1,5 +1,6 @@
 //! The half of `dm-worker` that touches the world: tokio, etcd, MySQL, files.
 
+pub mod config;
 pub mod driver;
 #[cfg(not(madsim))]
 pub mod etcd;

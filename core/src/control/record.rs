@@ -70,6 +70,7 @@ impl<R: Record> Field for R {
 macro_rules! record {
     ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident: $type:ty = $key:tt,)* }) => {
         $(#[$doc])*
+        #[allow(unreachable_pub)]
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct $name {
             $($(#[$fdoc])* pub $field: $type,)*

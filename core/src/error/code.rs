@@ -429,6 +429,8 @@ codes! {
         "Look at the lock with `show-ddl-locks`.";
     /// `only support ROW format binlog, unexpected DML statement found in query event`
     SYNCER_UNIT_DML_STATEMENT_FOUND = 36014 SyncUnit Internal High "";
+    /// A binlog event filter failed.
+    SYNCER_UNIT_BINLOG_EVENT_FILTER = 36015 SyncUnit Internal High "";
     /// `UUID … not the latest one in UUIDs …`
     SYNCER_UNIT_UUID_NOT_LATEST = 36018 SyncUnit Internal High "";
     /// `ddl on multiple table: … not supported`
@@ -443,7 +445,7 @@ codes! {
     /// `Old value count doesn't match new value count: … (old) vs … (new)`
     SYNCER_UNIT_DML_OLD_NEW_VALUE_MISMATCH = 36028 SyncUnit Internal High "";
     /// `generate binlog event filter`
-    SYNCER_UNIT_BINLOG_EVENT_FILTER = 36030 SyncUnit Internal High
+    SYNCER_UNIT_GEN_BINLOG_EVENT_FILTER = 36030 SyncUnit Internal High
         "Check `filters` in the source and task configuration.";
     /// `generate table router`: a route is invalid, or more than one matches.
     SYNCER_UNIT_GEN_TABLE_ROUTER = 36031 SyncUnit Internal High

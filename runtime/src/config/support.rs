@@ -1,0 +1,151 @@
+//! What is valid and not built yet: refused when a subtask starts, never ignored.
+
+use dm_core::control::subtask::Mode;
+use dm_core::control::{SourceConfig, SubtaskConfig};
+use dm_core::error::{Error, Result, code};
+
+/// Fails if a subtask asks for something that this worker cannot do yet. Values that a master or a
+/// template writes by default, and that change nothing, pass.
+///
+/// # Errors
+/// 20901 with every such key and its value.
+pub fn unsupported(task: &SubtaskConfig, source: &SourceConfig) -> Result<()> {
+    let mut wanted = Vec::new();
+    let mut refuse = |is_wanted: bool, what: &str| {
+        if is_wanted {
+            wanted.push(format!("`{what}`"));
+        }
+    };
+    let mode = Mode::parse(&task.mode);
+
+    refuse(
+        mode != Some(Mode::Incremental),
+        &format!("task-mode: {}", task.mode),
+    );
+    refuse(
+        !task.shard_mode.is_empty(),
+        &format!("shard-mode: {}", task.shard_mode),
+    );
+    refuse(
+        task.filter_rules.iter().flatten().next().is_some(),
+        "filters",
+    );
+    refuse(
+        source.filters.iter().flatten().next().is_some(),
+        "filters of the source",
+    );
+    refuse(
+        task.expression_filter.iter().flatten().next().is_some(),
+        "expression-filter",
+    );
+    let routes = || task.route_rules.iter().flatten();
+    refuse(
+        routes().any(|route| route.extract_table.is_some()),
+        "routes: extract-table",
+    );
+    refuse(
+        routes().any(|route| route.extract_schema.is_some()),
+        "routes: extract-schema",
+    );
+    refuse(
+        routes().any(|route| route.extract_source.is_some()),
+        "routes: extract-source",
+    );
+    refuse(
+        task.collation_compatible == "strict",
+        "collation_compatible: strict",
+    );
+    refuse(
+        task.validator.mode != "none",
+        &format!("validators: mode: {}", task.validator.mode),
+    );
+    refuse(
+        !task.validator.start_time.is_empty(),
+        "validators: start-time",
+    );
+    refuse(
+        task.experimental.async_checkpoint_flush,
+        "experimental: async-checkpoint-flush",
+    );
+    refuse(task.use_relay || source.enable_relay, "enable-relay");
+
+    // Without effect in the existing worker as well: whoever sets them expects one.
+    let sync = &task.sync;
+    refuse(sync.max_retry != 0, "syncers: max-retry");
+    refuse(!sync.meta_file.is_empty(), "syncers: meta-file");
+    refuse(sync.auto_fix_gtid, "syncers: auto-fix-gtid");
+    refuse(sync.disable_detect, "syncers: disable-detect");
+    refuse(task.ansi_quotes, "ansi-quotes");
+    refuse(task.enable_heartbeat, "enable-heartbeat");
+    refuse(!task.load.on_duplicate.is_empty(), "loaders: on-duplicate");
+
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "not supported yet by this worker: {} (task {})",
+        wanted.join(", "),
+        task.name
+    );
+    Err(Error::new(&code::CONFIG_NOT_SUPPORTED, message)
+        .with_workaround("Remove these settings, or run the task on another worker."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(step: &str) -> SubtaskConfig {
+        let golden = include_str!("../../../core/testdata/golden/etcd-events.jsonl");
+        let events = golden
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("a record"));
+        let value = events
+            .filter(|event: &serde_json::Value| event["step"] == step)
+            .filter(|event| {
+                event["key"]
+                    .as_str()
+                    .is_some_and(|key| key.contains("/upstream/subtask/"))
+            })
+            .find_map(|event| event["value"].as_str().map(str::to_owned))
+            .expect("recorded");
+        SubtaskConfig::parse(value.as_bytes()).expect("valid")
+    }
+
+    #[test]
+    fn what_the_master_writes_by_default_passes() {
+        let mut task = recorded("22-start-task-incr");
+        let source = SourceConfig::standard();
+        let error = unsupported(&task, &source).expect_err("has filters");
+        assert!(error.is(&code::CONFIG_NOT_SUPPORTED));
+        assert_eq!(
+            error.message,
+            "not supported yet by this worker: `filters`, `expression-filter` (task t_incr)"
+        );
+        task.filter_rules = None;
+        task.expression_filter = None;
+        assert_eq!(unsupported(&task, &source), Ok(()));
+    }
+
+    #[test]
+    fn everything_that_would_be_ignored_is_named() {
+        let mut task = recorded("04-start-task-all");
+        task.sync.max_retry = 100;
+        task.shard_mode = "optimistic".into();
+        task.validator.mode = "full".into();
+        let source = SourceConfig {
+            enable_relay: true,
+            ..SourceConfig::standard()
+        };
+        let message = unsupported(&task, &source).expect_err("a lot").message;
+        for key in [
+            "task-mode: all",
+            "shard-mode: optimistic",
+            "mode: full",
+            "max-retry",
+            "relay",
+        ] {
+            assert!(message.contains(key), "{message}");
+        }
+    }
+}
