@@ -190,3 +190,6 @@ fn close_list(out: &mut [u8]) {
 fn text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
+
+#[cfg(test)]
+mod tests;

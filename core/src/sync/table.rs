@@ -347,7 +347,7 @@ impl Text {
     fn new(name: &TableName, columns: &[PlanColumn], row_key: Option<&[usize]>) -> Self {
         let mut text = Self {
             table: format!("{name}"),
-            columns: String::from("("),
+            columns: String::from(" ("),
             on_duplicate: String::from(" ON DUPLICATE KEY UPDATE "),
         };
         let mut update = |quoted: &str| {
@@ -361,7 +361,7 @@ impl Text {
         };
         let is_written = |&(_, column): &(usize, &PlanColumn)| !column.is_generated;
         for (index, column) in columns.iter().enumerate().filter(is_written) {
-            let comma = if text.columns.len() > 1 { "," } else { "" };
+            let comma = if text.columns.len() > 2 { "," } else { "" };
             let _ = write!(text.columns, "{comma}{}", column.quoted);
             if row_key.is_some_and(|key| !key.contains(&index)) {
                 update(&column.quoted);
@@ -425,3 +425,6 @@ fn match_columns(map: &TableMap, schema: &Table) -> Result<Vec<usize>> {
             .collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The planner against a model: whatever happens, the target ends up as the source is.
 
 mod model;
+mod speed;
 mod world;
 
 use proptest::{prelude::*, test_runner::TestRunner};
