@@ -17,7 +17,7 @@ use tokio::{net::TcpListener, time::sleep};
 use tonic::service::Routes;
 
 pub use metrics::{Cell, Desc, Histogram, Metrics, SyncMetrics};
-pub use tls::server_config;
+pub use tls::{client_config, server_config};
 
 use crate::{
     report::Report,

@@ -1,10 +1,6 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use dm_core::status::{SourceStatus, Stage, SubtaskStatus};
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -136,31 +132,12 @@ fn file(name: &str) -> String {
     path.into_os_string().into_string().unwrap()
 }
 
-fn client_config(name: Option<&str>) -> Arc<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_file(file("ca.pem")).unwrap())
-        .unwrap();
-    let builder =
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-    let mut config = match name {
-        None => builder.with_no_client_auth(),
-        Some(name) => {
-            let chain = vec![CertificateDer::from_pem_file(file(&format!("{name}.pem"))).unwrap()];
-            let key = PrivateKeyDer::from_pem_file(file(&format!("{name}.key"))).unwrap();
-            builder.with_client_auth_cert(chain, key).unwrap()
-        }
-    };
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Arc::new(config)
-}
-
 async fn ask(address: SocketAddr, client: Option<&str>) -> Result<(), String> {
-    let config = client_config(client);
-    let address = format!("https://localhost:{}", address.port());
+    let own =
+        |extension| client.map_or_else(String::new, |name| file(&format!("{name}.{extension}")));
+    let config = client_config(&file("ca.pem"), &own("pem"), &own("key")).unwrap();
+    // By a name that the certificate does not have.
+    let address = format!("https://127.0.0.1:{}", address.port());
     let channel = connect(&address, Some(&config), Duration::from_secs(5)).await?;
     let mut client = pb::worker_client::WorkerClient::new(channel);
     let answer = client.query_status(pb::QueryStatusRequest::default()).await;
@@ -184,4 +161,8 @@ async fn tls_lets_in_whom_it_should() {
 
     let error = server_config(&ca, &file("missing"), &key, &[]).unwrap_err();
     assert_eq!(error.code, 40076);
+    assert_eq!(
+        client_config(&file("missing"), "", "").unwrap_err().code,
+        40076
+    );
 }

@@ -6,8 +6,8 @@ use axum::serve::Listener;
 use dm_core::error::{Error, Result, code};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error as TlsError, RootCertStore,
-    ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error as TlsError,
+    RootCertStore, ServerConfig, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
@@ -19,7 +19,7 @@ use rustls::{
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::mysql::conn::common_name;
+use crate::mysql::conn::{Security, common_name, tls_config};
 
 /// How long a client may take to agree on TLS.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -73,6 +73,26 @@ pub fn server_config(
         .with_single_cert(chain, key)
         .map_err(|error| fail("ssl-cert, ssl-key", &error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The client's side of them, for calls to masters: their certificate must come from `ca`, whatever
+/// its names are.
+///
+/// # Errors
+/// A file is missing or not what it should be.
+pub fn client_config(ca: &str, cert: &str, key: &str) -> Result<Arc<ClientConfig>> {
+    let security = Security {
+        ssl_ca: ca.to_owned(),
+        ssl_cert: cert.to_owned(),
+        ssl_key: key.to_owned(),
+        ..Security::default()
+    };
+    let mut config = tls_config(&security).map_err(|fault| {
+        Error::new(&code::WORKER_TLS_CONFIG_NOT_VALID, "TLS config not valid")
+            .with_cause(fault.to_string())
+    })?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Arc::new(config))
 }
 

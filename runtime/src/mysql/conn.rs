@@ -18,11 +18,11 @@ use tokio::{
     time::timeout,
 };
 
-pub(crate) use self::der::common_name;
 use self::{
     auth::{Greeting, Login},
     packet::{Fields, Stream, Wire},
 };
+pub(crate) use self::{der::common_name, tls::config as tls_config};
 
 /// How long a server may take to accept a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);

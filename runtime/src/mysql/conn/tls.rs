@@ -38,7 +38,8 @@ pub(super) async fn connect(
     Ok(Box::new(stream))
 }
 
-fn config(security: &Security) -> Result<ClientConfig, Fault> {
+/// The client's side of the settings.
+pub(crate) fn config(security: &Security) -> Result<ClientConfig, Fault> {
     let tls = |e: &dyn ToString| Fault::Tls(e.to_string());
     let Some(authority) = load("ssl-ca", security.ca())? else {
         return Err(Fault::Tls(
