@@ -64,8 +64,8 @@ impl World {
         sql.run(&format!(
             "DROP DATABASE IF EXISTS {data}; DROP DATABASE IF EXISTS {meta}; CREATE DATABASE {data};
              DROP USER IF EXISTS {user}; CREATE USER {user} IDENTIFIED BY 'plain';
-             GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX ON {data}.* TO {user};
-             GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX ON {meta}.* TO {user}",
+             GRANT {rights} ON {data}.* TO {user}; GRANT {rights} ON {meta}.* TO {user}",
+            rights = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX",
             meta = options.meta_schema,
         ))
         .await?;
@@ -400,7 +400,7 @@ async fn a_ddl_runs_in_the_sources_session_and_moves_all_slots() -> Result<()> {
             &world,
             Kind::CreateTable,
             "t",
-            "CREATE TABLE \"$\".\"t\" (a INT PRIMARY KEY, b TIMESTAMP DEFAULT '2020-01-01 08:00:00')",
+            "CREATE TABLE \"$\".t (a INT PRIMARY KEY, b TIMESTAMP DEFAULT '2020-01-01 08:00:00')",
             700,
         );
         assert_done!(target.ddl(&create).await);
@@ -440,7 +440,22 @@ async fn a_ddl_runs_in_the_sources_session_and_moves_all_slots() -> Result<()> {
             target.take_over(None).await?.slots[0].applied,
             Progress::at(at(700))
         );
-        // In a replay it is none.
+        // In a replay it is none; of a rename, both names tell.
+        let mut rename = ddl(
+            &world,
+            Kind::RenameTable,
+            "gone",
+            "RENAME TABLE $.gone TO $.t",
+            800,
+        );
+        rename.piece.targets.push(TableName::new(&world.data, "t"));
+        assert!(
+            refused(target.ddl(&rename).await)
+                .cause
+                .starts_with("Error 1")
+        );
+        rename.replay = true;
+        assert_done!(target.ddl(&rename).await);
         let replay = Ddl {
             replay: true,
             ..again

@@ -1,6 +1,6 @@
 //! What a failed statement or connection means, as coded errors.
 //!
-//! The cause is written as the existing worker's client library writes it (`Error 1062 (23000): …`),
+//! The cause is written as the existing worker's client library writes it, `Error 1062 (23000): …`,
 //! because the rules for what is resumed by itself look for such texts.
 
 use std::io;
@@ -176,6 +176,10 @@ fn workaround(number: u16) -> Option<&'static str> {
                  then skip it."
         }
         1526 => "No partition of the target's table takes this row: add one.",
+        3750 => {
+            "Switch off `sql_require_primary_key` in the target: a table of the source, or of the \
+             worker's own, has no primary key."
+        }
         3819 | 4025 => "A CHECK constraint of the target refuses the row: correct or drop it.",
         _ => return None,
     })

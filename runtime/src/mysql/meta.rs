@@ -11,9 +11,9 @@
 //! | `id`, `slot` | source id, slot number; the key | source id, -1 |
 //! | `slots` | how many slots there are | the same |
 //! | `fence` | the ownership that may write | the same |
-//! | `seq` | counts the row's moves | highest `seq` that a former set of slots had |
-//! | `binlog_name`, `_pos`, `_gtid` | everything before it is applied | the checkpoint as written last |
-//! | `txn`, `txn_rows` | the transaction behind it, and how many of its changes are applied | exit point as written last |
+//! | `seq` | counts the row's moves | highest `seq` of former slots |
+//! | `binlog_name`, `_pos`, `_gtid` | all before it is applied | the checkpoint as written last |
+//! | `txn`, `txn_rows` | next transaction, how much of it is applied | exit point as written last |
 //! | `session` | connection that may have a transaction open | the same |
 //! | `intent` | | the DDL under way, as JSON |
 //! | `safe_until` | | end of the window to be applied in safe mode, as JSON |
@@ -63,7 +63,6 @@ pub(crate) struct Meta {
 #[derive(Clone, Debug)]
 pub(crate) struct ProgressRow {
     pub(crate) slot: i64,
-    pub(crate) fence: Fence,
     pub(crate) seq: u64,
     pub(crate) name: String,
     pub(crate) pos: u64,
@@ -151,21 +150,20 @@ impl Meta {
     /// form that works on MySQL, MariaDB and TiDB alike: failing in a `SELECT` or `DO` does not.
     /// It stands before the rows, so that a refused packet touches none of them.
     pub(crate) fn fenced(&self, slot: i64, fence: Fence, seq: Option<u64>, set: &str) -> String {
-        let Self { progress, id, .. } = self;
-        let Fence(fence) = fence;
-        let mut sql = format!(
-            "BEGIN;UPDATE {progress} SET {set} \
-             WHERE `id`={id} AND `slot`={slot} AND `fence`={fence}"
-        );
+        let mut condition = format!("`fence`={}", fence.0);
         if let Some(seq) = seq {
             // Writing to a text cannot fail.
-            let _ = write!(sql, " AND `seq`={seq}");
+            let _ = write!(condition, " AND `seq`={seq}");
         }
-        let _ = write!(
-            sql,
-            ";INSERT INTO {progress} (`id`,`slot`) SELECT '',0 FROM dual WHERE ROW_COUNT()<>1"
-        );
-        sql
+        self.guarded(slot, &condition, set)
+    }
+
+    fn guarded(&self, slot: i64, condition: &str, set: &str) -> String {
+        let Self { progress, id, .. } = self;
+        format!(
+            "BEGIN;UPDATE {progress} SET {set} WHERE `id`={id} AND `slot`={slot} AND {condition};\
+             INSERT INTO {progress} (`id`,`slot`) SELECT '',0 FROM dual WHERE ROW_COUNT()<>1"
+        )
     }
 
     /// The assignments that move a slot's row.
@@ -194,22 +192,26 @@ impl Meta {
         self.fenced(slot, fence, None, "`session`=CONNECTION_ID()") + ";COMMIT"
     }
 
-    /// Makes the control row if it is missing.
-    pub(crate) fn create_control(&self) -> String {
+    /// Makes the control row if it is missing, then writes a new fence into all rows, unless a
+    /// higher one is there, and makes every packet that was planned before come too late. The
+    /// `BEGIN` is statement number 1.
+    pub(crate) fn take_over(&self, Fence(fence): Fence) -> String {
+        let Self { progress, id, .. } = self;
+        let set = format!("`fence`={fence},`session`=CONNECTION_ID()");
         format!(
-            "INSERT IGNORE INTO {} (`id`,`slot`) VALUES ({},{CONTROL})",
-            self.progress, self.id
+            "INSERT IGNORE INTO {progress} (`id`,`slot`) VALUES ({id},{CONTROL});{};\
+             UPDATE {progress} SET `fence`={fence},`seq`=`seq`+1,`session`=0 \
+             WHERE `id`={id} AND `slot`>=0;COMMIT",
+            self.guarded(CONTROL, &format!("`fence`<={fence}"), &set)
         )
     }
 
     /// Reads all progress rows; see [`ProgressRow::read`].
-    pub(crate) fn select(&self, and_lock: bool) -> String {
+    pub(crate) fn select(&self) -> String {
         format!(
-            "SELECT `slot`,`fence`,`seq`,`binlog_name`,`binlog_pos`,`binlog_gtid`,`txn`,\
-             `txn_rows`,`intent`,`safe_until` FROM {} WHERE `id`={} ORDER BY `slot`{}",
-            self.progress,
-            self.id,
-            if and_lock { " FOR UPDATE" } else { "" }
+            "SELECT `slot`,`seq`,`binlog_name`,`binlog_pos`,`binlog_gtid`,`txn`,\
+             `txn_rows`,`intent`,`safe_until` FROM {} WHERE `id`={} ORDER BY `slot`",
+            self.progress, self.id
         )
     }
 
@@ -245,16 +247,6 @@ impl Meta {
     pub(crate) fn select_sessions(&self) -> String {
         format!(
             "SELECT DISTINCT `session` FROM {} WHERE `id`={} AND `session`<>0",
-            self.progress, self.id
-        )
-    }
-
-    /// Writes a new fence into all rows, which are locked, and makes every packet that was planned
-    /// before come too late.
-    pub(crate) fn write_fence(&self, Fence(fence): Fence) -> String {
-        format!(
-            "UPDATE {0} SET `fence`={fence},`seq`=`seq`+(`slot`>=0),\
-             `session`=IF(`slot`<0,CONNECTION_ID(),0) WHERE `id`={1};COMMIT",
             self.progress, self.id
         )
     }
@@ -428,15 +420,14 @@ impl ProgressRow {
         let optional = |index| (!row.is_null(index)).then(|| row.text(index));
         Self {
             slot: row.number(0),
-            fence: Fence(row.number(1)),
-            seq: row.number(2),
-            name: row.text(3),
-            pos: row.number(4),
-            gtids: row.text(5),
-            txn: row.text(6),
-            txn_rows: row.number(7),
-            intent: optional(8),
-            safe_until: optional(9),
+            seq: row.number(1),
+            name: row.text(2),
+            pos: row.number(3),
+            gtids: row.text(4),
+            txn: row.text(5),
+            txn_rows: row.number(6),
+            intent: optional(7),
+            safe_until: optional(8),
         }
     }
 

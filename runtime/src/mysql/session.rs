@@ -204,7 +204,7 @@ impl Connector {
 }
 
 /// Variables that row sessions set themselves: `sql_mode` from the user's value, the others because
-/// the rows would be wrong, or the fence not hold, with any other value. `time_zone` counts for DDL.
+/// rows would be wrong, or the fence not hold, with any other value. `time_zone` counts for DDL.
 const OURS: [&str; 4] = ["sql_mode", "time_zone", "tidb_txn_mode", "autocommit"];
 
 /// One connection. After an error that is not the server's word it is of no more use.

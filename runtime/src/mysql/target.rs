@@ -207,6 +207,8 @@ struct Packet<'a> {
     fence: Fence,
     /// The step that it depends on, if on any.
     seq: Option<u64>,
+    /// What it does, for the log.
+    deed: &'static str,
 }
 
 impl Inner {
@@ -255,6 +257,7 @@ impl Inner {
             slot: CONTROL,
             fence,
             seq: None,
+            deed: "a late write",
         };
         self.send(session, packet).await
     }
@@ -289,7 +292,11 @@ impl Inner {
     /// Why a guard refused a write.
     async fn explain(&self, session: &mut Session, packet: &Packet<'_>) -> Applied {
         let Packet {
-            slot, fence, seq, ..
+            slot,
+            fence,
+            seq,
+            deed,
+            ..
         } = *packet;
         let rows = match session.rows(&self.meta.select_one(slot, false)).await {
             Ok(rows) => rows,
@@ -298,8 +305,8 @@ impl Inner {
         let Options { task, source, .. } = &self.options;
         let whose = format!("task `{task}`, source `{source}`");
         let what = match seq {
-            Some(seq) => format!("a late write of slot {slot} from step {seq}"),
-            None => "a late write".to_owned(),
+            Some(seq) => format!("{deed} of slot {slot} from step {seq}"),
+            None => deed.to_owned(),
         };
         let Some(row) = rows.first() else {
             return Applied::Moved(refusal(
@@ -409,6 +416,7 @@ impl Inner {
                     slot,
                     fence: self.fence(),
                     seq: None,
+                    deed: "a look at the progress",
                 };
                 error_of(self.explain(session, &packet).await)?;
                 Ok(0)

@@ -67,6 +67,7 @@ impl SlotSession {
             slot,
             fence: self.fence,
             seq: None,
+            deed: "a late connection",
         };
         match self.target.send(&mut session, packet).await {
             Applied::Done => {
@@ -114,6 +115,7 @@ impl SlotSession {
             slot: i64::from(self.slot),
             fence: self.fence,
             seq: Some(seq),
+            deed: "a late write",
         };
         let ended = self.target.send(&mut session, packet).await;
         if matches!(ended, Applied::Done) {

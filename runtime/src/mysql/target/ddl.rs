@@ -12,7 +12,11 @@
 use dm_core::{
     binlog::Dialect,
     error::{Error, Result, Scope, code},
-    sync::{ddl::ignorable, progress::Applied as Progress, schema::TableName},
+    sync::{
+        ddl::{Kind, Piece, ignorable},
+        progress::Applied as Progress,
+        schema::TableName,
+    },
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::{Duration, Instant, sleep};
@@ -77,7 +81,9 @@ impl Inner {
         let Some(number) = errors::number(&error) else {
             return Applied::Unknown(refused);
         };
-        let ran = if ddl.replay && ignorable(ddl.piece.kind, number) {
+        let there_already =
+            ddl.replay && (ignorable(ddl.piece.kind, number) || is_renamed(&ddl.piece, &intent));
+        let ran = if there_already {
             info!(sql = ddl.piece.sql, "already there: {}", refused.cause);
             true
         } else {
@@ -234,6 +240,12 @@ impl Inner {
             sleep(Duration::from_secs(1)).await;
         }
     }
+}
+
+/// Whether a rename found the old name gone and the new one there.
+fn is_renamed(piece: &Piece, intent: &Intent) -> bool {
+    let looks: Vec<_> = intent.tables.iter().map(|(_, _, look)| look).collect();
+    piece.kind == Kind::RenameTable && matches!(looks[..], [None, Some(_)])
 }
 
 /// What a table or schema looks like; `None` when it is not there. The auto-increment counter is

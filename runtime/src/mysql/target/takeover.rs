@@ -1,22 +1,22 @@
 //! Taking over: the new owner's fence goes into every progress row before anything is read.
 //!
-//! The rows are locked first, which waits for every transaction in flight. A former owner that was
-//! frozen in the middle of one would be waited for in vain, so after a second its connections, whose
-//! numbers are in the rows, are ended. Then each packet that was planned before comes too late: it
-//! has an older fence, or the same one with an older step.
+//! That waits for every transaction in flight. One that hangs (on somebody's lock, or with a client
+//! that is frozen) would be waited for in vain, so after a second the connections whose numbers are
+//! in the rows are ended. From then on each packet that was planned before comes too late: it has
+//! an older fence, or the same one with an older step.
 
 use std::{pin::pin, time::Duration};
 
 use dm_core::{
     binlog::Dialect,
-    error::{Error, Result, Scope, code},
+    error::{Error, Result, code},
     sync::progress::Fence,
 };
 use mysql_async::Row;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use super::{Inner, Options, refusal};
+use super::{Inner, Packet, error_of};
 use crate::{
     mysql::{
         errors,
@@ -40,50 +40,57 @@ impl Inner {
         session: &mut Session,
         fence: Option<Fence>,
     ) -> Result<Recovered> {
-        let rows = self.lock_progress(session).await?;
-        let highest = rows.iter().map(|row| row.fence).max().unwrap_or_default();
-        let fence = fence.unwrap_or(Fence(highest.0 + 1));
-        if fence < highest {
-            session.run("ROLLBACK").await?;
-            let Options { task, source, .. } = &self.options;
-            let message = format!(
-                "refused: fence {} is older than the owner's fence {}: task `{task}`, source \
-                 `{source}` has a newer owner",
-                fence.0, highest.0
-            );
-            return Err(refusal(&code::SYNCER_FENCED, message));
-        }
-        session.run(&self.meta.write_fence(fence)).await?;
+        let fence = match fence {
+            Some(fence) => fence,
+            None => {
+                let rows = session.rows(&self.meta.select_one(CONTROL, false)).await?;
+                Fence(rows.first().map_or(0, |row| row.number::<i64>(0)) + 1)
+            }
+        };
+        self.write_fence(session, fence).await?;
         self.set_fence(fence);
-        info!(fence = fence.0, former = highest.0, "took over");
+        info!(fence = fence.0, "took over");
 
-        let control = rows.into_iter().find(|row| row.slot == CONTROL);
-        if let Some(intent) = control.and_then(|row| row.intent) {
-            self.settle(session, &intent).await?;
+        let rows = session.rows(&self.meta.select()).await?;
+        let rows: Vec<_> = rows.iter().map(ProgressRow::read).collect();
+        let intent = rows
+            .iter()
+            .find_map(|row| row.intent.as_deref().filter(|_| row.slot == CONTROL));
+        match intent {
+            Some(intent) => {
+                self.settle(session, intent).await?;
+                let rows = session.rows(&self.meta.select()).await?;
+                let rows: Vec<_> = rows.iter().map(ProgressRow::read).collect();
+                self.recover(session, fence, &rows).await
+            }
+            None => self.recover(session, fence, &rows).await,
         }
-        self.recover(session, fence).await
     }
 
-    /// Begins a transaction and locks all progress rows of the source.
-    async fn lock_progress(&self, session: &mut Session) -> Result<Vec<ProgressRow>> {
+    /// Writes the fence into all rows in one packet, so that a worker that is frozen meanwhile
+    /// leaves no lock behind.
+    async fn write_fence(&self, session: &mut Session, fence: Fence) -> Result<()> {
         let own = session.id;
-        let mut lock = pin!(async {
-            session.run(&self.meta.create_control()).await?;
-            session.run("BEGIN").await?;
-            let rows = session.rows(&self.meta.select(true)).await?;
-            Ok(rows.iter().map(ProgressRow::read).collect())
-        });
+        let sql = self.meta.take_over(fence);
+        let packet = Packet {
+            sql: sql.as_bytes(),
+            begin: 1,
+            slot: CONTROL,
+            fence,
+            seq: None,
+            deed: "a takeover",
+        };
+        let mut write = pin!(self.send(session, packet));
         let start = Instant::now();
         loop {
-            if let Ok(locked) = timeout(POLITE, &mut lock).await {
-                return locked;
+            if let Ok(ended) = timeout(POLITE, &mut write).await {
+                return error_of(ended);
             }
             if start.elapsed() > LIMIT {
                 let message = "the progress rows stay locked by a former owner's transaction";
-                return Err(Error::new(&code::SYNCER_TAKEOVER_TIMEOUT, message)
-                    .with_scope(Scope::Downstream));
+                return Err(timed_out(message.to_owned()));
             }
-            // Its outcome is seen by whether the lock comes.
+            // Whether that helped is seen by the packet's end.
             if let Err(error) = self.end_former_sessions(own).await {
                 warn!("cannot end the former owner's connections yet: {error}");
             }
@@ -106,9 +113,9 @@ impl Inner {
         let start = Instant::now();
         while self.kill(session, ids).await? > 0 {
             if start.elapsed() > LIMIT {
-                let message = format!("connections {ids:?} of a former owner do not end");
-                return Err(Error::new(&code::SYNCER_TAKEOVER_TIMEOUT, message)
-                    .with_scope(Scope::Downstream));
+                return Err(timed_out(format!(
+                    "connections {ids:?} of a former owner do not end"
+                )));
             }
             sleep(LOOK).await;
         }
@@ -156,9 +163,12 @@ impl Inner {
 
     /// Reads what is applied. Our progress is void when the existing worker's checkpoint is not as
     /// we left it: then somebody else went on from it, or removed the meta data.
-    async fn recover(&self, session: &mut Session, fence: Fence) -> Result<Recovered> {
-        let rows = session.rows(&self.meta.select(false)).await?;
-        let rows: Vec<_> = rows.iter().map(ProgressRow::read).collect();
+    async fn recover(
+        &self,
+        session: &mut Session,
+        fence: Fence,
+        rows: &[ProgressRow],
+    ) -> Result<Recovered> {
         let checkpoint = session.rows(&self.meta.select_checkpoint()).await?;
         let checkpoint = self.meta.checkpoint(&checkpoint)?;
         let control = rows.iter().find(|row| row.slot == CONTROL);
@@ -191,4 +201,8 @@ impl Inner {
             safe_until,
         })
     }
+}
+
+fn timed_out(message: String) -> Error {
+    Error::new(&code::SYNCER_TAKEOVER_TIMEOUT, message)
 }
