@@ -9,6 +9,7 @@ use alloc::{
     format,
     string::{String, ToString},
     sync::Arc,
+    vec,
     vec::Vec,
 };
 
@@ -33,6 +34,8 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct Desired {
     pub(super) revision: i64,
+    /// The lease that the worker's announcement hangs on, or 0.
+    pub(super) holder: i64,
     /// The bound and relay keys that were read last of their kind.
     pub(super) bound: Option<Assigned>,
     pub(super) relayed: Option<Assigned>,
@@ -95,32 +98,28 @@ pub(super) struct Parsed {
     subtasks: BTreeMap<(String, String), Versioned<(i64, i64), SubtaskConfig>>,
 }
 
-/// The keys that say which sources are ours.
+/// The keys that say which sources are ours, and the one that says that we are we.
 pub(super) fn assignment_ranges(config: &Config) -> Vec<Range> {
+    let worker = || config.worker.clone();
+    let key = |key: Key| Range::Key(Bytes::from(key.encode()));
+    let mut ranges = vec![key(Key::KeepAlive { worker: worker() })];
     match config.assignment {
-        Assignment::All => [Kind::Bound, Kind::RelayWorker]
-            .map(|kind| prefix(kind, &[]))
-            .into(),
-        Assignment::Own => {
-            let worker = &config.worker;
-            let bound = Key::Bound {
-                worker: worker.clone(),
-            };
-            let relay = Key::RelayWorker {
-                worker: worker.clone(),
-            };
-            [bound, relay]
-                .map(|key| Range::Key(Bytes::from(key.encode())))
-                .into()
+        Assignment::Own => ranges.extend([
+            key(Key::Bound { worker: worker() }),
+            key(Key::RelayWorker { worker: worker() }),
+        ]),
+        Assignment::All => {
+            ranges.extend([Kind::Bound, Kind::RelayWorker].map(|kind| prefix(kind, &[])));
         }
     }
+    ranges
 }
 
 /// The keys that say what these sources are, and what is to be done with them.
 pub(super) fn detail_ranges(assignment: &[Entry]) -> Vec<Range> {
     let sources: BTreeSet<String> = assignment
         .iter()
-        .filter_map(|entry| assigned(entry).ok())
+        .filter_map(|entry| assigned(entry).ok()?)
         .map(|(_, assigned)| assigned.source)
         .collect();
     let mut ranges = Vec::new();
@@ -174,7 +173,9 @@ impl Desired {
         let mut entries = Vec::new();
         for entry in assignment {
             match assigned(entry) {
-                Ok(found) => entries.push((found, entry)),
+                Ok(Some(found)) => entries.push((found, entry)),
+                // The announcement is the only other one: which lease it hangs on.
+                Ok(None) => self.holder = entry.lease,
                 Err(error) => self.errors.push(error),
             }
         }
@@ -369,19 +370,16 @@ impl Parsed {
     }
 }
 
-fn assigned(entry: &Entry) -> Result<(Kind, Assigned)> {
-    let key = Key::decode(&entry.key)?;
-    let source = match key.kind() {
+/// What a bound or relay key says; nothing for another key.
+fn assigned(entry: &Entry) -> Result<Option<(Kind, Assigned)>> {
+    let kind = Key::decode(&entry.key)?.kind();
+    let source = match kind {
         Kind::Bound => SourceBound::parse(&entry.value)?.source,
-        _ => String::from_utf8_lossy(&entry.value).to_string(),
+        Kind::RelayWorker => String::from_utf8_lossy(&entry.value).to_string(),
+        _ => return Ok(None),
     };
-    Ok((
-        key.kind(),
-        Assigned {
-            source,
-            revision: entry.mod_revision,
-        },
-    ))
+    let revision = entry.mod_revision;
+    Ok(Some((kind, Assigned { source, revision })))
 }
 
 fn relay_stage(expect: i64) -> Result<Expect> {

@@ -59,8 +59,8 @@ pub enum ControlCall {
         /// The lease.
         lease: i64,
     },
-    /// One transaction that reads all ranges at one revision: `at`, or the newest one (linearizable).
-    /// Answers `Entries`, or ends `Compacted`.
+    /// One transaction that reads all ranges at one revision: `at`, or the newest one
+    /// (linearizable). Answers `Entries`, or ends `Compacted`.
     Read {
         /// What to read.
         ranges: Vec<Range>,

@@ -37,6 +37,8 @@ pub(super) struct Lease {
     next: Next,
     /// Revision of the first announcement of this tenure.
     announced: i64,
+    /// Revision of the latest announcement that is known to have been made.
+    written: i64,
     loss: Option<Loss>,
 }
 
@@ -331,6 +333,7 @@ impl Lease {
                 return;
             }
         };
+        self.written = revision;
         let old = self.held.replace(held.clone());
         self.next = Next::None;
         match old {
@@ -339,6 +342,20 @@ impl Lease {
                 give_up(io, lease, false);
             }
             None => self.announced = revision,
+        }
+    }
+
+    /// Compares with what the store says about the announcement: the lease that it hangs on as of
+    /// a revision. Somebody who does not ask before he writes may have taken it.
+    pub(super) fn confirm(&mut self, revision: i64, holder: i64) {
+        let next = match &self.next {
+            // Its announcement may have been made though we do not know it yet.
+            Next::Announcing { held, .. } => Some(held.id),
+            _ => None,
+        };
+        let ours = |held: &Held| held.id == holder || next == Some(holder);
+        if revision >= self.written && self.held.as_ref().is_some_and(|held| !ours(held)) {
+            self.loss = Some(Loss::Taken);
         }
     }
 

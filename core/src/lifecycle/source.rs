@@ -43,7 +43,8 @@ impl Source {
         }
     }
 
-    /// Closes the difference between what is wanted and what is there. Returns whether the source worker is over.
+    /// Closes the difference between what is wanted and what is there. Returns whether the source
+    /// worker is over.
     #[must_use]
     pub(super) fn turn(
         &mut self,

@@ -1,6 +1,7 @@
 //! Tests of the machine as a whole.
 
 mod chance;
+mod golden;
 mod store;
 mod world;
 

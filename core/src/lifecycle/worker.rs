@@ -244,6 +244,9 @@ impl Worker {
     fn turn(&mut self) {
         self.leave();
         let ttl = self.ttl();
+        if let Some(desired) = self.learner.desired() {
+            self.lease.confirm(desired.revision, desired.holder);
+        }
         if let Err(loss) = self.lease.turn(self.now, &mut self.io, ttl) {
             self.lose(loss.into());
         }

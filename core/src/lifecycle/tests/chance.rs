@@ -5,7 +5,7 @@ use std::{format, string::String, time::Duration, vec, vec::Vec};
 
 use proptest::{collection, prelude::*, test_runner::Config as Proptest};
 
-use super::world::{World, bound, source_key, source_value, stage, subtask, subtask_value};
+use super::world::{World, source_key, source_value, stage, subtask, subtask_value};
 use crate::{
     control::Key,
     lifecycle::{Argument, Command, Effect, Event, Input, Outcome, Reply, Stop, Ticket, UnitCall},
@@ -338,14 +338,14 @@ impl World {
 
     fn relay_converged(&self) {
         let view = self.view();
-        let bound = self.store.get(&bound());
+        let bound = self.store.get(&self.bound_key());
         let key = Key::RelayWorker {
             worker: super::world::WORKER.into(),
         }
         .encode();
         let by_key = self.store.get(&key);
         for source in SOURCES {
-            let is_bound = bound.is_some_and(|it| it.value == super::world::bound_value(source));
+            let is_bound = bound.is_some_and(|it| it.value == self.bound_value(source));
             let config = self.store.get(&source_key(source)).expect("healed");
             let by_config = is_bound && config.value == source_value(source, true);
             let keyed =

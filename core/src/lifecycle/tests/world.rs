@@ -13,7 +13,7 @@ use std::{
 
 use super::store::Store;
 use crate::{
-    control::Key,
+    control::{Key, SourceBound},
     lifecycle::{
         Command, Config, ControlCall, Effect, Era, Event, Fence, Input, Outcome, Range, Reply,
         Start, Stop, SubtaskView, Ticket, UnitCall, View, Worker, unit::units,
@@ -230,7 +230,10 @@ impl World {
             !matches!(expected, None | Some(3 | 4)),
             "{task} is not to run: {expected:?}"
         );
-        let bound = self.store.get_at(&bound(), revision).expect("checked");
+        let bound = self
+            .store
+            .get_at(&self.bound_key(), revision)
+            .expect("checked");
         assert!(fence.0 >= bound.create_revision);
         if let Some(rival) = self
             .rivals
@@ -264,10 +267,26 @@ impl World {
         );
     }
 
+    pub(super) fn bound_key(&self) -> String {
+        Key::Bound {
+            worker: self.config.worker.clone(),
+        }
+        .encode()
+    }
+
+    pub(super) fn bound_value(&self, source: &str) -> String {
+        let worker = self.config.worker.clone();
+        SourceBound {
+            source: source.into(),
+            worker,
+        }
+        .to_json()
+    }
+
     /// What the store asks of a subtask, as of a revision: the expected stage, if it is ours.
     pub(super) fn expected(&self, source: &str, task: &str, revision: i64) -> Option<i64> {
-        let ours = self.store.get_at(&bound(), revision)?;
-        if ours.value != bound_value(source) {
+        let ours = self.store.get_at(&self.bound_key(), revision)?;
+        if ours.value != self.bound_value(source) {
             return None;
         }
         self.store.get_at(&subtask(source, task), revision)?;
@@ -536,13 +555,13 @@ impl World {
     }
 
     pub(super) fn bind(&mut self, source: &str) {
-        let value = String::from_utf8(bound_value(source)).expect("text");
-        self.store.write(&[(&bound(), Some(&value))]);
+        let (key, value) = (self.bound_key(), self.bound_value(source));
+        self.store.write(&[(&key, Some(&value))]);
     }
 
     /// Takes the source away, and gives it to another worker.
     pub(super) fn transfer(&mut self, source: &str) {
-        self.store.write(&[(&bound(), None)]);
+        self.store.write(&[(&self.bound_key(), None)]);
         self.rivals
             .insert(source.into(), Fence(self.store.revision));
     }
@@ -593,17 +612,6 @@ pub(super) fn announcement() -> String {
         worker: WORKER.into(),
     }
     .encode()
-}
-
-pub(super) fn bound() -> String {
-    Key::Bound {
-        worker: WORKER.into(),
-    }
-    .encode()
-}
-
-pub(super) fn bound_value(source: &str) -> Vec<u8> {
-    format!("{{\"source\":\"{source}\",\"worker\":\"{WORKER}\"}}").into_bytes()
 }
 
 pub(super) fn source_key(source: &str) -> String {
