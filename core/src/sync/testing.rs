@@ -25,6 +25,11 @@ pub(super) fn text(value: &str) -> Value {
     Some([&[value.len() as u8], value.as_bytes()].concat())
 }
 
+/// ENUM, as it is in a row image.
+pub(super) fn label(number: u8) -> Value {
+    Some([number].into())
+}
+
 /// An INT column, or a VARCHAR one where a collation is given.
 pub(super) fn column(name: &str, nullable: bool, collation: Option<&str>) -> ColumnInfo {
     ColumnInfo {
@@ -148,15 +153,17 @@ fn table_map(name: &str, columns: &[ColumnInfo], names: bool) -> Vec<u8> {
     let mut body = vec![1, 0, 0, 0, 0, 0, 1, 0, 1, b'd', 0, name.len() as u8];
     body.extend_from_slice(name.as_bytes());
     body.extend([0, columns.len() as u8]);
-    let is_text = |column: &ColumnInfo| column.collation.is_some();
-    body.extend(
-        columns
-            .iter()
-            .map(|column| if is_text(column) { 15 } else { 3 }),
-    );
-    let meta: Vec<u8> = (columns.iter().filter(|column| is_text(column)))
-        .flat_map(|_| 200_u16.to_le_bytes())
-        .collect();
+    let (mut types, mut meta) = (Vec::new(), Vec::new());
+    for column in columns {
+        let (code, bytes): (u8, &[u8]) = match &*column.type_name {
+            "varchar" => (15, &[200, 0]),
+            "enum" => (254, &[247, 1]),
+            _ => (3, &[]),
+        };
+        types.push(code);
+        meta.extend_from_slice(bytes);
+    }
+    body.extend(types);
     body.push(meta.len() as u8);
     body.extend(meta);
     body.resize(body.len() + columns.len().div_ceil(8), 0xff);

@@ -1,5 +1,6 @@
 //! The planner against a model: whatever happens, the target ends up as the source is.
 
+mod cases;
 mod model;
 mod speed;
 mod world;
@@ -9,6 +10,16 @@ use proptest::{prelude::*, test_runner::TestRunner};
 use super::*;
 
 const ALL: core::ops::Range<u8> = 0..4;
+
+/// Progress of all slots at one location, as a target makes it.
+fn fresh(slots: u32, location: &Location) -> Vec<SlotProgress> {
+    let row = |slot| SlotProgress {
+        slot,
+        seq: 0,
+        applied: Applied::at(location.clone()),
+    };
+    (0..slots).map(row).collect()
+}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]

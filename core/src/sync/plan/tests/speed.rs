@@ -7,7 +7,7 @@ use std::{println, time};
 
 use super::*;
 use crate::{
-    binlog::RowChange,
+    binlog::{Position, RowChange},
     sync::{
         sql::render,
         testing::{Fixture, Row, column, int, text, unique},
@@ -75,7 +75,7 @@ fn speed() {
             linger: Duration::from_millis(5),
             by_gtid: false,
         };
-        let mut planner = Planner::new(config.clone(), config.fresh(&Location::default()));
+        let mut planner = Planner::new(config.clone(), fresh(slots, &Location::default()));
         let (mut render_time, mut batches, mut left, mut segments) = (Duration::ZERO, 0, 0, 0);
         let mut out = Vec::new();
         let start = time::Instant::now();

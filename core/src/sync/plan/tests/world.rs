@@ -5,7 +5,10 @@ use core::{cell::OnceCell, time::Duration};
 
 use proptest::prelude::*;
 
-use super::model::{Definition, Result, Rows, definitions};
+use super::{
+    fresh,
+    model::{Definition, Result, Rows, definitions},
+};
 use crate::{
     binlog::{Flavor, Gtid, GtidSet, Position, RowChange},
     sync::{
@@ -201,7 +204,7 @@ impl<'a> World<'a> {
             position: Position::new("binlog.000001", 4),
             gtids: plan.by_gtid.then(|| GtidSet::empty(Flavor::Mysql)),
         };
-        let progress = config.fresh(&start);
+        let progress = fresh(config.slots, &start);
         let mut planner = Planner::new(config, progress.clone());
         planner.broken = broken;
         Self {
@@ -359,7 +362,7 @@ impl<'a> World<'a> {
         if self.planner.wants_slots().is_some() {
             self.drain()?;
             let config = config(self.plan, self.starts);
-            self.target.progress = config.fresh(self.planner.location());
+            self.target.progress = fresh(config.slots, self.planner.location());
             self.planner = Planner::new(config, self.target.progress.clone());
             self.planner.broken = self.broken;
         }
@@ -385,7 +388,7 @@ impl<'a> World<'a> {
                 .clone()
                 .max(open.unwrap_or_default());
             self.safe_until = highest.max(self.safe_until.clone());
-            self.target.progress = config.fresh(self.planner.watermark());
+            self.target.progress = fresh(config.slots, self.planner.watermark());
         }
         self.planner = Planner::new(config, self.target.progress.clone());
         self.planner.broken = self.broken;
