@@ -17,9 +17,10 @@ use etcd_client::{
     Certificate, Compare, CompareOp, Error as EtcdError, GetOptions, Identity, KeyValue,
     PutOptions, TlsOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchOptions, WatchStream,
 };
-use tokio::{sync::mpsc::UnboundedSender, time::timeout};
+use tokio::time::timeout;
 
 use self::members::{Members, Patience, Trouble};
+use crate::ports::{Control, Events};
 
 /// Limit of a write.
 const WRITE: Patience = Patience {
@@ -95,69 +96,6 @@ impl Etcd {
         let members = Members::new(settings).await;
         let members = members.map_err(|t| coded(&code::HA_FAIL_TXN_OPERATION, TXN, &t))?;
         Ok(Self { members })
-    }
-
-    /// Carries out a call. A watch reports through `events` and lasts until it ends by itself;
-    /// dropping the future ends it, and cancels whatever else is under way.
-    pub async fn call(&self, call: ControlCall, events: &UnboundedSender<Event>) -> Outcome {
-        let (code, text, result) = match call {
-            ControlCall::Grant { ttl } => {
-                (&code::HA_FAIL_LEASE_OPERATION, LEASE, self.grant(ttl).await)
-            }
-            ControlCall::Renew { lease } => {
-                (&code::HA_FAIL_KEEPALIVE, KEEPALIVE, self.renew(lease).await)
-            }
-            ControlCall::Revoke { lease } => (
-                &code::HA_FAIL_LEASE_OPERATION,
-                LEASE,
-                self.revoke(lease).await,
-            ),
-            ControlCall::Announce {
-                key,
-                value,
-                lease,
-                held_by,
-            } => {
-                let when = Compare::lease(&*key, CompareOp::Equal, held_by);
-                let put = PutOptions::new().with_lease(lease);
-                let result = self.put_when(&key, &value, put, when).await;
-                (&code::HA_FAIL_TXN_OPERATION, TXN, result)
-            }
-            ControlCall::Replace {
-                key,
-                value,
-                mod_revision,
-            } => {
-                let when = Compare::mod_revision(&*key, CompareOp::Equal, mod_revision);
-                let result = self.put_when(&key, &value, PutOptions::new(), when).await;
-                (&code::HA_FAIL_TXN_OPERATION, TXN, result)
-            }
-            ControlCall::Read { ranges, at } => {
-                let result = self.read(&ranges, at).await;
-                // A read without an answer has no effect that could be in doubt.
-                let result = result.map_err(|trouble| Trouble {
-                    certain: true,
-                    ..trouble
-                });
-                (&code::HA_FAIL_TXN_OPERATION, TXN, result)
-            }
-            ControlCall::Watch { ranges, from } => {
-                let result = self.watch(&ranges, from, events).await;
-                let result = result.map_err(|trouble| Trouble {
-                    certain: true,
-                    ..trouble
-                });
-                (&code::HA_FAIL_WATCH_ETCD, WATCH, result)
-            }
-            // The watch itself is ended by whoever holds its future.
-            ControlCall::Unwatch { .. } => return Outcome::Ok(Reply::Closed),
-        };
-        match result {
-            Ok(reply) => Outcome::Ok(reply),
-            Err(trouble) if trouble.compacted => Outcome::Compacted,
-            Err(trouble) if trouble.certain => Outcome::Failed(vec![coded(code, text, &trouble)]),
-            Err(trouble) => Outcome::Unknown(coded(code, text, &trouble)),
-        }
     }
 
     async fn grant(&self, ttl: Duration) -> Result<Reply, Trouble> {
@@ -278,12 +216,7 @@ impl Etcd {
         answer.await
     }
 
-    async fn watch(
-        &self,
-        ranges: &[Range],
-        from: i64,
-        events: &UnboundedSender<Event>,
-    ) -> Result<Reply, Trouble> {
+    async fn watch(&self, ranges: &[Range], from: i64, events: &Events) -> Result<Reply, Trouble> {
         let mut stream = timeout(WATCH_MAX, self.open_watch(ranges, from))
             .await
             .map_err(|_| Trouble::new("no answer in time", true))??;
@@ -311,8 +244,7 @@ impl Etcd {
             }
             let changes = answer.events().iter().filter_map(|event| event.kv());
             if let Some(revision) = changes.map(KeyValue::mod_revision).max() {
-                // Nobody listens any more only when the watch is about to be dropped.
-                let _ = events.send(Event::Changed { revision });
+                events.send(Event::Changed { revision });
             }
         }
     }
@@ -340,6 +272,69 @@ impl Etcd {
             stream.watch(key, Some(options)).await?;
         }
         Ok(stream)
+    }
+}
+
+impl Control for Etcd {
+    async fn call(&self, call: ControlCall, events: Events) -> Outcome {
+        let (code, text, result) = match call {
+            ControlCall::Grant { ttl } => {
+                (&code::HA_FAIL_LEASE_OPERATION, LEASE, self.grant(ttl).await)
+            }
+            ControlCall::Renew { lease } => {
+                (&code::HA_FAIL_KEEPALIVE, KEEPALIVE, self.renew(lease).await)
+            }
+            ControlCall::Revoke { lease } => (
+                &code::HA_FAIL_LEASE_OPERATION,
+                LEASE,
+                self.revoke(lease).await,
+            ),
+            ControlCall::Announce {
+                key,
+                value,
+                lease,
+                held_by,
+            } => {
+                let when = Compare::lease(&*key, CompareOp::Equal, held_by);
+                let put = PutOptions::new().with_lease(lease);
+                let result = self.put_when(&key, &value, put, when).await;
+                (&code::HA_FAIL_TXN_OPERATION, TXN, result)
+            }
+            ControlCall::Replace {
+                key,
+                value,
+                mod_revision,
+            } => {
+                let when = Compare::mod_revision(&*key, CompareOp::Equal, mod_revision);
+                let result = self.put_when(&key, &value, PutOptions::new(), when).await;
+                (&code::HA_FAIL_TXN_OPERATION, TXN, result)
+            }
+            ControlCall::Read { ranges, at } => {
+                let result = self.read(&ranges, at).await;
+                // A read without an answer has no effect that could be in doubt.
+                let result = result.map_err(|trouble| Trouble {
+                    certain: true,
+                    ..trouble
+                });
+                (&code::HA_FAIL_TXN_OPERATION, TXN, result)
+            }
+            ControlCall::Watch { ranges, from } => {
+                let result = self.watch(&ranges, from, &events).await;
+                let result = result.map_err(|trouble| Trouble {
+                    certain: true,
+                    ..trouble
+                });
+                (&code::HA_FAIL_WATCH_ETCD, WATCH, result)
+            }
+            // The watch itself is ended by whoever holds its future.
+            ControlCall::Unwatch { .. } => return Outcome::Ok(Reply::Closed),
+        };
+        match result {
+            Ok(reply) => Outcome::Ok(reply),
+            Err(trouble) if trouble.compacted => Outcome::Compacted,
+            Err(trouble) if trouble.certain => Outcome::Failed(vec![coded(code, text, &trouble)]),
+            Err(trouble) => Outcome::Unknown(coded(code, text, &trouble)),
+        }
     }
 }
 

@@ -5,5 +5,6 @@ mod errors;
 mod meta;
 pub mod replica;
 pub mod session;
+pub mod source;
 mod sql_mode;
 pub mod target;

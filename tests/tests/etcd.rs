@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dm_core::{
     error::code,
-    lifecycle::{ControlCall, Entry, Event, Outcome, Range, Reply},
+    lifecycle::{ControlCall, Entry, Era, Event, Input, Outcome, Range, Reply, Ticket},
 };
-use dm_runtime::etcd::{Etcd as Port, Settings};
+use dm_runtime::{
+    etcd::{Etcd as Port, Settings},
+    ports::{Control, Events},
+};
 use dm_tests::{Result, process, servers::Etcd};
 use etcd_client::Client;
 use tokio::{
@@ -15,6 +18,9 @@ use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
+
+/// Of whatever call; the port does not look at it.
+const TICKET: Ticket = Ticket { era: Era(1), op: 7 };
 
 async fn port(endpoints: &[&str]) -> Port {
     let endpoints = endpoints.iter().map(|&e| e.to_owned()).collect();
@@ -28,7 +34,8 @@ async fn port(endpoints: &[&str]) -> Port {
 }
 
 async fn call(port: &Port, call: ControlCall) -> Outcome {
-    port.call(call, &unbounded_channel().0).await
+    port.call(call, Events::new(TICKET, unbounded_channel().0))
+        .await
 }
 
 fn key(key: &'static str) -> Bytes {
@@ -96,19 +103,25 @@ fn watch(
     port: &Port,
     ranges: &[Range],
     from: i64,
-) -> (JoinHandle<Outcome>, UnboundedReceiver<Event>) {
+) -> (JoinHandle<Outcome>, UnboundedReceiver<Input>) {
     let (port, ranges) = (port.clone(), ranges.to_vec());
     let (events, inbox) = unbounded_channel();
     let task = tokio::spawn(async move {
-        port.call(ControlCall::Watch { ranges, from }, &events)
-            .await
+        port.call(
+            ControlCall::Watch { ranges, from },
+            Events::new(TICKET, events),
+        )
+        .await
     });
     (task, inbox)
 }
 
-async fn changed(inbox: &mut UnboundedReceiver<Event>) -> i64 {
+async fn changed(inbox: &mut UnboundedReceiver<Input>) -> i64 {
     match timeout(Duration::from_secs(5), inbox.recv()).await {
-        Ok(Some(Event::Changed { revision })) => revision,
+        Ok(Some(Input::Event {
+            ticket: TICKET,
+            event: Event::Changed { revision },
+        })) => revision,
         other => panic!("{other:?}"),
     }
 }

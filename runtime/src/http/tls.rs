@@ -3,7 +3,10 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::serve::Listener;
-use dm_core::error::{Error, Result, code};
+use dm_core::{
+    control::db::Security,
+    error::{Error, Result, code},
+};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error as TlsError,
@@ -19,7 +22,7 @@ use rustls::{
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::mysql::conn::{Security, common_name, tls_config};
+use crate::mysql::conn::{common_name, tls_config};
 
 /// How long a client may take to agree on TLS.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);

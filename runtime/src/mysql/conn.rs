@@ -12,6 +12,7 @@ pub(super) mod tls;
 use std::{fmt, io, time::Duration};
 
 use bytes::Bytes;
+use dm_core::control::db::DbConfig;
 use mysql_common::constants::CapabilityFlags;
 use tokio::{
     net::{TcpStream, UnixStream},
@@ -170,7 +171,7 @@ impl Conn {
         let security = db.security.as_ref().filter(|_| !local);
         let login = Login {
             user: &db.user,
-            password: &db.password,
+            password: &db.password.0,
             private: local || security.is_some(),
             tls: security.is_some(),
         };
@@ -189,7 +190,7 @@ impl Conn {
         let version = greeting.version.clone();
         login.run(greeting, &mut wire).await?;
         let mut conn = Self { wire, version };
-        for (name, value) in &db.session {
+        for (name, value) in db.session() {
             conn.set(&format!("SESSION {}", identifier(name)), value)
                 .await?;
         }
@@ -307,50 +308,6 @@ fn is_end(payload: &[u8]) -> bool {
 /// A name as SQL wants it.
 fn identifier(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
-}
-
-/// Where a database is and how to enter it.
-#[derive(Clone, Debug, Default)]
-pub struct DbConfig {
-    /// Host name, address, or the path of a local socket.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// User name.
-    pub user: String,
-    /// Password in plain text.
-    pub password: String,
-    /// Session variables.
-    pub session: std::collections::BTreeMap<String, String>,
-    /// TLS.
-    pub security: Option<Security>,
-}
-
-/// TLS settings.
-#[derive(Clone, Debug, Default)]
-pub struct Security {
-    /// Path of the authority's certificates.
-    pub ssl_ca: String,
-    /// Path of our certificate.
-    pub ssl_cert: String,
-    /// Path of our key.
-    pub ssl_key: String,
-    /// Common names that the server may have.
-    pub cert_allowed_cn: Vec<String>,
-}
-
-impl Security {
-    fn ca(&self) -> (&[u8], &str, &str) {
-        (&[], "", &self.ssl_ca)
-    }
-
-    fn cert(&self) -> (&[u8], &str, &str) {
-        (&[], "", &self.ssl_cert)
-    }
-
-    fn key(&self) -> (&[u8], &str, &str) {
-        (&[], "", &self.ssl_key)
-    }
 }
 
 #[cfg(test)]

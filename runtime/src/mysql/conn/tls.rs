@@ -7,6 +7,7 @@
 use std::{fs, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use dm_core::control::db::Security;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore,
     SignatureScheme,
@@ -20,7 +21,7 @@ use rustls::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Fault, Security, der, packet::Stream};
+use super::{Fault, der, packet::Stream};
 
 /// Puts TLS around a stream.
 pub(super) async fn connect(
@@ -38,16 +39,54 @@ pub(super) async fn connect(
     Ok(Box::new(stream))
 }
 
+/// What `security` gives, read.
+pub(in crate::mysql) struct Files {
+    /// Whom to trust.
+    pub(in crate::mysql) authority: Vec<u8>,
+    /// Our certificate chain and its key.
+    pub(in crate::mysql) identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Files {
+    /// Reads everything; nothing is parsed yet.
+    pub(in crate::mysql) fn load(security: &Security) -> Result<Self, Fault> {
+        fn slice(bytes: Option<&Vec<u8>>) -> &[u8] {
+            bytes.map_or(&[], Vec::as_slice)
+        }
+        let s = security;
+        let key_bytes = s.ssl_key_bytes.as_ref().map(|bytes| &bytes.0);
+        let ca = (
+            slice(s.ssl_ca_bytes.as_ref()),
+            &*s.ssl_ca_base64,
+            &*s.ssl_ca,
+        );
+        let cert = (
+            slice(s.ssl_cert_bytes.as_ref()),
+            &*s.ssl_cert_base64,
+            &*s.ssl_cert,
+        );
+        let key = (slice(key_bytes), &*s.ssl_key_base64.0, &*s.ssl_key);
+        let missing = "`ssl-ca` is missing in `security`: nothing tells whom to trust";
+        Ok(Self {
+            authority: load("ssl-ca", ca)?.ok_or_else(|| Fault::Tls(missing.to_owned()))?,
+            identity: match (load("ssl-cert", cert)?, load("ssl-key", key)?) {
+                (None, None) => None,
+                (Some(cert), Some(key)) => Some((cert, key)),
+                _ => {
+                    let text = "`ssl-cert` and `ssl-key` need each other";
+                    return Err(Fault::Tls(text.to_owned()));
+                }
+            },
+        })
+    }
+}
+
 /// The client's side of the settings.
 pub(crate) fn config(security: &Security) -> Result<ClientConfig, Fault> {
     let tls = |e: &dyn ToString| Fault::Tls(e.to_string());
-    let Some(authority) = load("ssl-ca", security.ca())? else {
-        return Err(Fault::Tls(
-            "`ssl-ca` is missing in `security`: nothing tells whom to trust".to_owned(),
-        ));
-    };
+    let files = Files::load(security)?;
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&authority) {
+    for certificate in CertificateDer::pem_slice_iter(&files.authority) {
         let certificate = certificate.map_err(|e| Fault::Tls(format!("ssl-ca: {e}")))?;
         roots.add(certificate).map_err(|e| tls(&e))?;
     }
@@ -57,7 +96,7 @@ pub(crate) fn config(security: &Security) -> Result<ClientConfig, Fault> {
     let provider = Arc::new(ring::default_provider());
     let verifier = Verifier {
         roots,
-        allowed: security.cert_allowed_cn.clone(),
+        allowed: security.cert_allowed_cn.clone().unwrap_or_default(),
         provider: Arc::clone(&provider),
     };
     let builder = ClientConfig::builder_with_provider(provider)
@@ -65,24 +104,17 @@ pub(crate) fn config(security: &Security) -> Result<ClientConfig, Fault> {
         .map_err(|e| tls(&e))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
-    let certificate = load("ssl-cert", security.cert())?;
-    let key = load("ssl-key", security.key())?;
-    match (certificate, key) {
-        (None, None) => Ok(builder.with_no_client_auth()),
-        (Some(certificate), Some(key)) => {
-            let chain = CertificateDer::pem_slice_iter(&certificate)
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|e| Fault::Tls(format!("ssl-cert: {e}")))?;
-            let key = PrivateKeyDer::from_pem_slice(&key)
-                .map_err(|e| Fault::Tls(format!("ssl-key: {e}")))?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|e| Fault::Tls(format!("ssl-cert, ssl-key: {e}")))
-        }
-        _ => Err(Fault::Tls(
-            "`ssl-cert` and `ssl-key` need each other".to_owned(),
-        )),
-    }
+    let Some((certificate, key)) = files.identity else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain = CertificateDer::pem_slice_iter(&certificate)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| Fault::Tls(format!("ssl-cert: {e}")))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(&key).map_err(|e| Fault::Tls(format!("ssl-key: {e}")))?;
+    builder
+        .with_client_auth_cert(chain, key)
+        .map_err(|e| Fault::Tls(format!("ssl-cert, ssl-key: {e}")))
 }
 
 /// Content of one item: given as bytes, else as base64, else as a path.

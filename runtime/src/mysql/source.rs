@@ -1,0 +1,434 @@
+//! One upstream server: what it is, where its binlog ends, and the dump of it.
+
+mod checks;
+mod fault;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use dm_core::{
+    binlog::{Decoder, Event, Flavor, GtidSet, Position},
+    control::SourceConfig,
+    error::{Error, Result, Scope, code},
+};
+use tokio::{sync::Mutex, time::timeout};
+
+use self::fault::{broken, refused};
+use super::{
+    conn::{Conn, Fault, Row},
+    replica::{Dump, Point, Replica},
+};
+use crate::ports::{EventStream, Source, SourceEnd, SourceFacts, Start};
+
+/// How long the question for the end of the binlog may take.
+const END_MAX: Duration = Duration::from_secs(5);
+/// Server ids are drawn from here on, as the existing worker does.
+const SERVER_ID_FIRST: u32 = 429_496_729;
+/// How many there are to draw from.
+const SERVER_IDS: u32 = 100_000;
+
+/// Error number of a statement that the server's version does not know.
+const SYNTAX: u16 = 1064;
+
+/// An upstream server, as the port [`Source`] wants it.
+pub struct Upstream {
+    config: Arc<SourceConfig>,
+    /// Name of the worker, for the source's list of replicas.
+    worker: String,
+    /// Our UUID as a replica; a new dump ends an older one of the same UUID.
+    uuid: String,
+    /// Whether the configured server id turned out to be in use.
+    conflict: Arc<AtomicBool>,
+    /// A connection for questions, kept while it works.
+    side: Mutex<Option<Conn>>,
+}
+
+impl Upstream {
+    /// A source of this configuration. Does not connect yet.
+    #[must_use]
+    pub fn new(config: &Arc<SourceConfig>, worker: &str) -> Self {
+        Self {
+            config: Arc::clone(config),
+            worker: worker.to_owned(),
+            uuid: uuid(),
+            conflict: Arc::default(),
+            side: Mutex::default(),
+        }
+    }
+
+    async fn flavor(&self) -> Result<Flavor> {
+        let version = first_value(self.ask("SELECT VERSION()").await?);
+        Ok(flavor_of(&version.unwrap_or_default()))
+    }
+
+    /// Asks something on the side connection. A connection that broke since it was last used is
+    /// replaced once.
+    async fn ask(&self, sql: &str) -> Result<Vec<Row>> {
+        self.query(sql)
+            .await
+            .map_err(|fault| self.unreachable(&fault))
+    }
+
+    async fn query(&self, sql: &str) -> Result<Vec<Row>, Fault> {
+        let mut side = self.side.lock().await;
+        // Taken out meanwhile: whoever cancels this leaves no half-read answer behind.
+        if let Some(mut conn) = side.take() {
+            match conn.query(sql).await {
+                Err(fault) if fault.code().is_none() => {}
+                answer => {
+                    *side = Some(conn);
+                    return answer;
+                }
+            }
+        }
+        let mut conn = Conn::open(&self.config.from).await?;
+        let answer = conn.query(sql).await;
+        if matches!(&answer, Err(fault) if fault.code().is_none()) {
+            return answer;
+        }
+        *side = Some(conn);
+        answer
+    }
+
+    fn unreachable(&self, fault: &Fault) -> Error {
+        broken(fault, &self.config.from)
+    }
+
+    /// How we present ourselves in the next dump.
+    async fn replica(&self) -> Replica {
+        let mut taken = self.replica_ids().await;
+        if self.conflict.load(Ordering::Relaxed) {
+            taken.push(self.config.server_id);
+        }
+        let mut server_id = self.config.server_id;
+        while server_id == 0 || taken.contains(&server_id) {
+            server_id = SERVER_ID_FIRST + rand::random_range(0..SERVER_IDS);
+        }
+        Replica {
+            server_id,
+            uuid: self.uuid.clone(),
+            name: self.worker.clone(),
+            user: self.config.from.user.clone(),
+            port: self.config.from.port,
+        }
+    }
+
+    /// Server ids in use around the source, as far as it tells.
+    async fn replica_ids(&self) -> Vec<u32> {
+        let mut ids = Vec::new();
+        // Without the privilege to see them a conflict shows itself later, and costs a reconnect.
+        let replicas = self.replicas().await;
+        let own = self.query("SELECT @@GLOBAL.server_id").await;
+        for row in replicas.into_iter().chain(own).flatten() {
+            let id = row.into_iter().next().flatten();
+            ids.extend(id.and_then(|id| id.parse::<u32>().ok()));
+        }
+        ids
+    }
+
+    async fn replicas(&self) -> Result<Vec<Row>, Fault> {
+        self.either("SHOW REPLICAS", "SHOW SLAVE HOSTS").await
+    }
+
+    /// Asks what has two names: newer versions know the first one only, older ones and MariaDB the
+    /// second.
+    async fn either(&self, new: &str, old: &str) -> Result<Vec<Row>, Fault> {
+        let rows = self.query(new).await;
+        if matches!(&rows, Err(fault) if fault.code() == Some(SYNTAX)) {
+            return self.query(old).await;
+        }
+        rows
+    }
+
+    /// The start in the server's own terms.
+    fn point(&self, flavor: Flavor, from: &Start) -> Result<Point> {
+        Ok(match (flavor, from) {
+            (Flavor::Mysql, Start::Position(Position { file, pos })) => Point::MysqlFile {
+                file: file.clone(),
+                pos: *pos,
+            },
+            (Flavor::Mariadb, Start::Position(Position { file, pos })) => Point::MariadbFile {
+                file: file.clone(),
+                pos: *pos,
+            },
+            (Flavor::Mysql, Start::Gtids(GtidSet::Mysql(set))) => Point::MysqlGtids(set.encode()),
+            (Flavor::Mariadb, Start::Gtids(GtidSet::Mariadb(set))) => {
+                Point::MariadbGtids(set.to_string())
+            }
+            (_, Start::Gtids(set)) => {
+                let text = format!(
+                    "the source is a {flavor} server, which knows nothing of GTIDs like {}",
+                    set.to_text()
+                );
+                return Err(
+                    Error::new(&code::NOT_SUPPORTED_FLAVOR, text).with_workaround(
+                        "The checkpoint or `meta` of the task comes from another kind of server: \
+                     start the task with a new `meta`.",
+                    ),
+                );
+            }
+        })
+    }
+
+    /// What makes sense of the server's refusal to start a dump.
+    async fn explain(&self, flavor: Flavor, from: &Start, fault: &Fault) -> Error {
+        let missing = match from {
+            _ if fault.code() != Some(1236) => None,
+            Start::Position(position) => self.missing_file(position).await,
+            Start::Gtids(set) => self.missing_gtids(flavor, set).await,
+        };
+        refused(fault, missing)
+    }
+
+    /// The file that is gone, and the oldest that is left.
+    async fn missing_file(&self, position: &Position) -> Option<String> {
+        let files = self.query("SHOW BINARY LOGS").await.ok()?;
+        let mut names = files.into_iter().filter_map(|row| row.into_iter().next()?);
+        let oldest = names.next()?;
+        let there = position.file.is_empty()
+            || oldest == position.file
+            || names.any(|name| name == position.file);
+        (!there).then(|| {
+            format!(
+                "the source no longer has the file {}: its oldest is {oldest}",
+                position.file
+            )
+        })
+    }
+
+    /// The transactions that are gone.
+    async fn missing_gtids(&self, flavor: Flavor, set: &GtidSet) -> Option<String> {
+        match flavor {
+            Flavor::Mysql => {
+                let set = quoted(&set.to_text());
+                let sql = format!("SELECT GTID_SUBTRACT(@@GLOBAL.gtid_purged, {set})");
+                let missing = first_value(self.query(&sql).await.ok()?)?;
+                let missing = missing.replace(['\n', ' '], "");
+                (!missing.is_empty())
+                    .then(|| format!("the source no longer has the transactions {missing}"))
+            }
+            Flavor::Mariadb => {
+                let files = self.query("SHOW BINARY LOGS").await.ok()?;
+                let oldest = files.into_iter().next()?.into_iter().next()??;
+                Some(format!(
+                    "the source no longer has all transactions behind {}: its oldest file is \
+                     {oldest}",
+                    set.to_text()
+                ))
+            }
+        }
+    }
+
+    /// The only row of `SHOW BINARY LOG STATUS`: file, position, the schemas that alone are logged,
+    /// the schemas that are not logged, and on MySQL the executed GTIDs.
+    async fn status(&self) -> Result<Row> {
+        let status = self
+            .either("SHOW BINARY LOG STATUS", "SHOW MASTER STATUS")
+            .await;
+        let status = status.map_err(|fault| self.unreachable(&fault))?;
+        status.into_iter().next().ok_or_else(|| {
+            let text = "upstream returns an empty result for SHOW MASTER STATUS";
+            Error::new(&code::NO_MASTER_STATUS, text)
+        })
+    }
+
+    async fn end_of(&self, flavor: Flavor, status: Row) -> Result<SourceEnd> {
+        let mut status = status.into_iter();
+        let file = status.next().flatten().unwrap_or_default();
+        let pos = status.next().flatten().and_then(|pos| pos.parse().ok());
+        let gtids = match flavor {
+            Flavor::Mysql => status.nth(2).flatten(),
+            Flavor::Mariadb => first_value(self.ask("SELECT @@GLOBAL.gtid_binlog_pos").await?),
+        };
+        Ok(SourceEnd {
+            position: Position::new(file, pos.unwrap_or_default()),
+            gtids: GtidSet::parse(flavor, &gtids.unwrap_or_default())?,
+        })
+    }
+}
+
+impl Source for Upstream {
+    type Stream = BinlogStream;
+
+    async fn probe(&self) -> Result<SourceFacts> {
+        let variables = self.ask(checks::VARIABLES).await?;
+        let facts = checks::Variables::new(variables);
+        let flavor = facts.check(&self.config)?;
+        if flavor == Flavor::Mysql {
+            // Needs the very privilege that a dump needs; on MariaDB it needs another one.
+            let replicas = self.replicas().await;
+            replicas.map_err(|fault| self.unreachable(&fault))?;
+        }
+        let status = self.status().await?;
+        let filters = ["binlog_do_db", "binlog_ignore_db"].into_iter();
+        for (name, schemas) in filters.zip(status.iter().skip(2).flatten()) {
+            if !schemas.is_empty() {
+                tracing::warn!(
+                    source = self.config.source_id,
+                    schemas,
+                    "the source does not log all schemas ({name}): those cannot be replicated"
+                );
+            }
+        }
+        let end = self.end_of(flavor, status).await?;
+        Ok(facts.into_facts(flavor, end))
+    }
+
+    async fn dump(&self, from: &Start) -> Result<BinlogStream> {
+        let db = &self.config.from;
+        let conn = Conn::open(db).await.map_err(|f| self.unreachable(&f))?;
+        let flavor = flavor_of(conn.version());
+        let point = self.point(flavor, from)?;
+        let replica = self.replica().await;
+        let mut dump = match replica.dump(conn, &point).await {
+            Ok(dump) => dump,
+            Err(fault) => return Err(refused(&fault, None)),
+        };
+        // A refusal comes in place of the first event, which else comes at once.
+        match dump.next().await {
+            Ok(Some(first)) => {
+                tracing::info!(
+                    source = self.config.source_id,
+                    server_id = replica.server_id,
+                    from = ?from,
+                    "binlog dump started"
+                );
+                Ok(BinlogStream {
+                    first: Some(first),
+                    dump,
+                    conflict: Arc::clone(&self.conflict),
+                })
+            }
+            Ok(None) => Err(refused(&Fault::Closed, None)),
+            Err(fault) => Err(self.explain(flavor, from, &fault).await),
+        }
+    }
+
+    async fn end(&self) -> Result<SourceEnd> {
+        let end = async {
+            let flavor = self.flavor().await?;
+            self.end_of(flavor, self.status().await?).await
+        };
+        timeout(END_MAX, end)
+            .await
+            .unwrap_or_else(|_| Err(self.unreachable(&Fault::Silence(END_MAX))))
+    }
+
+    /// Reads the file from its start.
+    async fn gtids_at(&self, position: &Position) -> Result<GtidSet> {
+        let flavor = self.flavor().await?;
+        let start = Position::new(position.file.clone(), Position::FIRST);
+        let mut stream = self.dump(&Start::Position(start)).await?;
+        let mut decoder = Decoder::new(flavor).accept_unchecked();
+        let mut gtids = GtidSet::empty(flavor);
+        let mut open = false;
+        loop {
+            let frame = decoder.frame(stream.next().await?)?;
+            let header = frame.header;
+            match decoder.event(&frame)? {
+                Event::PreviousGtids(before) | Event::MariadbGtidList(before) => gtids = before,
+                Event::Gtid { gtid, .. } | Event::MariadbGtid { gtid, .. } => {
+                    gtids.add(&gtid);
+                    open = true;
+                }
+                Event::AnonymousGtid { .. } => open = true,
+                Event::Query(query) if &query.sql[..] != b"BEGIN" => open = false,
+                Event::Xid | Event::XaPrepare { .. } | Event::Payload { .. } => open = false,
+                Event::Rotate { file, .. } if file != position.file => {
+                    return Err(no_boundary(position));
+                }
+                _ => {}
+            }
+            if !header.is_artificial() && header.log_pos >= position.pos {
+                return if header.log_pos == position.pos && !open {
+                    Ok(gtids)
+                } else {
+                    Err(no_boundary(position))
+                };
+            }
+        }
+    }
+}
+
+/// The events of a dump.
+pub struct BinlogStream {
+    /// The event that showed that the dump was accepted.
+    first: Option<Bytes>,
+    dump: Dump,
+    conflict: Arc<AtomicBool>,
+}
+
+impl EventStream for BinlogStream {
+    async fn next(&mut self) -> Result<Bytes> {
+        if let Some(first) = self.first.take() {
+            return Ok(first);
+        }
+        let fault = match self.dump.next().await {
+            Ok(Some(event)) => return Ok(event),
+            Ok(None) => Fault::Closed,
+            Err(fault) => fault,
+        };
+        if fault::is_conflict(&fault) {
+            // The next dump uses another server id.
+            self.conflict.store(true, Ordering::Relaxed);
+        }
+        Err(refused(&fault, None))
+    }
+}
+
+fn no_boundary(position: &Position) -> Error {
+    let text = format!("{position} is not the end of a transaction, so it has no set of GTIDs");
+    Error::new(&code::CONFIG_META_INVALID, text)
+        .with_scope(Scope::Upstream)
+        .with_workaround("Give `binlog-gtid` in `meta`, or a position between transactions.")
+}
+
+fn flavor_of(version: &str) -> Flavor {
+    if version.to_ascii_lowercase().contains("mariadb") {
+        Flavor::Mariadb
+    } else {
+        Flavor::Mysql
+    }
+}
+
+fn first_value(rows: Vec<Row>) -> Option<String> {
+    rows.into_iter().next()?.into_iter().next()?
+}
+
+/// A text as SQL wants it. What comes here are file names and GTIDs, without backslashes.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A random UUID (version 4).
+fn uuid() -> String {
+    let bits = rand::random::<u128>() & !(0xf << 76 | 0b11 << 62) | 0x4 << 76 | 0b10 << 62;
+    let hex = format!("{bits:032x}");
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids_are_random_ones() {
+        let (a, b) = (uuid(), uuid());
+        assert_ne!(a, b);
+        assert_eq!((a.len(), &a[14..15]), (36, "4"));
+        assert!("89ab".contains(&a[19..20]), "{a}");
+    }
+}
