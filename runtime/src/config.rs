@@ -4,10 +4,12 @@
 //! values that contradict each other are coded errors which name the file, the line, the key and
 //! what is allowed.
 
+pub mod args;
 mod password;
 mod source;
 pub mod support;
 pub mod task;
+mod worker;
 mod yaml;
 
 use std::fs;
@@ -18,6 +20,7 @@ use dm_core::error::{Error, Result, code};
 
 pub use password::decrypt;
 pub use source::source;
+pub use worker::WorkerConfig;
 
 /// Reads a configuration file.
 ///

@@ -1,10 +1,18 @@
 //! Passwords that `dmctl encrypt` has encrypted.
 
+use std::path::Path;
+
 use aes::Aes256;
 use aes::cipher::KeyIvInit;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cfb_mode::Decryptor;
+use dm_core::error::Result;
+
+use super::{invalid, read_file};
+
+/// Length of a key.
+const KEY_LEN: usize = 32;
 
 /// Length of the initialisation vector, which comes first.
 const IV_LEN: usize = 16;
@@ -33,6 +41,33 @@ fn try_decrypt(text: &str, key: &[u8]) -> Option<String> {
         .ok()?
         .decrypt(&mut password);
     String::from_utf8(password).ok()
+}
+
+/// Reads a key from a file of 64 hexadecimal digits.
+///
+/// # Errors
+/// 20018 if the file cannot be read, 20900 if it holds something else.
+pub(super) fn read_key(path: &Path) -> Result<Vec<u8>> {
+    let text = read_file(path)?;
+    let digits: Option<Vec<u8>> = text
+        .trim()
+        .chars()
+        .map(|digit| digit.to_digit(16).map(|digit| digit as u8))
+        .collect();
+    match digits {
+        Some(digits) if digits.len() == 2 * KEY_LEN => Ok(digits
+            .chunks_exact(2)
+            .map(|pair| pair[0] << 4 | pair[1])
+            .collect()),
+        _ => {
+            let file = path.display().to_string();
+            Err(invalid(
+                &file,
+                "secret-key-path",
+                "must name a file of 64 hexadecimal digits",
+            ))
+        }
+    }
 }
 
 #[cfg(test)]

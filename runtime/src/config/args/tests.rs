@@ -1,0 +1,169 @@
+use std::fs;
+
+use super::*;
+
+fn parse_line(line: &str) -> Result<Command> {
+    parse(line.split_whitespace())
+}
+
+fn joined(line: &str) -> WorkerConfig {
+    match parse_line(line) {
+        Ok(Command::Join(worker)) => worker,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_cluster_worker() {
+    let worker = joined(
+        "-name w1 --worker-addr=127.0.0.1:8262 -join m1:8261,http://m2:8261 -L WARN \
+         -keepalive-ttl 10 -cert-allowed-cn a -cert-allowed-cn b --redact-info-log=false",
+    );
+    assert_eq!(
+        worker,
+        WorkerConfig {
+            name: "w1".into(),
+            worker_addr: "127.0.0.1:8262".into(),
+            advertise_addr: "127.0.0.1:8262".into(),
+            join: "http://m1:8261,http://m2:8261".into(),
+            log_level: "warn".into(),
+            keepalive_ttl: 10,
+            security: dm_core::control::db::Security {
+                cert_allowed_cn: Some(vec!["a".into(), "b".into()]),
+                ..Default::default()
+            },
+            ..WorkerConfig::standard()
+        }
+    );
+    assert_eq!(joined("-join m:1 -worker-addr h:1").name, "h:1");
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("w.toml");
+    fs::write(
+        &file,
+        "name = 'file'\nrelay-dir = '/r'\nworker-addr = 'h:1'\njoin = 'm:1'\n",
+    )
+    .expect("written");
+    let path = file.display();
+    let worker = joined(&format!("-config {path} -name flag"));
+    assert_eq!(
+        (worker.name.as_str(), worker.relay_dir.as_str()),
+        ("flag", "/r")
+    );
+    assert_eq!(worker.config_file, path.to_string());
+
+    fs::write(&file, "nmae = 'x'\n").expect("written");
+    let error = parse_line(&format!("-config {path}")).expect_err("unknown");
+    assert!(error.is(&code::WORKER_UNDECODED_ITEM_FROM_FILE));
+    assert!(error.message.contains("did you mean `name`?") && error.message.contains("w.toml"));
+    let error = parse_line("-config /no/such/file").expect_err("missing");
+    assert!(error.is(&code::WORKER_DECODE_CONFIG_FROM_FILE));
+}
+
+#[test]
+fn a_worker_of_etcd() {
+    let command = parse_line("--etcd e1:2379,e2:2379 --name w").expect("valid");
+    let Command::Etcd(Etcd { worker, endpoints }) = command else {
+        panic!("etcd")
+    };
+    assert_eq!(endpoints, ["http://e1:2379", "http://e2:2379"]);
+    assert_eq!(
+        (worker.name.as_str(), worker.worker_addr.as_str()),
+        ("w", ADDRESS)
+    );
+}
+
+#[test]
+fn a_worker_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let key = dir.path().join("key");
+    fs::write(&key, format!("{}\n", "0F".repeat(32))).expect("written");
+    let line = format!(
+        "standalone --source a.yaml --source b.yaml --task t.yaml --data-dir /d \
+         --secret-key-path {}",
+        key.display()
+    );
+    let Command::Standalone(alone) = parse_line(&line).expect("valid") else {
+        panic!("alone")
+    };
+    assert_eq!(
+        alone.sources,
+        [PathBuf::from("a.yaml"), PathBuf::from("b.yaml")]
+    );
+    assert_eq!(alone.tasks, [PathBuf::from("t.yaml")]);
+    assert_eq!(alone.data_dir, PathBuf::from("/d"));
+    assert_eq!(alone.secret_key, Some(Secret(vec![0x0f; 32])));
+    assert_eq!(alone.worker.name, "standalone");
+
+    fs::write(&key, "0f").expect("written");
+    assert!(
+        parse_line(&line)
+            .expect_err("short")
+            .is(&code::CONFIG_INVALID_VALUE)
+    );
+}
+
+#[test]
+fn texts_and_status() {
+    assert_eq!(parse_line("-V"), Ok(Command::Version));
+    assert_eq!(
+        parse_line("-print-sample-config"),
+        Ok(Command::Print(SAMPLE.into()))
+    );
+    assert_eq!(
+        parse_line("status"),
+        Ok(Command::Status {
+            addr: ADDRESS.into()
+        })
+    );
+    assert_eq!(
+        parse_line("status -addr=h:1"),
+        Ok(Command::Status { addr: "h:1".into() })
+    );
+    for line in ["-h", "--help", "standalone -help", "status -h"] {
+        let Ok(Command::Print(text)) = parse_line(line) else {
+            panic!("{line}")
+        };
+        for flags in [WORKER, CLUSTER, STANDALONE, STATUS] {
+            for Flag(name, ..) in flags {
+                assert!(text.contains(&format!("  -{name} ")), "{name}");
+            }
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= 100));
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_by_code() {
+    for (line, number) in [
+        ("", 40001),
+        ("-", 40002),
+        ("x", 40002),
+        ("-join m:1 x", 40002),
+        ("-V -- x", 40002),
+        ("-joni m:1", 40001),
+        ("-=x", 40001),
+        ("---V", 40001),
+        ("-join", 40001),
+        ("-V=maybe", 40001),
+        ("-join m:1 -keepalive-ttl x -worker-addr h:1", 40001),
+        ("-join m:1 -etcd e:1 -worker-addr h:1", 40001),
+        ("-etcd e:1", 40001),
+        ("-etcd e -name w", 40069),
+        ("-join m:1", 40069),
+        ("-join m:1 -worker-addr :1", 40069),
+        ("-join m:1 -worker-addr h:1 -keepalive-ttl 0", 20900),
+        ("-join m:1 -worker-addr h:1 -redact-info-log", 20901),
+        ("standalone -source a", 40001),
+        ("standalone -task a", 40001),
+        ("standalone -source a -task t -join m:1", 40001),
+        ("status x", 40002),
+        ("status -name x", 40001),
+    ] {
+        let error = parse_line(line).expect_err(line);
+        assert_eq!(error.code, number, "{line}: {error}");
+    }
+}
