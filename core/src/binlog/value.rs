@@ -38,7 +38,7 @@ pub struct ColumnHint {
     pub unsigned: bool,
     /// Charset, for maps that do not tell.
     pub charset: Charset,
-    /// `n` of a BINARY(n): images come without the zero bytes at the end.
+    /// `n` of the target's BINARY(n), which fills values up with zero bytes and compares those.
     pub binary_len: Option<u32>,
     /// The target's type where its values are written in another way than the source's type says.
     pub form: Form,
@@ -154,7 +154,7 @@ pub fn write_literal(
             out.push(b'\'');
         }
         ColumnKind::Fixed { .. } | ColumnKind::Var { .. } | ColumnKind::Blob { .. } => {
-            return text::write(out, hint.charset(column), hint, value);
+            return text::write(out, column.kind, hint.charset(column), hint, value);
         }
         ColumnKind::Json { .. } => return json::write_literal(out, value),
         ColumnKind::Geometry { .. } => text::write_binary(out, value, value.len()),

@@ -2,7 +2,7 @@ use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{
-    super::{BinlogError, Result, charset::latin1},
+    super::{BinlogError, ColumnKind, Result, charset::latin1},
     Charset, ColumnHint, Dialect, Form,
     number::append,
 };
@@ -10,6 +10,7 @@ use super::{
 /// Appends a character or binary value.
 pub(super) fn write(
     out: &mut Vec<u8>,
+    kind: ColumnKind,
     charset: Charset,
     hint: &ColumnHint,
     value: &[u8],
@@ -20,8 +21,13 @@ pub(super) fn write(
     }
     match charset {
         Charset::Binary => {
-            let len = hint.binary_len.map_or(value.len(), |len| len as usize);
-            write_binary(out, value, len);
+            // BINARY(n) comes without the zero bytes at its end.
+            let source = match kind {
+                ColumnKind::Fixed { bytes_max } => usize::from(bytes_max),
+                _ => 0,
+            };
+            let target = hint.binary_len.map_or(0, |len| len as usize);
+            write_binary(out, value, source.max(target));
         }
         Charset::Utf8 if core::str::from_utf8(value).is_ok() => write_quoted(out, value),
         // Never seen from a healthy table. The target says what it thinks of it.
@@ -47,12 +53,36 @@ const ESCAPE: [u8; 256] = {
 /// Appends `value` with escapes.
 pub(super) fn write_escaped(out: &mut Vec<u8>, value: &[u8]) {
     let mut rest = value;
-    while let Some(at) = rest.iter().position(|byte| ESCAPE[usize::from(*byte)] != 0) {
+    while let Some(at) = find_special(rest) {
         out.extend_from_slice(&rest[..at]);
         out.extend_from_slice(&[b'\\', ESCAPE[usize::from(rest[at])]]);
         rest = &rest[at + 1..];
     }
     out.extend_from_slice(rest);
+}
+
+/// Where the first byte to escape is. Eight bytes at a time: values are long and such bytes rare.
+fn find_special(value: &[u8]) -> Option<usize> {
+    /// The highest bit of each byte that is zero (and maybe of some behind it).
+    const fn zeros(word: u64) -> u64 {
+        word.wrapping_sub(EACH) & !word & (EACH << 7)
+    }
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let (words, tail) = value.as_chunks::<8>();
+    for (index, bytes) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*bytes);
+        let quotes = zeros(word ^ (EACH * b'\'' as u64));
+        let backslashes = zeros(word ^ (EACH * b'\\' as u64));
+        // The lowest of the marked bits is right in each.
+        let special = zeros(word) | quotes | backslashes;
+        if special != 0 {
+            return Some(index * 8 + special.trailing_zeros() as usize / 8);
+        }
+    }
+    let at = tail
+        .iter()
+        .position(|byte| ESCAPE[usize::from(*byte)] != 0)?;
+    Some(words.len() * 8 + at)
 }
 
 fn write_quoted(out: &mut Vec<u8>, value: &[u8]) {
