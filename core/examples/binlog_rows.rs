@@ -1,8 +1,8 @@
 //! Prints the rows of a binlog file as SQL, or measures how fast they are decoded and rendered.
 //!
-//! `cargo run --release -p dm-core --example binlog_rows -- [--mariadb] [--into SCHEMA] [--time] FILE`
+//! `cargo run --release -p dm-core --example binlog_rows -- [--mariadb] [--into S] [--time] FILE`
 //!
-//! With `--into`, complete INSERT statements for tables of the same names in that schema. Compressed
+//! With `--into`, complete INSERT statements for tables of the same names in schema S. Compressed
 //! transactions are skipped.
 
 use std::{env, error::Error, fs, io::Write, time::Instant};

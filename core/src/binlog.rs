@@ -24,8 +24,7 @@ pub use column::{Column, ColumnKind};
 pub use decoder::Decoder;
 pub use error::{BinlogError, Result};
 pub use event::{
-    Compressed, Event, FormatDescription, GtidTimes, MariadbFlags, PayloadCompression, QueryEvent,
-    StatusVars,
+    Event, FormatDescription, GtidTimes, MariadbFlags, PayloadCompression, QueryEvent, StatusVars,
 };
 pub use frame::{Frame, HEADER_LEN, Header, InnerFrames, event_type};
 pub use gtid::{Flavor, Gtid, GtidSet, Intervals, MariadbGtidSet, MysqlGtidSet, Tsid};
@@ -36,3 +35,6 @@ pub use value::{
     Charset, ColumnHint, Dialect, Form, KeyFold, is_invalid_enum, write_comparand, write_key,
     write_literal,
 };
+
+#[cfg(test)]
+mod tests;

@@ -193,8 +193,8 @@ impl ColumnKind {
         kind.ok_or(BinlogError::Malformed("column metadata"))
     }
 
-    /// CHAR, BINARY, ENUM and SET share a type code: the real one is in the metadata, where two bits
-    /// of a length above 255 are hidden (inverted) in the type's bits 4 and 5.
+    /// CHAR, BINARY, ENUM and SET share a type code: the real one is in the metadata, where two
+    /// bits of a length above 255 are hidden (inverted) in the type's bits 4 and 5.
     fn string(real: u8, len: u8) -> Option<Self> {
         if real & 0x30 != 0x30 {
             let high = u16::from((real & 0x30) ^ 0x30) << 4;
@@ -216,31 +216,6 @@ impl ColumnKind {
             248 => matches!(bytes, 1..=8).then_some(Self::Set { bytes }),
             _ => None,
         }
-    }
-
-    /// Whether the map says if a column of this type is unsigned.
-    #[must_use]
-    pub fn is_numeric(self) -> bool {
-        matches!(
-            self,
-            Self::Tiny
-                | Self::Short
-                | Self::Int24
-                | Self::Long
-                | Self::LongLong
-                | Self::Float
-                | Self::Double
-                | Self::Decimal { .. }
-        )
-    }
-
-    /// Whether values are text (or bytes) that the map gives a collation for.
-    #[must_use]
-    pub fn is_character(self) -> bool {
-        matches!(
-            self,
-            Self::Fixed { .. } | Self::Var { .. } | Self::Blob { .. }
-        )
     }
 
     pub(super) fn width(self) -> Width {

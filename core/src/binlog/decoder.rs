@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{
     BinlogError, Event, Flavor, Frame, GtidSet, Header, MysqlGtidSet, Position, Result, RowsEvent,
     RowsKind, TableMap,
-    event::{self, Compressed, FormatDescription, QueryEvent},
+    event::{self, FormatDescription, QueryEvent},
     frame::{CHECKSUM_LEN, checksum_error, checksum_matches, event_type as kind},
     reader::text,
     rows::RowsHead,
@@ -66,8 +66,8 @@ impl Decoder {
                 self.begin_file(&header, &raw, checked)?;
                 CHECKSUM_LEN
             }
-            // A source makes up a rotate event before it tells about checksums, and whether that one
-            // has a checksum depends on the server's version. The name of the file must then fit.
+            // A source makes up a rotate event before it tells about checksums, and whether that
+            // one has a checksum depends on the server. The name of the file must then fit.
             (kind::ROTATE, None) if !checked => 0,
             (kind::ROTATE, Some(_)) if !checked && header.is_artificial() => 0,
             (kind::ROTATE, None) => CHECKSUM_LEN,
@@ -123,8 +123,7 @@ impl Decoder {
         }
     }
 
-    /// Says what a framed event means. Also takes the events of [`super::InnerFrames`] and of
-    /// [`Compressed::restore`].
+    /// Says what a framed event means. Also takes the events of [`super::InnerFrames`].
     ///
     /// # Errors
     /// A body that contradicts its format, an event type that is unknown and not ignorable, or
@@ -174,28 +173,25 @@ impl Decoder {
         })
     }
 
-    fn mariadb_event(&self, frame: &Frame) -> Result<Event> {
+    fn mariadb_event(&mut self, frame: &Frame) -> Result<Event> {
         let body = &frame.body;
-        let rows = |nth, version| -> Result<Event> {
-            let at = RowsEvent::images_offset(body, version, RowsKind::nth(nth))?;
-            Ok(Event::Compressed(Compressed::parse(frame, at)?))
-        };
-        match frame.header.event_type {
-            kind::MARIADB_GTID => event::mariadb_gtid(body, frame.header.server_id),
-            kind::GTID_LIST => Ok(Event::MariadbGtidList(event::gtid_list(body)?)),
-            kind::START_ENCRYPTION => Ok(Event::StartEncryption),
-            kind::QUERY_COMPRESSED => {
-                let at = QueryEvent::sql_offset(body)?;
-                Ok(Event::Compressed(Compressed::parse(frame, at)?))
+        let images = |nth, version| RowsEvent::images_offset(body, version, RowsKind::nth(nth));
+        let compressed_at = match frame.header.event_type {
+            kind::MARIADB_GTID => {
+                return event::mariadb_gtid(body, frame.header.server_id);
             }
+            kind::GTID_LIST => return Ok(Event::MariadbGtidList(event::gtid_list(body)?)),
+            kind::START_ENCRYPTION => return Ok(Event::StartEncryption),
+            kind::QUERY_COMPRESSED => QueryEvent::sql_offset(body)?,
             code @ kind::WRITE_ROWS_COMPRESSED_V1..=kind::DELETE_ROWS_COMPRESSED_V1 => {
-                rows(code - kind::WRITE_ROWS_COMPRESSED_V1, 1)
+                images(code - kind::WRITE_ROWS_COMPRESSED_V1, 1)?
             }
             code @ kind::WRITE_ROWS_COMPRESSED..=kind::DELETE_ROWS_COMPRESSED => {
-                rows(code - kind::WRITE_ROWS_COMPRESSED, 2)
+                images(code - kind::WRITE_ROWS_COMPRESSED, 2)?
             }
-            code => ignored(&frame.header, code),
-        }
+            code => return ignored(&frame.header, code),
+        };
+        self.event(&event::inflate(frame, compressed_at)?)
     }
 
     fn table_map(&mut self, body: &Bytes) -> Result<Arc<TableMap>> {
@@ -205,7 +201,7 @@ impl Decoder {
         {
             return Ok(map.clone());
         }
-        let map = Arc::new(TableMap::parse(body)?);
+        let map = Arc::new(TableMap::parse(self.flavor, body)?);
         if self.tables.len() >= TABLES_MAX {
             self.tables.clear();
         }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 pub use gtid::{GtidTimes, MariadbFlags};
 pub(super) use gtid::{gtid, gtid_list, gtid_tagged, mariadb_gtid};
-pub use misc::{Compressed, FormatDescription, PayloadCompression};
-pub(super) use misc::{heartbeat_v2, incident, payload, rotate, xa_prepare};
+pub use misc::{FormatDescription, PayloadCompression};
+pub(super) use misc::{heartbeat_v2, incident, inflate, payload, rotate, xa_prepare};
 pub use query::{QueryEvent, StatusVars};
 
 use super::{Gtid, GtidSet, RowsEvent, TableMap};
@@ -69,8 +69,8 @@ pub enum Event {
     TableMap(Arc<TableMap>),
     /// Changed rows.
     Rows(RowsEvent),
-    /// MySQL: a whole transaction in one compressed event. Decompress the body with a bound and walk
-    /// through [`super::InnerFrames`].
+    /// MySQL: a whole transaction in one compressed event. Decompress the body with a bound and
+    /// walk through [`super::InnerFrames`].
     Payload {
         /// How the body is compressed.
         compression: PayloadCompression,
@@ -79,8 +79,6 @@ pub enum Event {
         /// The compressed events.
         body: Bytes,
     },
-    /// MariaDB: a compressed query or rows event.
-    Compressed(Compressed),
     /// MySQL: rows whose JSON values are only partly there
     /// (`binlog_row_value_options=PARTIAL_JSON`).
     PartialUpdateRows,

@@ -234,7 +234,12 @@ mod tests {
         }
 
         #[test]
-        fn order_agrees_with_equality(a in "[ab]\\.[0-9]{1,2}", b in "[ab]\\.[0-9]{1,2}", p in 0u64..3, q in 0u64..3) {
+        fn order_agrees_with_equality(
+            a in "[ab]\\.[0-9]{1,2}",
+            b in "[ab]\\.[0-9]{1,2}",
+            p in 0u64..3,
+            q in 0u64..3,
+        ) {
             let (a, b) = (Position::new(a, p), Position::new(b, q));
             prop_assert_eq!(a.cmp(&b) == Ordering::Equal, a == b);
             prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());

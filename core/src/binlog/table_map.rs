@@ -2,7 +2,7 @@
 
 use alloc::{string::String, vec::Vec};
 
-use super::{BinlogError, Column, ColumnKind, Result, column::Width, reader::Reader};
+use super::{BinlogError, Column, ColumnKind, Flavor, Result, column::Width, reader::Reader};
 
 /// A table as the source saw it when it wrote the rows behind this map.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl TableMap {
     }
 
     /// Reads the body of a TABLE_MAP event.
-    pub(super) fn parse(body: &[u8]) -> Result<Self> {
+    pub(super) fn parse(flavor: Flavor, body: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(body, WHAT);
         let id = reader.u48()?;
         let _flags = reader.u16()?;
@@ -64,23 +64,24 @@ impl TableMap {
         while !reader.is_empty() {
             let field = reader.u8()?;
             let len = reader.lenenc_len()?;
-            map.apply(field, Reader::new(reader.bytes(len)?, WHAT))?;
+            map.apply(flavor, field, Reader::new(reader.bytes(len)?, WHAT))?;
         }
         Ok(map)
     }
 
     /// Adds one field of optional metadata; unknown fields are skipped, as servers do.
-    fn apply(&mut self, field: u8, mut reader: Reader<'_>) -> Result<()> {
+    fn apply(&mut self, flavor: Flavor, field: u8, mut reader: Reader<'_>) -> Result<()> {
         let columns = &mut self.columns;
+        let has_collation = |kind| has_collation(flavor, kind);
         match field {
             SIGNEDNESS => {
                 let bits = Bits::most_first(reader.rest());
-                for (index, column) in select(columns, ColumnKind::is_numeric).enumerate() {
+                for (index, column) in select(columns, is_numeric).enumerate() {
                     column.unsigned = Some(bits.get(index));
                 }
             }
-            DEFAULT_CHARSET => default_collations(columns, ColumnKind::is_character, &mut reader)?,
-            COLUMN_CHARSET => collations(columns, ColumnKind::is_character, &mut reader)?,
+            DEFAULT_CHARSET => default_collations(columns, has_collation, &mut reader)?,
+            COLUMN_CHARSET => collations(columns, has_collation, &mut reader)?,
             LABELS_DEFAULT_CHARSET => default_collations(columns, has_labels, &mut reader)?,
             LABELS_CHARSET => collations(columns, has_labels, &mut reader)?,
             COLUMN_NAME => {
@@ -157,6 +158,32 @@ fn read_meta(code: u8, reader: &mut Reader<'_>) -> Result<u16> {
             "a column with the COMPRESSED attribute",
         )),
         _ => Ok(0),
+    }
+}
+
+/// Whether the map says if a column of this type is unsigned.
+fn is_numeric(kind: ColumnKind) -> bool {
+    matches!(
+        kind,
+        ColumnKind::Tiny
+            | ColumnKind::Short
+            | ColumnKind::Int24
+            | ColumnKind::Long
+            | ColumnKind::LongLong
+            | ColumnKind::Float
+            | ColumnKind::Double
+            | ColumnKind::Decimal { .. }
+    )
+}
+
+/// Whether the map gives a collation for a column of this type. Of those without text, MySQL counts
+/// VECTOR and MariaDB counts GEOMETRY.
+fn has_collation(flavor: Flavor, kind: ColumnKind) -> bool {
+    match kind {
+        ColumnKind::Fixed { .. } | ColumnKind::Var { .. } | ColumnKind::Blob { .. } => true,
+        ColumnKind::Vector { .. } => flavor == Flavor::Mysql,
+        ColumnKind::Geometry { .. } => flavor == Flavor::Mariadb,
+        _ => false,
     }
 }
 

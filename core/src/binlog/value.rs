@@ -108,8 +108,8 @@ impl ColumnHint {
 /// Appends a value as an SQL literal that, stored into a column of the same type, makes it equal.
 ///
 /// `raw` is what [`super::RowImage::column`] gives; NULL is the caller's. The session that runs the
-/// statement has the charset utf8mb4, the time zone `+00:00`, and neither `NO_BACKSLASH_ESCAPES` nor
-/// a mode that refuses zero dates.
+/// statement has the charset utf8mb4, the time zone `+00:00`, and neither `NO_BACKSLASH_ESCAPES`
+/// nor a mode that refuses zero dates.
 ///
 /// # Errors
 /// The bytes are not a value of this column, or the target cannot hold it.

@@ -1,10 +1,11 @@
 use alloc::{format, string::String};
 use core::fmt::Write;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
+use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
 
 use super::super::{
-    BinlogError, Frame, Header, Result,
+    BinlogError, Frame, Result,
     frame::{HEADER_LEN, event_type},
     position::{FileName, Position},
     reader::{Reader, big_endian, text},
@@ -109,64 +110,45 @@ pub(in super::super) fn payload(body: &Bytes) -> Result<Event> {
     })
 }
 
-/// An event of MariaDB with `log_bin_compress=ON`, whose tail is a zlib stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Compressed {
-    /// Size behind decompression in bytes, as announced.
-    pub uncompressed_size: usize,
-    /// The zlib stream.
-    pub body: Bytes,
-    header: Header,
-    /// What stands before the compressed tail.
-    head: Bytes,
-}
+/// The longest event that a server writes.
+const EVENT_LEN_MAX: usize = 1 << 30;
 
-impl Compressed {
-    /// Splits an event whose compressed tail starts at `at`: one byte with the algorithm and the
-    /// length of the length, the length (big-endian), the stream.
-    pub(in super::super) fn parse(frame: &Frame, at: usize) -> Result<Self> {
-        let what = "compressed event";
-        let tail = frame.body.get(at..).ok_or(BinlogError::Truncated(what))?;
-        let mut reader = Reader::new(tail, what);
-        let algorithm = reader.u8()?;
-        if algorithm & 0xf0 != 0x80 {
-            return Err(BinlogError::Unsupported(
-                "an event compressed in another way than zlib",
-            ));
-        }
-        let len = reader.bytes(usize::from(algorithm & 0x07))?;
-        Ok(Self {
-            uncompressed_size: big_endian(len) as usize,
-            body: frame.body.slice(at + reader.position()..),
-            header: frame.header,
-            head: frame.body.slice(..at),
-        })
+/// What an event of MariaDB with `log_bin_compress=ON` is without compression. Its tail, from `at`
+/// on, is one byte with the algorithm and the length of the length, the length (big-endian), and a
+/// zlib stream.
+pub(in super::super) fn inflate(frame: &Frame, at: usize) -> Result<Frame> {
+    const WHAT: &str = "compressed event";
+    let (head, tail) = frame
+        .body
+        .split_at_checked(at)
+        .ok_or(BinlogError::Truncated(WHAT))?;
+    let mut reader = Reader::new(tail, WHAT);
+    let algorithm = reader.u8()?;
+    if algorithm & 0xf0 != 0x80 {
+        return Err(BinlogError::Unsupported(
+            "an event compressed in another way than zlib",
+        ));
     }
-
-    /// The event as it would be without compression, from the decompressed tail.
-    ///
-    /// # Errors
-    /// `plain` has not the announced size.
-    pub fn restore(&self, plain: &[u8]) -> Result<Frame> {
-        if plain.len() != self.uncompressed_size {
-            return Err(BinlogError::Malformed("compressed event"));
-        }
-        let mut body = BytesMut::with_capacity(self.head.len() + plain.len());
-        body.put_slice(&self.head);
-        body.put_slice(plain);
-        let mut header = self.header;
-        header.event_type = match header.event_type {
-            event_type::QUERY_COMPRESSED => event_type::QUERY,
-            v1 @ event_type::WRITE_ROWS_COMPRESSED_V1..=event_type::DELETE_ROWS_COMPRESSED_V1 => {
-                v1 - event_type::WRITE_ROWS_COMPRESSED_V1 + event_type::WRITE_ROWS_V1
-            }
-            v2 => v2 - event_type::WRITE_ROWS_COMPRESSED + event_type::WRITE_ROWS,
-        };
-        Ok(Frame {
-            header,
-            body: body.freeze(),
-        })
+    let len = reader.bytes(usize::from(algorithm & 0x07))?;
+    let len = usize::try_from(big_endian(len)).unwrap_or(usize::MAX);
+    if len > EVENT_LEN_MAX {
+        return Err(reader.malformed());
     }
+    let plain = decompress_to_vec_zlib_with_limit(reader.rest(), len);
+    let plain = plain.ok().filter(|plain| plain.len() == len);
+    let plain = plain.ok_or_else(|| reader.malformed())?;
+    let mut header = frame.header;
+    header.event_type = match header.event_type {
+        event_type::QUERY_COMPRESSED => event_type::QUERY,
+        v1 @ event_type::WRITE_ROWS_COMPRESSED_V1..=event_type::DELETE_ROWS_COMPRESSED_V1 => {
+            v1 - event_type::WRITE_ROWS_COMPRESSED_V1 + event_type::WRITE_ROWS_V1
+        }
+        v2 => v2 - event_type::WRITE_ROWS_COMPRESSED + event_type::WRITE_ROWS,
+    };
+    Ok(Frame {
+        header,
+        body: [head, &plain].concat().into(),
+    })
 }
 
 /// Reads a HEARTBEAT_V2 event: type, length, value.

@@ -204,4 +204,40 @@ mod tests {
         assert_eq!(text(Some(28), b"\xd6\xd0"), None);
         assert_eq!(text(Some(45), b"\xd6\xd0"), None);
     }
+
+    #[test]
+    fn every_status_variable() {
+        let mut data = alloc::vec![0, 1, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 2, 3];
+        data.extend_from_slice(
+            b"std\0\x03\x05\0\x07\0\x04\x08\0\x21\0\xff\0\x05\x06+02:00\x06\x03std",
+        );
+        data.extend_from_slice(b"\x07\x06\0\x08\x2d\0\x09\0\0\0\0\0\0\0\0\x0a\0\0\0\0");
+        data.extend_from_slice(b"\x0b\x04root\x09localhost\x0c\x02db1\0db2\0\x0d\x01\x02\x03");
+        data.extend_from_slice(b"\x10\x01\x11\x09\0\0\0\0\0\0\0\x12\xff\0\x13\x01\x14\0\x63junk");
+        let vars = parse_vars(&data).unwrap();
+        let expected = StatusVars {
+            flags2: Some(1),
+            sql_mode: Some(2),
+            auto_increment: Some((5, 7)),
+            charset: Some([8, 33, 255]),
+            time_zone: Some("+02:00".into()),
+            lc_time_names: Some(6),
+            collation_database: Some(45),
+            invoker: Some(("root".into(), "localhost".into())),
+            microseconds: Some(0x30201),
+            explicit_defaults_for_timestamp: Some(true),
+            ddl_xid: Some(9),
+            default_collation_for_utf8mb4: Some(255),
+            sql_require_primary_key: Some(true),
+            default_table_encryption: Some(false),
+        };
+        assert_eq!(vars, expected);
+        for len in 0..data.len() {
+            // Cut anywhere, it is an error or a part.
+            let _ = parse_vars(&data[..len]);
+        }
+        let mariadb = b"\x0c\xfe\x80\x01\0\0\x81\x05\0\0\0\0\0\0\0\x82\0\0\x83\x01\x21\0\x2d\0";
+        let vars = parse_vars(mariadb).unwrap();
+        assert_eq!((vars.microseconds, vars.ddl_xid), (Some(1), Some(5)));
+    }
 }

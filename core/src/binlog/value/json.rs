@@ -133,7 +133,7 @@ impl Writer<'_> {
     }
 
     /// An object or array whose offsets and counts take `N` bytes: count, size, entries of keys
-    /// (offset, two bytes of length), entries of values (type, offset or small value), then the rest.
+    /// (offset, two bytes of length), entries of values (type, offset or small value), the rest.
     fn container<const N: usize>(&mut self, data: &[u8], object: bool, depth: u32) -> Result<()> {
         if depth >= DEPTH_MAX {
             return Err(BinlogError::Unsupported(

@@ -125,7 +125,12 @@ proptest! {
     }
 
     #[test]
-    fn damaged_binary_never_panics(one in any_set(), at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
+    fn damaged_binary_never_panics(
+        one in any_set(),
+        at: prop::sample::Index,
+        byte: u8,
+        cut: prop::sample::Index,
+    ) {
         let mut data = one.encode();
         let index = at.index(data.len());
         data[index] = byte;
