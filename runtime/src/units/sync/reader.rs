@@ -4,10 +4,9 @@ use std::{collections::VecDeque, io::Read, sync::Arc};
 
 use bytes::Bytes;
 use dm_core::{
-    binlog::{Compressed, Decoder, Event, Frame, Header, InnerFrames, PayloadCompression},
+    binlog::{Decoder, Event, Header, InnerFrames, PayloadCompression},
     error::{Error, Result, code},
 };
-use flate2::read::ZlibDecoder;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinHandle,
@@ -147,26 +146,15 @@ fn push(items: &mut VecDeque<Item>, decoder: &mut Decoder, raw: Bytes) -> Result
                 });
             }
         }
-        Event::Compressed(event) => {
-            let frame = restore(&event)?;
-            bytes += frame.body.len();
-            items.push_back(Item {
-                header,
-                event: decoder.event(&frame)?,
-            });
+        event => {
+            // MariaDB's `log_bin_compress` makes events smaller than what they hold.
+            if let Event::Rows(rows) = &event {
+                bytes = bytes.max(rows.rows_len());
+            }
+            items.push_back(Item { header, event });
         }
-        event => items.push_back(Item { header, event }),
     }
     Ok(bytes)
-}
-
-/// An event of MariaDB as it would be without `log_bin_compress`.
-fn restore(event: &Compressed) -> Result<Frame> {
-    let plain = inflate(
-        ZlibDecoder::new(&*event.body),
-        event.uncompressed_size as u64,
-    )?;
-    Ok(event.restore(&plain)?)
 }
 
 /// Decompresses a stream to exactly the size that it announces.

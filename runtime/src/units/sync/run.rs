@@ -193,7 +193,7 @@ impl<T: Target> Run<'_, T> {
             | Event::TableMap(_)
             | Event::Ignored(_) => {}
             // The reader has opened these, or refused them.
-            Event::Payload { .. } | Event::Compressed(_) | Event::StartEncryption => {}
+            Event::Payload { .. } | Event::StartEncryption => {}
         }
         Ok(())
     }
