@@ -252,6 +252,25 @@ async fn a_stale_owner_writes_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_workers_never_count_to_the_same_fence() -> Result<()> {
+    for brand in BRANDS {
+        let world = World::new(brand).await?;
+        let mut workers = Vec::new();
+        for _ in 0..6 {
+            let target = world.connect().await?;
+            workers.push(tokio::spawn(async move { target.take_over(None).await }));
+        }
+        let mut fences = Vec::new();
+        for worker in workers {
+            fences.push(worker.await??.fence.0);
+        }
+        fences.sort_unstable();
+        assert_eq!(fences, [1, 2, 3, 4, 5, 6]);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_takeover_ends_a_session_with_an_open_transaction() -> Result<()> {
     for brand in BRANDS {
         let mut world = World::new(brand).await?;

@@ -163,6 +163,10 @@ fn workaround(number: u16) -> Option<&'static str> {
             "A foreign key of the target is in the way: leave `foreign_key_checks` off in \
              `target-database.session`."
         }
+        1298 => {
+            "The target does not know the time zone: load the time zone tables there \
+             (`mysql_tzinfo_to_sql`)."
+        }
         1193 | 1231 | 1232 | 1238 => {
             "Remove the variable from `target-database.session`, or give it a value that this \
              server accepts."

@@ -193,16 +193,17 @@ impl Meta {
     }
 
     /// Makes the control row if it is missing, then writes a new fence into all rows, unless a
-    /// higher one is there, and makes every packet that was planned before come too late. The
-    /// `BEGIN` is statement number 1.
-    pub(crate) fn take_over(&self, Fence(fence): Fence) -> String {
+    /// higher one is there (or the same, unless it `may_be_there`), and makes every packet that
+    /// was planned before come too late. The `BEGIN` is statement number 1.
+    pub(crate) fn take_over(&self, Fence(fence): Fence, may_be_there: bool) -> String {
         let Self { progress, id, .. } = self;
         let set = format!("`fence`={fence},`session`=CONNECTION_ID()");
+        let below = if may_be_there { "<=" } else { "<" };
         format!(
             "INSERT IGNORE INTO {progress} (`id`,`slot`) VALUES ({id},{CONTROL});{};\
              UPDATE {progress} SET `fence`={fence},`seq`=`seq`+1,`session`=0 \
              WHERE `id`={id} AND `slot`>=0;COMMIT",
-            self.guarded(CONTROL, &format!("`fence`<={fence}"), &set)
+            self.guarded(CONTROL, &format!("`fence`{below}{fence}"), &set)
         )
     }
 

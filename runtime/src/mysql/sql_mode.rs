@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Display};
 
-use dm_core::binlog::Dialect;
+use dm_core::binlog::{Dialect, Flavor};
 
 /// Modes with their bits as the status variables of a query event number them, and who knows them.
 const MODES: [(u8, &str, Known); 27] = [
@@ -74,24 +74,29 @@ impl SqlMode {
                 _ => is_wanted && KEPT_FOR_ROWS.contains(&name),
             }
         };
-        Self::of(dialect, |_, name| kept(name))
+        let modes = MODES.into_iter();
+        let modes = modes.filter(|&(_, name, known)| known & server(dialect) != 0 && kept(name));
+        Self(modes.map(|(_, name, _)| name).collect())
     }
 
     /// For a DDL: that of the source's session, so that the text means the same.
-    pub(crate) fn from_bits(bits: u64, dialect: Dialect) -> Self {
-        Self::of(dialect, |bit, _| bits >> bit & 1 == 1)
-    }
-
-    fn of(dialect: Dialect, kept: impl Fn(u8, &str) -> bool) -> Self {
-        let server = match dialect {
-            Dialect::MySql => MYSQL,
-            Dialect::MariaDb => MARIADB,
-            Dialect::TiDb => TIDB,
+    pub(crate) fn from_bits(bits: u64, source: Flavor, dialect: Dialect) -> Self {
+        let source = match source {
+            Flavor::Mysql => MYSQL,
+            Flavor::Mariadb => MARIADB,
         };
-        let modes = MODES
-            .into_iter()
-            .filter(|&(bit, name, known)| known & server != 0 && kept(bit, name));
+        let modes = MODES.into_iter().filter(|&(bit, _, known)| {
+            known & source != 0 && known & server(dialect) != 0 && bits >> bit & 1 == 1
+        });
         Self(modes.map(|(_, name, _)| name).collect())
+    }
+}
+
+fn server(dialect: Dialect) -> Known {
+    match dialect {
+        Dialect::MySql => MYSQL,
+        Dialect::MariaDb => MARIADB,
+        Dialect::TiDb => TIDB,
     }
 }
 
@@ -124,13 +129,36 @@ mod tests {
     #[test]
     fn ddl_sessions_have_the_sources_modes_as_far_as_they_are_known() {
         let bits = 1 << 2 | 1 << 20 | 1 << 28 | 1 << 32;
-        assert_eq!(
-            SqlMode::from_bits(bits, Dialect::MySql).to_string(),
-            "ANSI_QUOTES,NO_BACKSLASH_ESCAPES,TIME_TRUNCATE_FRACTIONAL"
-        );
-        assert_eq!(
-            SqlMode::from_bits(bits, Dialect::TiDb).to_string(),
-            "ANSI_QUOTES,NO_BACKSLASH_ESCAPES"
-        );
+        for (source, dialect, text) in [
+            (
+                Flavor::Mysql,
+                Dialect::MySql,
+                "ANSI_QUOTES,NO_BACKSLASH_ESCAPES,TIME_TRUNCATE_FRACTIONAL",
+            ),
+            (
+                Flavor::Mysql,
+                Dialect::TiDb,
+                "ANSI_QUOTES,NO_BACKSLASH_ESCAPES",
+            ),
+            // The two number their own modes alike.
+            (
+                Flavor::Mysql,
+                Dialect::MariaDb,
+                "ANSI_QUOTES,NO_BACKSLASH_ESCAPES",
+            ),
+            (
+                Flavor::Mariadb,
+                Dialect::MySql,
+                "ANSI_QUOTES,NO_BACKSLASH_ESCAPES",
+            ),
+            (
+                Flavor::Mariadb,
+                Dialect::MariaDb,
+                "ANSI_QUOTES,NO_BACKSLASH_ESCAPES,NO_AUTO_CREATE_USER,EMPTY_STRING_IS_NULL",
+            ),
+        ] {
+            let mode = SqlMode::from_bits(bits, source, dialect);
+            assert_eq!(mode.to_string(), text, "{source:?} {dialect:?}");
+        }
     }
 }

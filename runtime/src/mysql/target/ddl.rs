@@ -133,7 +133,7 @@ impl Inner {
             set.push_str(&format!(",time_zone={}", Literal(zone)));
         }
         if let Some(bits) = ddl.sql_mode {
-            let mode = SqlMode::from_bits(bits, self.server.dialect);
+            let mode = SqlMode::from_bits(bits, self.options.flavor, self.server.dialect);
             set.push_str(&format!(",sql_mode='{mode}'"));
         }
         runner.run(&set).await?;

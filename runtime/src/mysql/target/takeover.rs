@@ -23,7 +23,7 @@ use crate::{
         meta::{CONTROL, ProgressRow},
         session::{Literal, Session, Values},
     },
-    ports::Recovered,
+    ports::{Applied, Recovered},
 };
 
 /// How long former owners may finish by themselves.
@@ -41,13 +41,12 @@ impl Inner {
         fence: Option<Fence>,
     ) -> Result<Recovered> {
         let fence = match fence {
-            Some(fence) => fence,
-            None => {
-                let rows = session.rows(&self.meta.select_one(CONTROL, false)).await?;
-                Fence(rows.first().map_or(0, |row| row.number::<i64>(0)) + 1)
+            Some(fence) => {
+                error_of(self.write_fence(session, fence, true).await?)?;
+                fence
             }
+            None => self.next_fence(session).await?,
         };
-        self.write_fence(session, fence).await?;
         self.set_fence(fence);
         info!(fence = fence.0, "took over");
 
@@ -67,11 +66,29 @@ impl Inner {
         }
     }
 
+    /// Takes the next fence of the target's own counter, which somebody else may take first.
+    async fn next_fence(&self, session: &mut Session) -> Result<Fence> {
+        loop {
+            let rows = session.rows(&self.meta.select_one(CONTROL, false)).await?;
+            let fence = Fence(rows.first().map_or(0, |row| row.number::<i64>(0)) + 1);
+            match self.write_fence(session, fence, false).await? {
+                // `Moved`: it stands at this very fence, another's.
+                Applied::Fenced(_) | Applied::Moved(_) => {}
+                ended => return error_of(ended).map(|()| fence),
+            }
+        }
+    }
+
     /// Writes the fence into all rows in one packet, so that a worker that is frozen meanwhile
     /// leaves no lock behind.
-    async fn write_fence(&self, session: &mut Session, fence: Fence) -> Result<()> {
+    async fn write_fence(
+        &self,
+        session: &mut Session,
+        fence: Fence,
+        may_be_there: bool,
+    ) -> Result<Applied> {
         let own = session.id;
-        let sql = self.meta.take_over(fence);
+        let sql = self.meta.take_over(fence, may_be_there);
         let packet = Packet {
             sql: sql.as_bytes(),
             begin: 1,
@@ -84,7 +101,7 @@ impl Inner {
         let start = Instant::now();
         loop {
             if let Ok(ended) = timeout(POLITE, &mut write).await {
-                return error_of(ended);
+                return Ok(ended);
             }
             if start.elapsed() > LIMIT {
                 let message = "the progress rows stay locked by a former owner's transaction";
