@@ -13,7 +13,11 @@ use axum::{
     routing::get,
     serve::{Listener, ListenerExt},
 };
-use tokio::{net::TcpListener, time::sleep};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
 use tonic::service::Routes;
 
 pub use metrics::{Cell, Desc, Histogram, Metrics, SyncMetrics};
@@ -26,6 +30,9 @@ use crate::{
 
 /// How often the use of processor time is measured.
 const CPU_PERIOD: Duration = Duration::from_secs(10);
+
+/// How long an answer may take; a worker asks its sources for five seconds at most.
+const ASK_LIMIT: Duration = Duration::from_secs(15);
 
 /// Serves until `stop` is done. Where `tls` is given, only over TLS.
 ///
@@ -64,6 +71,33 @@ where
     L::Addr: std::fmt::Debug,
 {
     axum::serve(listener, router).await
+}
+
+/// Asks a worker's port for a page. The answer's body.
+///
+/// # Errors
+/// What went wrong, as a sentence.
+pub async fn fetch(address: &str, path: &str) -> Result<Vec<u8>, String> {
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        io::Result::Ok(answer)
+    };
+    let answer = match timeout(ASK_LIMIT, ask).await {
+        Ok(answer) => answer.map_err(|error| error.to_string())?,
+        Err(_) => return Err(format!("no answer within {ASK_LIMIT:?}")),
+    };
+    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return Err("this is no HTTP".to_owned());
+    };
+    let head = String::from_utf8_lossy(&answer[..end]);
+    if head.split(' ').nth(1) != Some("200") {
+        return Err(head.lines().next().unwrap_or_default().to_owned());
+    }
+    Ok(answer[end + 4..].to_vec())
 }
 
 /// The six lines that also `-V` prints.

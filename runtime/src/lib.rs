@@ -1,5 +1,7 @@
 //! The half of `dm-worker` that touches the world: tokio, etcd, MySQL, files.
 
+#[cfg(not(madsim))]
+pub mod app;
 pub mod config;
 pub mod driver;
 #[cfg(not(madsim))]
@@ -7,6 +9,8 @@ pub mod etcd;
 mod guard;
 #[cfg(not(madsim))]
 pub mod http;
+#[cfg(not(madsim))]
+pub mod modes;
 #[cfg(not(madsim))]
 pub mod mysql;
 pub mod ports;

@@ -1,2 +1,114 @@
 //! `dm-worker`: the command line.
-fn main() {}
+
+use std::{env, fs::OpenOptions, io, process::ExitCode, sync::Arc};
+
+use dm_core::error::{Error, Result, code};
+use dm_runtime::{
+    config::{
+        WorkerConfig,
+        args::{self, Command},
+    },
+    http, modes,
+};
+use tracing::error;
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+/// Flags or configuration are wrong, or no master accepts the worker.
+const REFUSED: u8 = 2;
+/// It could not start, or broke while it ran.
+const BROKEN: u8 = 1;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let command = match args::parse(env::args().skip(1)) {
+        Ok(command) => command,
+        Err(error) => return refuse(&error),
+    };
+    let ended = match command {
+        Command::Print(text) => {
+            print!("{text}");
+            Ok(())
+        }
+        Command::Version => {
+            print!("{}", http::version_text());
+            Ok(())
+        }
+        Command::Status { addr } => modes::status(&addr).await.map(|text| print!("{text}")),
+        Command::Standalone(args) => {
+            if let Err(error) = start_log(&args.worker) {
+                return refuse(&error);
+            }
+            modes::standalone(&args).await
+        }
+        Command::Etcd(args) => {
+            if let Err(error) = start_log(&args.worker) {
+                return refuse(&error);
+            }
+            modes::etcd(&args).await
+        }
+        Command::Join(worker) => {
+            if let Err(error) = start_log(&worker) {
+                return refuse(&error);
+            }
+            match modes::join(&worker).await {
+                Ok(joined) => joined.run().await,
+                Err(error) => return refuse(&error),
+            }
+        }
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error}");
+            eprintln!("{error}");
+            ExitCode::from(BROKEN)
+        }
+    }
+}
+
+fn refuse(error: &Error) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(REFUSED)
+}
+
+/// Sends the log where the settings say.
+fn start_log(worker: &WorkerConfig) -> Result<()> {
+    if worker.log_file.is_empty() {
+        write_log(worker, io::stderr, true);
+        return Ok(());
+    }
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&worker.log_file);
+    let file = file.map_err(|error| {
+        let message = format!("cannot write the log file {}", worker.log_file);
+        Error::new(&code::CONFIG_INVALID_VALUE, message).with_cause(error.to_string())
+    })?;
+    write_log(worker, Arc::new(file), false);
+    Ok(())
+}
+
+fn write_log(
+    worker: &WorkerConfig,
+    writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    on_console: bool,
+) {
+    // The log has no level above `error`.
+    let level = if worker.log_level == "fatal" {
+        "error"
+    } else {
+        &worker.log_level
+    };
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(format!(
+            "{level},h2=info,hyper=info,tower=info"
+        )))
+        .with_ansi(on_console && io::IsTerminal::is_terminal(&io::stderr()))
+        .with_writer(writer);
+    if worker.log_format == "json" {
+        log.json().init();
+    } else {
+        log.init();
+    }
+}

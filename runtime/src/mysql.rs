@@ -1,6 +1,7 @@
 //! MySQL and MariaDB, upstream and downstream.
 
 pub mod conn;
+pub mod connect;
 mod errors;
 mod meta;
 pub mod replica;

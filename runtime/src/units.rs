@@ -16,7 +16,10 @@ use dm_core::{
 use tokio::sync::watch;
 
 use self::sync::{SyncFacts, SyncUnit};
-use crate::ports::{Connect, Events};
+use crate::{
+    config::support,
+    ports::{Connect, Events},
+};
 
 /// How a unit is told to end. It only ever rises.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -115,7 +118,7 @@ impl<K: Connect> Units<K> {
         if unit != UnitKind::Sync {
             return refuse(unit_name(unit));
         }
-        if let Err(error) = Ok::<(), Error>(()) {
+        if let Err(error) = support::unsupported(&job.task, &job.source) {
             return Outcome::Failed(vec![error]);
         }
         if job.use_relay {

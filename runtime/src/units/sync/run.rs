@@ -135,15 +135,18 @@ impl<T: Target> Run<'_, T> {
 
     /// Plans the events at hand, until there are none, memory is used up, or a DDL has to wait.
     async fn plan(&mut self) -> Result<(), Failure> {
-        if let Some(barrier) = self.barrier.take() {
-            self.planner.flush();
-            if !self.planner.drained() {
-                self.barrier = Some(barrier);
-                return Ok(());
+        loop {
+            if let Some(barrier) = self.barrier.take() {
+                self.planner.flush();
+                if !self.planner.drained() {
+                    self.barrier = Some(barrier);
+                    break;
+                }
+                self.run_ddl(barrier).await?;
             }
-            self.run_ddl(barrier).await?;
-        }
-        while self.barrier.is_none() && self.planner.free_bytes() > 0 {
+            if self.planner.free_bytes() == 0 {
+                break;
+            }
             let Some(item) = self.chunk.as_mut().and_then(Chunk::pop) else {
                 self.chunk = None;
                 break;

@@ -1,0 +1,185 @@
+//! Puts the parts of a worker together and runs them until it is told to stop.
+
+use std::{
+    io::{IsTerminal, Write},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use dm_core::{
+    error::{Error, Result, code},
+    lifecycle::{self, Command, View, Worker},
+    status::UnitKind,
+};
+use rustls::ServerConfig;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tracing::info;
+
+use crate::{
+    driver::Driver,
+    http::{self, Metrics},
+    mysql::connect::Connector,
+    ports::Control,
+    status::{Observer, unix_now},
+    units::{Facts, Units},
+};
+
+/// Time between two progress lines in a log.
+const LOG_PERIOD: Duration = Duration::from_secs(30);
+/// Time between two updates of the progress line on a terminal.
+const TERMINAL_PERIOD: Duration = Duration::from_secs(1);
+
+/// The parts that differ between the ways to run.
+pub struct Parts<C> {
+    /// Settings of the machine.
+    pub machine: lifecycle::Config,
+    /// Where assignments come from.
+    pub control: C,
+    /// Whether there is no store that could order the owners of a source.
+    pub alone: bool,
+    /// The way to the databases.
+    pub connect: Connector,
+    /// The worker's configuration, for `GetWorkerCfg`.
+    pub config: String,
+    /// Where questions are answered.
+    pub listener: TcpListener,
+    /// TLS of the listener.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+/// Runs a worker until a signal ends it.
+///
+/// # Errors
+/// The listener broke, or signals can't be received.
+pub async fn run<C: Control>(parts: Parts<C>) -> Result<()> {
+    let Parts {
+        machine,
+        control,
+        alone,
+        connect,
+        config,
+        listener,
+        tls,
+    } = parts;
+    let worker = machine.worker.clone();
+    let machine = Worker::new(machine);
+    let (view, views) = watch::channel(machine.view());
+    let facts = Facts::default();
+    let units = Units::new(connect.clone(), alone, facts.clone());
+    let observer = Arc::new(Observer {
+        worker,
+        config,
+        view: views.clone(),
+        facts: facts.clone(),
+        connect,
+    });
+    let (commands, inbox) = mpsc::unbounded_channel();
+    let signals = tokio::spawn(forward_signals(signals()?, commands));
+    let progress = tokio::spawn(show_progress(views, facts));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let metrics = Arc::new(Metrics::default());
+    let server = tokio::spawn(http::serve(listener, tls, observer, metrics, async {
+        // Also when the sender is gone.
+        let _ = stopped.await;
+    }));
+    Driver::new(machine, control, units, view).run(inbox).await;
+    signals.abort();
+    progress.abort();
+    drop(stop);
+    match server.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(serve_failed(&error)),
+        Err(panic) => Err(serve_failed(&panic)),
+    }
+}
+
+fn serve_failed(cause: &dyn std::fmt::Display) -> Error {
+    Error::new(&code::WORKER_START_SERVICE, "serving gRPC and HTTP failed")
+        .with_cause(cause.to_string())
+}
+
+type Signals = [tokio::signal::unix::Signal; 4];
+
+fn signals() -> Result<Signals> {
+    let listen = |kind| {
+        signal(kind).map_err(|error| {
+            Error::new(&code::NOT_SET, "cannot receive signals").with_cause(error.to_string())
+        })
+    };
+    Ok([
+        listen(SignalKind::interrupt())?,
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::hangup())?,
+        listen(SignalKind::quit())?,
+    ])
+}
+
+/// Every signal is a wish to stop; a second one is the wish to stop at once.
+async fn forward_signals(signals: Signals, commands: mpsc::UnboundedSender<Command>) {
+    let [mut interrupt, mut terminate, mut hangup, mut quit] = signals;
+    loop {
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+            _ = quit.recv() => {}
+        }
+        info!("stopping at a transaction boundary; signal again to stop at once");
+        if commands.send(Command::Stop).is_err() {
+            return;
+        }
+    }
+}
+
+/// Shows how far everything is: one line that changes on a terminal, log lines elsewhere.
+async fn show_progress(views: watch::Receiver<View>, facts: Facts) {
+    let on_terminal = std::io::stdout().is_terminal();
+    let mut ticks = interval(if on_terminal {
+        TERMINAL_PERIOD
+    } else {
+        LOG_PERIOD
+    });
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = (Instant::now(), 0);
+    loop {
+        ticks.tick().await;
+        let view = views.borrow().clone();
+        let mut rows = 0;
+        let mut parts = Vec::new();
+        for (source, task) in view
+            .sources
+            .iter()
+            .flat_map(|source| source.subtasks.iter().map(move |task| (source, task)))
+            .filter(|(_, task)| task.unit == Some(UnitKind::Sync))
+        {
+            let facts = facts.of(&source.name, &task.name);
+            rows += facts.rows.load(Relaxed);
+            let at = facts
+                .applied()
+                .map_or_else(String::new, |at| at.position.to_string());
+            let lag = facts.lag(unix_now());
+            parts.push(format!(
+                "{}/{} {:?} {at} {lag} s behind",
+                source.name, task.name, task.stage
+            ));
+        }
+        let now = Instant::now();
+        let seconds = now.duration_since(last.0).as_secs_f64().max(0.001);
+        let rate = (rows - last.1.min(rows)) as f64 / seconds;
+        last = (now, rows);
+        let line = format!("{}  {rate:.0} rows/s", parts.join(" | "));
+        if on_terminal {
+            let mut out = std::io::stdout().lock();
+            // A terminal that is gone is no reason to stop.
+            let _ = write!(out, "\r\x1b[2K{line}").and_then(|()| out.flush());
+        } else if !parts.is_empty() {
+            info!("{line}");
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! The ways to run: alone, with an etcd, and in a cluster.
+
+use std::{
+    fs::{self, File},
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use dm_core::{
+    control::{Key, SourceBound, SourceConfig, SubtaskConfig, SubtaskStage},
+    error::{Error, Result, code},
+    lifecycle::{Assignment, Config as Machine},
+    status::Stage,
+};
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+use crate::{
+    app::{self, Parts},
+    config::{
+        self, WorkerConfig,
+        args::{Etcd as EtcdArgs, Standalone},
+        task::Task,
+    },
+    etcd::{Etcd, Settings, Tls},
+    http,
+    mysql::connect::Connector,
+    ports::Control,
+    report::Report,
+    rpc,
+    standalone::Store,
+};
+
+/// File in the data directory that holds the address where questions are answered.
+pub const ADDRESS_FILE: &str = "address";
+/// File in the data directory that its owner has locked.
+const LOCK_FILE: &str = "lock";
+
+/// Runs alone: no etcd, no master, the files say what to do.
+///
+/// # Errors
+/// A file that can't be read or is wrong, a data directory in use, or the listener.
+pub async fn standalone(args: &Standalone) -> Result<()> {
+    let key = args.secret_key.as_ref().map(|key| key.0.as_slice());
+    let store = Store::new(entries(&args.sources, &args.tasks, key)?);
+    let data = DataDir::lock(&args.data_dir)?;
+    let listener = match listen(&args.worker.worker_addr).await {
+        // Several workers may run alone on one machine; whoever asks finds the address in the
+        // data directory.
+        Err(error) if error.cause == ErrorKind::AddrInUse.to_string() => {
+            warn!("{error}; another port is taken");
+            listen("127.0.0.1:0").await?
+        }
+        result => result?,
+    };
+    data.publish(&listener)?;
+    let mut machine = machine(&args.worker);
+    machine.assignment = Assignment::All;
+    run(&args.worker, machine, store, true, listener, None).await
+}
+
+/// Works for whoever administers the keys in etcd.
+///
+/// # Errors
+/// TLS files, the listener, or an etcd that can't be reached.
+pub async fn etcd(args: &EtcdArgs) -> Result<()> {
+    let listener = listen(&args.worker.worker_addr).await?;
+    let control = open_etcd(&args.worker, args.endpoints.clone()).await?;
+    run(
+        &args.worker,
+        machine(&args.worker),
+        control,
+        false,
+        listener,
+        None,
+    )
+    .await
+}
+
+/// Joins a DM cluster.
+///
+/// # Errors
+/// 40077 if no master accepts the worker; otherwise as [`etcd`].
+pub async fn join(worker: &WorkerConfig) -> Result<Joined<'_>> {
+    let masters: Vec<String> = worker.join.split(',').map(str::to_owned).collect();
+    let tls = worker
+        .uses_tls()
+        .then(|| {
+            let security = &worker.security;
+            http::client_config(&security.ssl_ca, &security.ssl_cert, &security.ssl_key)
+        })
+        .transpose()?;
+    let key = rpc::register(&masters, &worker.name, &worker.advertise_addr, tls.as_ref()).await?;
+    info!(name = worker.name, "registered with the cluster");
+    Ok(Joined {
+        worker,
+        masters,
+        key: (!key.is_empty()).then(|| key.into()),
+    })
+}
+
+/// A worker that a master has accepted.
+pub struct Joined<'a> {
+    worker: &'a WorkerConfig,
+    masters: Vec<String>,
+    key: Option<Arc<[u8]>>,
+}
+
+impl Joined<'_> {
+    /// Works until a signal ends it.
+    ///
+    /// # Errors
+    /// As [`etcd`].
+    pub async fn run(self) -> Result<()> {
+        let listener = listen(&self.worker.worker_addr).await?;
+        let control = open_etcd(self.worker, self.masters).await?;
+        run(
+            self.worker,
+            machine(self.worker),
+            control,
+            false,
+            listener,
+            self.key,
+        )
+        .await
+    }
+}
+
+/// Asks a worker what it does, for people to read.
+///
+/// # Errors
+/// It can't be reached, or what answers is no worker.
+pub async fn status(addr: &str) -> Result<String> {
+    let refuse = |cause: String| {
+        Error::new(
+            &code::WORKER_INVALID_FLAG,
+            format!("no worker answers at {addr}"),
+        )
+        .with_cause(cause)
+        .with_workaround(
+            "Give its address with `-addr`. A worker that runs alone writes it into the file \
+                 `address` of its data directory.",
+        )
+    };
+    let json = http::fetch(addr, "/sources").await.map_err(refuse)?;
+    let report: Report =
+        serde_json::from_slice(&json).map_err(|error| refuse(error.to_string()))?;
+    Ok(report.to_string())
+}
+
+fn machine(worker: &WorkerConfig) -> Machine {
+    let mut machine = Machine::new(&worker.name, now_text(), rand::random());
+    let seconds = |ttl: i64| Duration::from_secs(u64::try_from(ttl).unwrap_or(0));
+    machine.ttl = seconds(worker.keepalive_ttl);
+    machine.relay_ttl = seconds(worker.relay_keepalive_ttl);
+    machine.relay_dir = (!worker.relay_dir.is_empty()).then(|| worker.relay_dir.clone());
+    machine
+}
+
+async fn run<C: Control>(
+    worker: &WorkerConfig,
+    machine: Machine,
+    control: C,
+    alone: bool,
+    listener: TcpListener,
+    secret_key: Option<Arc<[u8]>>,
+) -> Result<()> {
+    app::run(Parts {
+        machine,
+        control,
+        alone,
+        connect: Connector {
+            worker: worker.name.as_str().into(),
+            secret_key,
+        },
+        config: worker.to_toml(),
+        listener,
+        tls: server_tls(worker)?,
+    })
+    .await
+}
+
+fn server_tls(worker: &WorkerConfig) -> Result<Option<Arc<ServerConfig>>> {
+    let security = &worker.security;
+    let allowed = security.cert_allowed_cn.as_deref().unwrap_or_default();
+    worker
+        .uses_tls()
+        .then(|| {
+            let (ca, cert, key) = (&security.ssl_ca, &security.ssl_cert, &security.ssl_key);
+            http::server_config(ca, cert, key, allowed)
+        })
+        .transpose()
+}
+
+async fn open_etcd(worker: &WorkerConfig, endpoints: Vec<String>) -> Result<Etcd> {
+    let read = |path: &str| {
+        fs::read(path).map_err(|error| {
+            Error::new(
+                &code::WORKER_TLS_CONFIG_NOT_VALID,
+                format!("cannot read {path}"),
+            )
+            .with_cause(error.to_string())
+        })
+    };
+    let security = &worker.security;
+    let tls = if security.ssl_ca.is_empty() {
+        None
+    } else {
+        let identity = match (security.ssl_cert.as_str(), security.ssl_key.as_str()) {
+            ("", _) | (_, "") => None,
+            (cert, key) => Some((read(cert)?, read(key)?)),
+        };
+        Some(Tls {
+            ca: read(&security.ssl_ca)?,
+            identity,
+        })
+    };
+    Etcd::new(Settings { endpoints, tls }).await
+}
+
+/// What a master would write for these files.
+fn entries(
+    sources: &[PathBuf],
+    tasks: &[PathBuf],
+    key: Option<&[u8]>,
+) -> Result<Vec<(Bytes, Bytes)>> {
+    let read = |path: &PathBuf| -> Result<(String, String)> {
+        Ok((path.display().to_string(), config::read_file(path)?))
+    };
+    let sources = sources.iter().map(|path| {
+        let (file, text) = read(path)?;
+        config::source(&file, &text, key)
+    });
+    let sources: Vec<SourceConfig> = sources.collect::<Result<_>>()?;
+    let mut subtasks: Vec<SubtaskConfig> = Vec::new();
+    for path in tasks {
+        let (file, text) = read(path)?;
+        subtasks.extend(Task::parse(&file, &text, key)?.subtasks(&sources, uuid)?);
+    }
+    let mut entries = Vec::new();
+    let mut put = |key: Key, value: String| {
+        entries.push((Bytes::from(key.encode()), Bytes::from(value)));
+    };
+    for source in &sources {
+        let id = source.source_id.clone();
+        // Nobody else is there: the "worker" of each source is just its name.
+        let bound = SourceBound {
+            source: id.clone(),
+            worker: id.clone(),
+        };
+        put(Key::Bound { worker: id.clone() }, bound.to_json());
+        put(Key::Source { source: id }, source.to_toml());
+    }
+    for subtask in &subtasks {
+        let (source, task) = (subtask.source_id.clone(), subtask.name.clone());
+        let stage = SubtaskStage {
+            expect: Stage::Running.number().into(),
+            source: source.clone(),
+            task: task.clone(),
+        };
+        put(
+            Key::SubtaskStage {
+                source: source.clone(),
+                task: task.clone(),
+            },
+            stage.to_json(),
+        );
+        put(Key::Subtask { source, task }, subtask.to_toml());
+    }
+    Ok(entries)
+}
+
+/// A directory that belongs to one running worker.
+struct DataDir {
+    path: PathBuf,
+    /// Holds the lock as long as the process lives.
+    _lock: File,
+}
+
+impl DataDir {
+    fn lock(path: &Path) -> Result<Self> {
+        let open = || {
+            fs::create_dir_all(path)?;
+            File::create(path.join(LOCK_FILE))
+        };
+        let lock = open().map_err(|error| refused(path, "cannot be used", &error))?;
+        lock.try_lock()
+            .map_err(|error| refused(path, "belongs to another worker that is running", &error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    /// Leaves word for `dm-worker status` where to ask.
+    fn publish(&self, listener: &TcpListener) -> Result<()> {
+        let publish = || {
+            let address = listener.local_addr()?;
+            info!(%address, "answering questions");
+            fs::write(self.path.join(ADDRESS_FILE), address.to_string())
+        };
+        publish().map_err(|error| refused(&self.path, "cannot be written", &error))
+    }
+}
+
+fn refused(path: &Path, why: &str, error: &dyn std::fmt::Display) -> Error {
+    let message = format!("data directory {} {why}", path.display());
+    Error::new(&code::CONFIG_INVALID_VALUE, message)
+        .with_cause(error.to_string())
+        .with_workaround("Choose another one with `--data-dir`.")
+}
+
+async fn listen(address: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Error::new(
+            &code::WORKER_START_SERVICE,
+            format!("cannot listen on {address}"),
+        )
+        .with_cause(error.kind().to_string())
+    })
+}
+
+/// The time as the announcement of a worker has it: RFC 3339 in UTC, with nanoseconds.
+fn now_text() -> String {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    rfc3339(now.as_secs(), now.subsec_nanos())
+}
+
+/// As Go writes it: a fraction without trailing zeros, none where it is zero.
+fn rfc3339(unix_s: u64, nanos: u32) -> String {
+    let (days, seconds) = (unix_s / 86_400, unix_s % 86_400);
+    // Days since 0000-03-01, so that a leap day is the last of its year.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (
+        day - (153 * month + 2) / 5 + 1,
+        if month < 10 { month + 3 } else { month - 9 },
+    );
+    let year = year + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    let fraction = format!(".{nanos:09}");
+    let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
+}
+
+/// A random UUID, version 4.
+fn uuid() -> String {
+    let mut bytes: [u8; 16] = rand::random();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex = |part: &[u8]| {
+        part.iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    [
+        &bytes[..4],
+        &bytes[4..6],
+        &bytes[6..8],
+        &bytes[8..10],
+        &bytes[10..],
+    ]
+    .map(hex)
+    .join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_go_does() {
+        for (unix_s, nanos, text) in [
+            (0, 0, "1970-01-01T00:00:00Z"),
+            (951_782_400, 0, "2000-02-29T00:00:00Z"),
+            (1_795_404_291, 602_278_637, "2026-11-23T03:24:51.602278637Z"),
+            (1_735_689_599, 120_000_000, "2024-12-31T23:59:59.12Z"),
+        ] {
+            assert_eq!(rfc3339(unix_s, nanos), text);
+        }
+    }
+}
