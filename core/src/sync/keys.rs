@@ -139,7 +139,8 @@ impl HeldKeys {
         }
     }
 
-    /// The cell of a key and who held it last, possibly long finished. [`Self::reserve`] comes first.
+    /// The cell of a key and who held it last, possibly long finished. [`Self::reserve`] has to be
+    /// called before.
     pub(super) fn find(&self, hash: u64) -> (Cell, Option<Holder>) {
         let cell = self.locate(hash);
         let holder = self.cells[cell.0].1;

@@ -35,6 +35,8 @@ pub struct TablePlan {
     /// Whether every column of the target that can be written is.
     is_complete: bool,
     enums: Vec<usize>,
+    /// Upper estimate of what a row adds to a statement besides its texts.
+    row_sql_bytes: usize,
     pub(super) text: Text,
 }
 
@@ -139,6 +141,7 @@ impl TablePlan {
             enums: (0..columns.len())
                 .filter(|&index| matches!(columns[index].column.kind, ColumnKind::Enum { .. }))
                 .collect(),
+            row_sql_bytes: columns.iter().map(PlanColumn::sql_bytes).sum(),
             columns,
             keys,
             identity,
@@ -179,9 +182,12 @@ impl TablePlan {
         (self.keys.len() + 1) * 64
     }
 
-    /// Upper estimate of the SQL text that images of so many bytes become.
+    /// Upper estimate of the SQL text that a change becomes, whose images have so many bytes.
     pub(super) fn sql_bytes(&self, image_bytes: usize) -> usize {
-        image_bytes * 3 + self.columns.len() * 24
+        // Escapes and hexadecimal digits double text, and JSON grows a little more. In a condition
+        // over all columns texts stand twice.
+        let growth = if self.has_row_key { 3 } else { 6 };
+        image_bytes * growth + self.row_sql_bytes
     }
 
     /// Collects hashes of all unique key values that a change touches, each once. The first one is
@@ -340,6 +346,13 @@ impl PlanColumn {
             is_text,
             is_generated: info.generated,
         }
+    }
+
+    /// Upper estimate: a number, `NULL` or the quotes of a text, and the name where it is set and
+    /// where it is compared.
+    fn sql_bytes(&self) -> usize {
+        let comparison = if self.is_text { 100 } else { 0 };
+        2 * (24 + self.quoted.len()) + comparison + self.quoted.len()
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) fn plans(
         prop::collection::vec((0u8..24, any::<u8>()), 0..120),
         [slots.clone(), slots.clone(), slots],
         1u32..8,
-        prop_oneof![Just(4_000_usize), Just(1 << 20)],
+        prop_oneof![Just(8_000_usize), Just(1 << 20)],
         any::<bool>(),
     )
         .prop_map(
