@@ -1,6 +1,11 @@
 //! The control store's port against a real etcd: what the worker machine relies on, case by case.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use dm_core::{
@@ -8,7 +13,7 @@ use dm_core::{
     lifecycle::{ControlCall, Entry, Era, Event, Input, Outcome, Range, Reply, Ticket},
 };
 use dm_runtime::{
-    etcd::{Etcd as Port, Settings},
+    etcd::{Etcd as Port, Settings, Tls},
     ports::{Control, Events},
 };
 use dm_tests::{Result, process, servers::Etcd};
@@ -407,5 +412,135 @@ async fn another_endpoint_answers_for_a_dead_one() -> Result<()> {
     // The list of members is taken over meanwhile, and changes nothing.
     sleep(Duration::from_secs(4)).await;
     grant(&port, 60).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_goes_both_ways() -> Result<()> {
+    // The same certificates as for the worker's own listener; the server's is for `localhost`.
+    let file = |name: &str| {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/testdata/tls");
+        dir.join(name)
+    };
+    let dir = process::scratch("etcd-tls")?;
+    let (port, peer) = (process::free_port()?, process::free_port()?);
+    let peer = format!("http://127.0.0.1:{peer}");
+    let mut command = Command::new(process::unpacked("etcd"));
+    command
+        .arg(format!("--data-dir={}", dir.join("data").display()))
+        .arg(format!("--listen-client-urls=https://127.0.0.1:{port}"))
+        .arg(format!("--advertise-client-urls=https://localhost:{port}"))
+        .arg(format!("--listen-peer-urls={peer}"))
+        .arg(format!("--initial-advertise-peer-urls={peer}"))
+        .arg(format!("--initial-cluster=default={peer}"))
+        .arg(format!("--cert-file={}", file("server.pem").display()))
+        .arg(format!("--key-file={}", file("server.key").display()))
+        .arg(format!("--trusted-ca-file={}", file("ca.pem").display()))
+        .args(["--client-cert-auth", "--unsafe-no-fsync"]);
+    let _etcd = process::Process::start(&mut command, &dir.join("server.log"))?;
+    let client = async |identity: Option<(Vec<u8>, Vec<u8>)>| -> Result<Port> {
+        let ca = fs::read(file("ca.pem"))?;
+        let settings = Settings {
+            endpoints: vec![format!("localhost:{port}")],
+            tls: Some(Tls { ca, identity }),
+        };
+        Ok(Port::new(settings).await?)
+    };
+    let ttl = Duration::from_secs(60);
+    let identity = (fs::read(file("friend.pem"))?, fs::read(file("friend.key"))?);
+    let friend = client(Some(identity)).await?;
+    let start = Instant::now();
+    loop {
+        match call(&friend, ControlCall::Grant { ttl }).await {
+            Outcome::Ok(Reply::Lease { .. }) => break,
+            // Not listening yet.
+            _ if start.elapsed() < Duration::from_secs(20) => {
+                sleep(Duration::from_millis(100)).await;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let nobody = call(&client(None).await?, ControlCall::Grant { ttl }).await;
+    assert!(!matches!(nobody, Outcome::Ok(_)), "{nobody:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_may_lose_members() -> Result<()> {
+    let ports: Vec<_> = (0..6)
+        .map(|_| process::free_port())
+        .collect::<Result<_>>()?;
+    let (clients, peers) = ports.split_at(3);
+    let cluster: Vec<_> = (0..3)
+        .map(|i| format!("m{i}=http://127.0.0.1:{}", peers[i]))
+        .collect();
+    let mut members = Vec::new();
+    for i in 0..3 {
+        let dir = process::scratch("etcd-member")?;
+        let (client, peer) = (clients[i], peers[i]);
+        let mut command = Command::new(process::unpacked("etcd"));
+        command
+            .arg(format!("--name=m{i}"))
+            .arg(format!("--data-dir={}", dir.join("data").display()))
+            .arg(format!("--listen-client-urls=http://127.0.0.1:{client}"))
+            .arg(format!("--advertise-client-urls=http://127.0.0.1:{client}"))
+            .arg(format!("--listen-peer-urls=http://127.0.0.1:{peer}"))
+            .arg(format!(
+                "--initial-advertise-peer-urls=http://127.0.0.1:{peer}"
+            ))
+            .arg(format!("--initial-cluster={}", cluster.join(",")))
+            .arg("--unsafe-no-fsync");
+        members.push(process::Process::start(
+            &mut command,
+            &dir.join("server.log"),
+        )?);
+    }
+    // Only one member is configured; the others are learnt from it.
+    let port = port(&[&format!("127.0.0.1:{}", clients[0])]).await;
+    let ttl = Duration::from_secs(60);
+    let start = Instant::now();
+    let lease = loop {
+        match call(&port, ControlCall::Grant { ttl }).await {
+            Outcome::Ok(Reply::Lease { id, .. }) => break id,
+            _ if start.elapsed() < Duration::from_secs(20) => {
+                sleep(Duration::from_millis(100)).await;
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    sleep(Duration::from_secs(5)).await;
+    let revision = written(&call(&port, announce("k", "v", lease, 0)).await);
+    members[0].kill()?;
+    let renewal = call(&port, ControlCall::Renew { lease }).await;
+    assert_eq!(
+        renewal,
+        Outcome::Ok(Reply::Lease {
+            id: lease,
+            ttl_s: 60
+        })
+    );
+    let (_, found) = entries(&port, &[Range::Key(key("k"))], None).await;
+    assert_eq!(found[0].mod_revision, revision);
+
+    // A member that is left alone may not go on watching as if nothing happened.
+    let (one, mut inbox) = watch(&port, &[Range::Key(key("k"))], revision);
+    assert_eq!(changed(&mut inbox).await, revision);
+    members[1].kill()?;
+    let end = timeout(Duration::from_secs(15), one).await??;
+    assert!(
+        matches!(&end, Outcome::Failed(_) | Outcome::Ok(Reply::Closed)),
+        "{end:?}"
+    );
+    let start = Instant::now();
+    let renewal = call(&port, ControlCall::Renew { lease }).await;
+    assert!(!matches!(renewal, Outcome::Ok(_)), "{renewal:?}");
+    assert!(
+        start.elapsed() < Duration::from_secs(12),
+        "{:?}",
+        start.elapsed()
+    );
+    let (alone, _inbox) = watch(&port, &[Range::Key(key("k"))], revision);
+    let end = timeout(Duration::from_secs(20), alone).await??;
+    assert!(matches!(end, Outcome::Failed(_)), "{end:?}");
     Ok(())
 }
