@@ -36,6 +36,8 @@ enum Phase {
     Off,
     /// Nothing to do before this moment, unless a watch calls.
     Rest { until: Instant },
+    /// A read has failed; no call of a watch makes the next one come earlier.
+    Pause { until: Instant },
     /// Reading which sources are ours; `seen` as it was when that began.
     Assignment { seen: i64 },
     /// Reading about these sources, at the revision of the assignment.
@@ -75,20 +77,26 @@ impl Learner {
 
     /// Does what is due.
     pub(super) fn turn(&mut self, now: Instant, io: &mut Io) {
-        let Phase::Rest { until } = self.phase else {
-            return;
+        let due = match self.phase {
+            Phase::Rest { until } => now >= until || self.is_called(),
+            Phase::Pause { until } => now >= until,
+            _ => false,
         };
-        let known = self.desired.as_ref().map_or(0, |desired| desired.revision);
-        let called = self.watch.is_some() && self.seen > known;
-        if called || now >= until {
+        if due {
             self.read_assignment(io);
         }
+    }
+
+    /// Whether a watch knows of something newer.
+    fn is_called(&self) -> bool {
+        let known = self.desired.as_ref().map_or(0, |desired| desired.revision);
+        self.watch.is_some() && self.seen > known
     }
 
     /// The next moment at which [`turn`](Self::turn) has something to do.
     pub(super) const fn timeout(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Rest { until } => Some(until),
+            Phase::Rest { until } | Phase::Pause { until } => Some(until),
             _ => None,
         }
     }
@@ -189,7 +197,7 @@ impl Learner {
     }
 
     fn again(&mut self, now: Instant) {
-        self.phase = Phase::Rest { until: now + RETRY };
+        self.phase = Phase::Pause { until: now + RETRY };
     }
 
     /// Makes sure that everything that was read is watched from the next revision on.

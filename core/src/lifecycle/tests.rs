@@ -2,6 +2,7 @@
 
 mod chance;
 mod golden;
+mod ownership;
 mod store;
 mod world;
 

@@ -167,11 +167,14 @@ fn text(quoted: &str) -> String {
     quoted.trim_matches('"').to_string()
 }
 
+/// What one transaction writes or deletes.
+type Writes = Vec<(String, Option<String>)>;
+
 /// The two workers, and the keys that both see.
 struct Cluster {
     workers: BTreeMap<&'static str, World>,
     /// Every write of the master so far, for a worker that is started later.
-    history: Vec<Vec<(String, Option<String>)>>,
+    history: Vec<Writes>,
     /// Tasks whose units fail whenever they run, and with which code.
     broken: BTreeMap<&'static str, u32>,
 }
@@ -193,7 +196,7 @@ impl Cluster {
         self.workers.insert(worker, world);
     }
 
-    fn write(&mut self, writes: Vec<(String, Option<String>)>) {
+    fn write(&mut self, writes: Writes) {
         for world in self.workers.values_mut() {
             write(world, &writes);
             world.run(Duration::from_secs(1));
@@ -269,8 +272,8 @@ fn write(world: &mut World, writes: &[(String, Option<String>)]) {
 }
 
 /// The writes of the master, by step and revision.
-fn writes() -> Vec<(String, Vec<Vec<(String, Option<String>)>>)> {
-    let mut steps: Vec<(String, Vec<Vec<(String, Option<String>)>>)> = Vec::new();
+fn writes() -> Vec<(String, Vec<Writes>)> {
+    let mut steps = Vec::<(String, Vec<Writes>)>::new();
     let mut last = 0;
     for line in EVENTS.lines() {
         let event: Value = serde_json::from_str(line).expect("JSON");
