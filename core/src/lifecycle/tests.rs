@@ -4,6 +4,7 @@ mod chance;
 mod golden;
 mod ownership;
 mod store;
+mod work;
 mod world;
 
 use crate::error::{Error, code};

@@ -482,18 +482,17 @@ impl World {
         true
     }
 
-    fn deliver_any(&mut self) -> bool {
+    /// Lets a watch report something, if there is anything.
+    pub(super) fn deliver_any(&mut self) -> bool {
         let before = self.inputs.len();
         if self.deaf {
             return false;
         }
-        for index in 0..self.watches.len() {
+        (0..self.watches.len()).any(|index| {
+            // The first one that has something to say may end with that.
             self.deliver(index);
-            if self.inputs.len() > before {
-                return true;
-            }
-        }
-        false
+            self.inputs.len() > before
+        })
     }
 
     /// Lets a healthy world do one of the things it has to do at this moment.
