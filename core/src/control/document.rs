@@ -56,19 +56,19 @@ impl Node {
     }
 }
 
-/// What is in a value, in words, without the contents of texts: one may be a password.
+/// What kind of value it is, without its contents: one may be a password.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Null => f.write_str("nothing"),
-            Self::Bool(value) => write!(f, "`{value}`"),
-            Self::Integer(value) => write!(f, "`{value}`"),
-            Self::Float(value) => write!(f, "`{value}`"),
-            Self::Text(_) => f.write_str("a quoted text"),
-            Self::Plain(_) => f.write_str("a text"),
-            Self::List(_) => f.write_str("a list"),
-            Self::Table(_) => f.write_str("a table"),
-        }
+        f.write_str(match self {
+            Self::Null => "nothing",
+            Self::Bool(_) => "a truth value",
+            Self::Integer(_) => "a whole number",
+            Self::Float(_) => "a number",
+            Self::Text(_) => "a quoted text",
+            Self::Plain(_) => "a text",
+            Self::List(_) => "a list",
+            Self::Table(_) => "a table",
+        })
     }
 }
 

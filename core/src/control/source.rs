@@ -10,6 +10,7 @@ use super::document::list;
 use super::record::Present;
 use super::rules::FilterRule;
 use super::toml;
+use crate::binlog::{FileName, Flavor, GtidSet};
 use crate::error::{Error, Result, code};
 use crate::record;
 
@@ -179,11 +180,12 @@ impl SourceConfig {
             let message = format!("flavor {} not supported", self.flavor);
             return Err(Error::new(&code::NOT_SUPPORTED_FLAVOR, message));
         }
-        if !self.relay_binlog_name.is_empty() && !is_binlog_name(&self.relay_binlog_name) {
+        if !self.relay_binlog_name.is_empty() && FileName::parse(&self.relay_binlog_name).is_err() {
             let message = format!("relay-binlog-name {} not valid", self.relay_binlog_name);
             return Err(Error::new(&code::WORKER_RELAY_BINLOG_NAME, message)
                 .with_workaround("Give a name such as mysql-bin.000001, or leave it out."));
         }
+        self.check_relay_gtids()?;
         let CheckerConfig {
             backoff_max,
             backoff_min,
@@ -203,6 +205,29 @@ impl SourceConfig {
     }
 }
 
+impl SourceConfig {
+    /// Checks the GTID set at which relay starts, by the flavor if that is known already.
+    fn check_relay_gtids(&self) -> Result<()> {
+        let flavors = match self.flavor.as_str() {
+            "mysql" => &[Flavor::Mysql][..],
+            "mariadb" => &[Flavor::Mariadb],
+            _ => &[Flavor::Mysql, Flavor::Mariadb],
+        };
+        check_gtids("relay-binlog-gtid", &self.relay_binlog_gtid, flavors)
+    }
+}
+
+/// Fails with 11009 unless a text is a GTID set of one of the flavors.
+pub(super) fn check_gtids(key: &str, text: &str, flavors: &[Flavor]) -> Result<()> {
+    let mut parsed = flavors.iter().map(|flavor| GtidSet::parse(*flavor, text));
+    if text.is_empty() || parsed.any(|set| set.is_ok()) {
+        return Ok(());
+    }
+    let message = format!("parse GTID {text} of `{key}`");
+    Err(Error::new(&code::PARSE_GTID, message)
+        .with_workaround("Give a GTID set as the server prints it."))
+}
+
 fn check_source_id(id: &str) -> Result<()> {
     if id.is_empty() {
         let message = "dm-worker should bind a non-empty source ID which represents a \
@@ -216,15 +241,6 @@ fn check_source_id(id: &str) -> Result<()> {
         return Err(Error::new(&code::WORKER_TOO_LONG_SOURCE_ID, message));
     }
     Ok(())
-}
-
-/// Whether this is a base name, a dot and a number above 0.
-fn is_binlog_name(name: &str) -> bool {
-    let Some((base, number)) = name.rsplit_once('.') else {
-        return false;
-    };
-    let digits = number.bytes().all(|byte| byte.is_ascii_digit());
-    !base.is_empty() && !base.contains('/') && digits && number.parse().is_ok_and(|n: u64| n > 0)
 }
 
 #[cfg(test)]
@@ -324,6 +340,11 @@ case-sensitive = false
             ("source-id = 'a'\nflavor = 'oracle'", 11010),
             ("source-id = 'a'\nrelay-binlog-name = 'bin'", 40007),
             ("source-id = 'a'\nrelay-binlog-name = 'bin.x1'", 40007),
+            ("source-id = 'a'\nrelay-binlog-gtid = 'x'", 11009),
+            (
+                "source-id = 'a'\nflavor = 'mysql'\nrelay-binlog-gtid = '0-1-1'",
+                11009,
+            ),
             ("source-id = 'a'\nchecker.backoff-max = '1ms'", 20043),
             ("source-id = 'a'\n[[filters]]\naction = 'Do'", 20037),
             ("source-id = 'a'\nsorce = 1\n[from]\nhots = 'x'", 40004),

@@ -1,7 +1,7 @@
 //! What is valid and not built yet: refused when a subtask starts, never ignored.
 
-use dm_core::control::subtask::Mode;
-use dm_core::control::{SourceConfig, SubtaskConfig};
+use dm_core::control::subtask::{Mode, SyncConfig};
+use dm_core::control::{SourceConfig, SubtaskConfig, TaskCliArgs};
 use dm_core::error::{Error, Result, code};
 
 /// Fails if a subtask asks for something that this worker cannot do yet. Values that a master or a
@@ -78,15 +78,38 @@ pub fn unsupported(task: &SubtaskConfig, source: &SourceConfig) -> Result<()> {
     refuse(task.ansi_quotes, "ansi-quotes");
     refuse(task.enable_heartbeat, "enable-heartbeat");
     refuse(!task.load.on_duplicate.is_empty(), "loaders: on-duplicate");
+    // Changes are applied exactly once, so safe mode lasts no longer than it has to.
+    let twice = format!("{}s", sync.checkpoint_flush_interval.saturating_mul(2));
+    let usual = [SyncConfig::standard().safe_mode_duration, twice];
+    refuse(
+        !usual.contains(&sync.safe_mode_duration),
+        "syncers: safe-mode-duration",
+    );
+    finish(&wanted, &task.name)
+}
 
+/// Fails if a task was started with arguments that this worker cannot follow yet.
+///
+/// # Errors
+/// 20901 with every such argument.
+pub fn unsupported_arguments(task: &str, arguments: &TaskCliArgs) -> Result<()> {
+    let given = [
+        ("--start-time", &arguments.start_time),
+        ("--safe-mode-duration", &arguments.safe_mode_duration),
+    ];
+    let given = given.into_iter().filter(|(_, value)| !value.is_empty());
+    let wanted: Vec<String> = given
+        .map(|(argument, value)| format!("`{argument} {value}`"))
+        .collect();
+    finish(&wanted, task)
+}
+
+fn finish(wanted: &[String], task: &str) -> Result<()> {
     if wanted.is_empty() {
         return Ok(());
     }
-    let message = format!(
-        "not supported yet by this worker: {} (task {})",
-        wanted.join(", "),
-        task.name
-    );
+    let wanted = wanted.join(", ");
+    let message = format!("not supported yet by this worker: {wanted} (task {task})");
     Err(Error::new(&code::CONFIG_NOT_SUPPORTED, message)
         .with_workaround("Remove these settings, or run the task on another worker."))
 }
@@ -147,5 +170,20 @@ mod tests {
         ] {
             assert!(message.contains(key), "{message}");
         }
+    }
+
+    #[test]
+    fn arguments_of_the_start_are_refused_unless_only_a_stop_needs_them() {
+        let mut arguments = TaskCliArgs {
+            wait_time_on_stop: "5s".into(),
+            ..Default::default()
+        };
+        assert_eq!(unsupported_arguments("t", &arguments), Ok(()));
+        arguments.start_time = "2022-01-01 00:00:00".into();
+        arguments.safe_mode_duration = "1m".into();
+        let message = unsupported_arguments("t", &arguments)
+            .expect_err("two")
+            .message;
+        assert!(message.contains("`--start-time 2022-01-01 00:00:00`, `--safe-mode-duration 1m`"));
     }
 }

@@ -3,6 +3,7 @@
 mod file;
 mod resolve;
 
+use dm_core::binlog::FileName;
 use dm_core::control::document::Reader;
 use dm_core::control::record::Field;
 use dm_core::control::subtask::Mode;
@@ -174,6 +175,14 @@ impl Task {
             if meta.binlog_name.is_empty() && meta.binlog_gtid.is_empty() {
                 let message = format!("`{key}` must have `binlog-name` or `binlog-gtid`");
                 return Err(self.error(&code::CONFIG_META_INVALID, message));
+            }
+            if !meta.binlog_name.is_empty() && FileName::parse(&meta.binlog_name).is_err() {
+                let key = format!("{key}.binlog-name");
+                return Err(invalid(
+                    &self.file,
+                    &key,
+                    "must be a name such as binlog.000001",
+                ));
             }
         }
         for item in &self.content.ignore_checking_items {

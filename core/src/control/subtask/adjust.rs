@@ -9,8 +9,9 @@ use core::time::Duration;
 use regex::Regex;
 
 use super::{ByteSize, LoadConfig, Mode, SubtaskConfig, SyncConfig, ValidatorConfig};
+use crate::binlog::Flavor;
 use crate::control::duration;
-use crate::control::source::SOURCE_ID_LEN_MAX;
+use crate::control::source::{SOURCE_ID_LEN_MAX, check_gtids};
 use crate::error::{Error, Result, code};
 
 const SHADOW_TABLES: &str = "^_(.+)_(?:new|gho)$";
@@ -52,6 +53,13 @@ impl SubtaskConfig {
         if self.source_id.len() > SOURCE_ID_LEN_MAX {
             let message = "too long source-id not valid";
             return Err(Error::new(&code::CONFIG_TOO_LONG_SOURCE_ID, message));
+        }
+        if let Some(meta) = &self.meta {
+            check_gtids(
+                "binlog-gtid",
+                &meta.binlog_gtid,
+                &[Flavor::Mysql, Flavor::Mariadb],
+            )?;
         }
         if self.meta_schema.is_empty() {
             self.meta_schema = "dm_meta".into();

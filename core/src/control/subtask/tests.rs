@@ -99,6 +99,7 @@ fn what_cannot_be_right_is_refused_by_code() {
         ("queue-size = -1", 20900),
         ("safe-mode-duration = 'x'", 20900),
         ("safe-mode = true\nsafe-mode-duration = '0'", 20900),
+        ("[meta]\nbinlog-gtid = 'x'", 11009),
         ("timezone = 'SYSTEM'", 20008),
         ("timezone = '+14:01'", 20008),
         ("timezone = '-13:00'", 20008),
