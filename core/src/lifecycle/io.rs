@@ -44,7 +44,7 @@ pub(super) enum Pending {
 impl Io {
     pub(super) fn new(config: Config) -> Self {
         Self {
-            dice: Dice(config.seed),
+            dice: Dice::new(config.seed),
             config,
             era: Era(0),
             next_op: 0,
@@ -119,6 +119,10 @@ impl Io {
 pub(super) struct Dice(u64);
 
 impl Dice {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// The next 64 bits.
     pub(super) const fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

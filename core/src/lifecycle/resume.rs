@@ -157,3 +157,135 @@ const LASTING_CAUSES: [&str; 21] = [
     "cannot replicate because the source purged required binary logs",
     "could not find gtid state requested by slave in any binlog files",
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::error::code;
+
+    fn policy() -> Policy {
+        Policy::of(&SourceConfig::standard())
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant(Duration::from_secs(seconds))
+    }
+
+    fn error(number: u32, message: &str, cause: &str) -> Error {
+        let error = Error::new(&code::NOT_SET, message).with_cause(cause);
+        Error {
+            code: number,
+            ..error
+        }
+    }
+
+    #[test]
+    fn the_wait_doubles_up_to_its_maximum() {
+        let policy = Policy {
+            jitter: false,
+            ..policy()
+        };
+        let mut backoff = Backoff::new(at(0));
+        let mut dice = Dice::new(1);
+        let mut last = 0;
+        let mut waits = Vec::new();
+        for now in (5..=2_000).step_by(5) {
+            if backoff.check(at(now), &policy, &mut dice) {
+                waits.push(now - last);
+                last = now;
+            }
+        }
+        // Looked at every five seconds: 1, 2, 4 and 8 seconds are over at the next look.
+        assert_eq!(
+            waits,
+            [5, 5, 5, 10, 20, 35, 65, 130, 260, 300, 300, 300, 300]
+        );
+    }
+
+    #[test]
+    fn jitter_takes_off_up_to_half_and_follows_the_seed() {
+        let resumes = |seed| {
+            let mut backoff = Backoff::new(at(0));
+            let mut dice = Dice::new(seed);
+            (1..1_000)
+                .filter(|now| backoff.check(at(*now), &policy(), &mut dice))
+                .collect::<Vec<u64>>()
+        };
+        assert_eq!(resumes(7), resumes(7));
+        assert_ne!(resumes(7), resumes(8));
+        let gaps = resumes(7);
+        for (step, pair) in gaps.windows(2).enumerate() {
+            let wait = 2_u64.pow(u32::try_from(step).expect("few") + 1).min(300);
+            let gap = pair[1] - pair[0];
+            assert!(gap >= wait / 2 && gap <= wait.max(1), "{gaps:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_without_errors_steps_the_wait_down() {
+        let policy = Policy {
+            jitter: false,
+            ..policy()
+        };
+        let mut backoff = Backoff {
+            step: 3,
+            last_resume: at(0),
+            last_paused: at(0),
+        };
+        backoff.paused(at(300), &policy);
+        assert_eq!(backoff.step, 3);
+        backoff.paused(at(601), &policy);
+        assert_eq!(backoff.step, 2);
+        backoff.paused(at(601 + 3_000), &policy);
+        assert_eq!(backoff.step, 0);
+    }
+
+    #[test]
+    fn errors_that_last_are_told_from_those_that_pass() {
+        for lasting in [
+            error(
+                10_006,
+                "execute",
+                "Error 1062 (23000): Duplicate entry '1' for key 'PRIMARY'",
+            ),
+            error(10_006, "execute", "ERROR 8025: entry too large"),
+            error(10_006, "execute", "Unsupported modify column: type"),
+            error(
+                10_001,
+                "",
+                "Cannot replicate because the source purged required binary logs.",
+            ),
+            error(
+                11_038,
+                "read: binlog checksum mismatch, data may be corrupted",
+                "",
+            ),
+            error(11_038, "get event err EOF", ""),
+            error(36_008, "", ""),
+            error(34_019, "", "table exists"),
+            error(20_901, "", ""),
+        ] {
+            assert!(
+                !subtask_resumable(&[error(10_001, "", ""), lasting.clone()]),
+                "{lasting}"
+            );
+        }
+        for passing in [
+            error(10_001, "driver", "bad connection"),
+            error(
+                10_006,
+                "execute",
+                "Error 1146 (42S02): Table 'a.b' doesn't exist",
+            ),
+            error(11_038, "get event err: timeout", ""),
+            error(34_019, "", "Table 'a.b' doesn't exist"),
+        ] {
+            let text = passing.message.clone();
+            assert!(subtask_resumable(&[passing]), "{text}");
+        }
+        assert!(!relay_resumable(&[error(30_005, "", "")]));
+        assert!(relay_resumable(&[error(36_008, "", "")]));
+    }
+}

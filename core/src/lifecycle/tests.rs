@@ -1,8 +1,11 @@
 //! Tests of the machine as a whole.
 
 mod chance;
+mod changes;
 mod golden;
+mod operator;
 mod ownership;
+mod promises;
 mod store;
 mod work;
 mod world;

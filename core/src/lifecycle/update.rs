@@ -71,3 +71,97 @@ fn differs_lightly(now: &SubtaskConfig, newer: &SubtaskConfig) -> bool {
     };
     expected == *newer && foreign_keys(now) == foreign_keys(newer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> SubtaskConfig {
+        let text = b"name = \"t\"\nmode = \"incremental\"\nsource-id = \"a\"\nworker-count = 16\n\
+                     batch = 100\n";
+        SubtaskConfig::parse(text).expect("valid")
+    }
+
+    fn check_from(now: &SubtaskConfig, change: impl FnOnce(&mut SubtaskConfig)) -> Option<u32> {
+        let mut newer = now.clone();
+        change(&mut newer);
+        let result = check(now, &newer, Some(UnitKind::Sync), Stage::Paused, false);
+        result.err().map(|error| error.code)
+    }
+
+    #[test]
+    fn rules_and_sync_settings_can_change() {
+        let now = config();
+        assert_eq!(check_from(&now, |newer| newer.sync.batch = 7), None);
+        assert_eq!(
+            check_from(&now, |newer| newer.route_rules = Some([].into())),
+            None
+        );
+        assert_eq!(
+            check_from(&now, |newer| newer.block_allow_list = None),
+            None
+        );
+        assert_eq!(
+            check_from(&now, |newer| newer.from.host = "elsewhere".into()),
+            None
+        );
+        assert_eq!(check_from(&now, |newer| newer.server_id = 9), None);
+        let session = |newer: &mut SubtaskConfig, name: &str| {
+            newer
+                .to
+                .session
+                .get_or_insert_default()
+                .insert(name.into(), "1".into());
+        };
+        assert_eq!(check_from(&now, |newer| session(newer, "sql_mode")), None);
+        assert_eq!(
+            check_from(&now, |newer| session(newer, "foreign_key_checks")),
+            Some(40_081)
+        );
+    }
+
+    #[test]
+    fn nothing_else_can() {
+        let now = config();
+        assert_eq!(
+            check_from(&now, |newer| newer.sync.safe_mode = true),
+            Some(40_081)
+        );
+        assert_eq!(
+            check_from(&now, |newer| newer.to.host = "elsewhere".into()),
+            Some(40_081)
+        );
+        assert_eq!(
+            check_from(&now, |newer| newer.mode = "all".into()),
+            Some(40_081)
+        );
+        assert_eq!(
+            check_from(&now, |newer| newer.meta_schema = "x".into()),
+            Some(40_081)
+        );
+    }
+
+    #[test]
+    fn only_a_paused_sync_unit_without_an_open_shard_ddl_can_take_it() {
+        let now = config();
+        let code = |unit, stage, shard_ddl| {
+            check(&now, &now, unit, stage, shard_ddl)
+                .err()
+                .map(|error| error.code)
+        };
+        assert_eq!(code(Some(UnitKind::Sync), Stage::Paused, false), None);
+        assert_eq!(
+            code(Some(UnitKind::Load), Stage::Paused, false),
+            Some(40_081)
+        );
+        assert_eq!(code(None, Stage::Paused, false), Some(40_081));
+        assert_eq!(
+            code(Some(UnitKind::Sync), Stage::Running, false),
+            Some(40_052)
+        );
+        assert_eq!(
+            code(Some(UnitKind::Sync), Stage::Paused, true),
+            Some(36_058)
+        );
+    }
+}

@@ -5,7 +5,10 @@ use std::{format, string::String, time::Duration, vec, vec::Vec};
 
 use proptest::{collection, prelude::*, test_runner::Config as Proptest};
 
-use super::world::{World, source_key, source_value, stage, subtask, subtask_value};
+use super::{
+    operator::{source_key, source_value, stage, subtask, subtask_value},
+    world::World,
+};
 use crate::{
     control::Key,
     lifecycle::{Argument, Command, Effect, Event, Input, Outcome, Reply, Stop, Ticket, UnitCall},
@@ -202,7 +205,7 @@ impl World {
             }
             Move::Freeze(which) => self.freeze(Duration::from_millis(u64::from(which) * 80)),
             Move::Compact => self.store.compact(),
-            Move::Rival => self.store.seize(self.now, &super::world::announcement()),
+            Move::Rival => self.store.seize(self.now, &super::operator::announcement()),
             Move::Resume(which) => {
                 let (source, task) = names(which);
                 let (source, task) = (source.into(), task.into());

@@ -2,7 +2,10 @@
 
 use std::{time::Duration, vec, vec::Vec};
 
-use super::world::{World, announcement, but_renewals};
+use super::{
+    operator::announcement,
+    world::{World, but_renewals},
+};
 use crate::{
     lifecycle::{
         Command, ControlCall, Effect, Era, Fence, Input, Outcome, Reply, Start, Stop, UnitCall,

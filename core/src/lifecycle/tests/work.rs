@@ -3,7 +3,10 @@
 
 use std::{time::Duration, vec};
 
-use super::world::{World, stage, stage_value, subtask, subtask_value};
+use super::{
+    operator::{stage, stage_value, subtask, subtask_value},
+    world::World,
+};
 use crate::{
     lifecycle::{Command, Effect, Input, Outcome, Reply, Stop, UnitCall},
     status::{ProcessResult, Stage, UnitKind},

@@ -4,16 +4,14 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    format,
     string::String,
     time::Duration,
     vec,
     vec::Vec,
 };
 
-use super::store::Store;
+use super::{operator::announcement, store::Store};
 use crate::{
-    control::{Key, SourceBound},
     lifecycle::{
         Command, Config, ControlCall, Effect, Era, Event, Fence, Input, Outcome, Range, Reply,
         Start, Stop, SubtaskView, Ticket, UnitCall, View, Worker, unit::units,
@@ -51,7 +49,7 @@ pub(super) struct World {
     pub(super) deaf: bool,
     /// Print everything that goes in and out.
     pub(super) trace: bool,
-    config: Config,
+    pub(super) config: Config,
 }
 
 /// A one-shot call on its way.
@@ -235,114 +233,6 @@ impl World {
             .find(|it| it.source == unit.source && it.task == unit.task);
         assert!(twin.is_none(), "{unit:?} starts beside {twin:?}");
         self.units.insert(ticket, unit);
-    }
-
-    /// A unit of a subtask starts only if the newest snapshot wants it to, from where it is, and
-    /// under a fence above whatever had the source before.
-    fn check_start(&self, source: &str, task: &str, unit: UnitKind, fence: Fence) {
-        let revision = self.worker.view().revision;
-        // What is unclear leaves everything as it is, which may be running.
-        let expected = self.expected(source, task, revision);
-        assert!(
-            !matches!(expected, None | Some(3 | 4)),
-            "{task} is not to run: {expected:?}"
-        );
-        let bound = self
-            .store
-            .get_at(&self.bound_key(), revision)
-            .expect("checked");
-        assert!(fence.0 >= bound.create_revision);
-        if let Some(rival) = self
-            .rivals
-            .get(source)
-            .filter(|it| it.0 < bound.create_revision)
-        {
-            assert!(fence > *rival, "{fence:?} would lose against {rival:?}");
-        }
-        let key = subtask(source, task);
-        let entry = self.store.get_at(&key, revision).expect("wanted");
-        let newest = self.store.get(&key).map(|entry| entry.create_revision);
-        if newest != Some(entry.create_revision) {
-            // Another task by now, whose progress says nothing about this one.
-            return;
-        }
-        let mode = core::str::from_utf8(&entry.value).expect("text");
-        let mode = mode
-            .lines()
-            .find_map(|line| line.strip_prefix("mode = "))
-            .expect("mode");
-        let units = units(mode.trim_matches('"'));
-        let done = self
-            .progress
-            .get(&(source.into(), task.into()))
-            .copied()
-            .unwrap_or(0);
-        assert_eq!(
-            unit,
-            units[done.min(units.len() - 1)],
-            "{task} starts with the wrong unit"
-        );
-    }
-
-    pub(super) fn bound_key(&self) -> String {
-        Key::Bound {
-            worker: self.config.worker.clone(),
-        }
-        .encode()
-    }
-
-    pub(super) fn bound_value(&self, source: &str) -> String {
-        let worker = self.config.worker.clone();
-        SourceBound {
-            source: source.into(),
-            worker,
-        }
-        .to_json()
-    }
-
-    /// What the store asks of a subtask, as of a revision: the expected stage, if it is ours.
-    pub(super) fn expected(&self, source: &str, task: &str, revision: i64) -> Option<i64> {
-        let ours = self.store.get_at(&self.bound_key(), revision)?;
-        if ours.value != self.bound_value(source) {
-            return None;
-        }
-        self.store.get_at(&subtask(source, task), revision)?;
-        let stage = self.store.get_at(&stage(source, task), revision)?;
-        let value = core::str::from_utf8(&stage.value).ok()?;
-        let number = value.strip_prefix("{\"expect\":")?.split(',').next()?;
-        number.parse().ok()
-    }
-
-    /// Whether the worker's lease is alive in the store.
-    fn is_covered(&self) -> bool {
-        self.worker
-            .view()
-            .lease
-            .is_some_and(|(lease, _)| self.store.is_alive(lease))
-    }
-
-    /// What has to hold after every step.
-    fn check(&self) {
-        if self.units.is_empty() {
-            return;
-        }
-        let view = self.worker.view();
-        assert!(
-            self.is_covered(),
-            "units run without a lease: {:?}",
-            self.units
-        );
-        for (ticket, unit) in &self.units {
-            if unit.task.is_empty() || unit.stop.is_some() {
-                continue;
-            }
-            let expected = self.expected(&unit.source, &unit.task, view.revision);
-            let ends = matches!(expected, None | Some(3 | 4));
-            assert!(
-                !ends,
-                "{ticket} {unit:?} was not told to stop, {expected:?}"
-            );
-        }
     }
 
     /// Lets time pass, as a prompt driver sees it.
@@ -576,111 +466,6 @@ impl World {
         assert_eq!(None, effects.next());
         assert_eq!(worker.view(), self.worker.view());
     }
-}
-
-/// What an operator, or a master, does to the store.
-impl World {
-    pub(super) fn source(&mut self, source: &str, enable_relay: bool) {
-        let value = source_value(source, enable_relay);
-        self.store.write(&[(&source_key(source), Some(&value))]);
-    }
-
-    pub(super) fn bind(&mut self, source: &str) {
-        let (key, value) = (self.bound_key(), self.bound_value(source));
-        self.store.write(&[(&key, Some(&value))]);
-    }
-
-    /// Takes the source away, and gives it to another worker.
-    pub(super) fn transfer(&mut self, source: &str) {
-        self.store.write(&[(&self.bound_key(), None)]);
-        self.rivals
-            .insert(source.into(), Fence(self.store.revision));
-    }
-
-    pub(super) fn task(&mut self, source: &str, task: &str, mode: &str) {
-        self.store.write(&[
-            (
-                &subtask(source, task),
-                Some(&subtask_value(source, task, mode, 100)),
-            ),
-            (&stage(source, task), Some(&stage_value(source, task, 2))),
-        ]);
-    }
-
-    pub(super) fn expect(&mut self, source: &str, task: &str, expect: i64) {
-        self.store.write(&[(
-            &stage(source, task),
-            Some(&stage_value(source, task, expect)),
-        )]);
-    }
-
-    pub(super) fn drop_task(&mut self, source: &str, task: &str) {
-        self.store
-            .write(&[(&subtask(source, task), None), (&stage(source, task), None)]);
-        self.progress.remove(&(source.into(), task.into()));
-    }
-
-    pub(super) fn relay(&mut self, source: Option<&str>) {
-        let key = Key::RelayWorker {
-            worker: WORKER.into(),
-        }
-        .encode();
-        self.store.write(&[(&key, source)]);
-    }
-
-    pub(super) fn relay_stage(&mut self, source: &str, expect: Option<i64>) {
-        let key = Key::RelayStage {
-            source: source.into(),
-        }
-        .encode();
-        let value = expect.map(|it| format!("{{\"expect\":{it},\"source\":\"{source}\"}}"));
-        self.store.write(&[(&key, value.as_deref())]);
-    }
-}
-
-pub(super) fn announcement() -> String {
-    Key::KeepAlive {
-        worker: WORKER.into(),
-    }
-    .encode()
-}
-
-pub(super) fn source_key(source: &str) -> String {
-    Key::Source {
-        source: source.into(),
-    }
-    .encode()
-}
-
-pub(super) fn subtask(source: &str, task: &str) -> String {
-    Key::Subtask {
-        source: source.into(),
-        task: task.into(),
-    }
-    .encode()
-}
-
-pub(super) fn stage(source: &str, task: &str) -> String {
-    Key::SubtaskStage {
-        source: source.into(),
-        task: task.into(),
-    }
-    .encode()
-}
-
-pub(super) fn stage_value(source: &str, task: &str, expect: i64) -> String {
-    format!("{{\"expect\":{expect},\"source\":\"{source}\",\"task\":\"{task}\"}}")
-}
-
-pub(super) fn source_value(source: &str, enable_relay: bool) -> String {
-    format!("source-id = \"{source}\"\nenable-relay = {enable_relay}\n")
-}
-
-pub(super) fn subtask_value(source: &str, task: &str, mode: &str, batch: u8) -> String {
-    format!(
-        "name = \"{task}\"\nmode = \"{mode}\"\nsource-id = \"{source}\"\nworker-count = 16\n\
-         batch = {batch}\n"
-    )
 }
 
 /// What came out, without what keeps the lease alive.
