@@ -303,3 +303,35 @@ async fn events_come_as_the_server_wrote_them() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_is_waited_for() -> Result<()> {
+    const ROWS: usize = 60;
+    let options = Options {
+        // Without our own limit the server would give up after a second.
+        args: vec!["--net-write-timeout=1".to_owned()],
+        ..Options::default()
+    };
+    for (brand, point) in [
+        (Brand::Mysql, Point::MysqlGtids(vec![0; 8])),
+        (Brand::Mariadb, Point::MariadbGtids(String::new())),
+    ] {
+        let server = Database::start(brand, Role::Source, &options)?;
+        let mut admin = Client::connect(&server).await?;
+        admin
+            .run("CREATE DATABASE d; CREATE TABLE d.t (a LONGBLOB)")
+            .await?;
+        for _ in 0..ROWS {
+            admin
+                .run("INSERT INTO d.t VALUES (REPEAT('x', 1024 * 1024))")
+                .await?;
+        }
+        let mut dump = dump(&server, 77, &point).await?;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let events = read(&mut dump).await?;
+        // WRITE_ROWS of MySQL, and the older one of MariaDB.
+        let rows = events.iter().filter(|(kind, _)| matches!(kind, 30 | 23));
+        assert_eq!(rows.count(), ROWS, "{brand:?}");
+    }
+    Ok(())
+}

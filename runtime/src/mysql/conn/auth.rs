@@ -224,3 +224,84 @@ fn seal(mut secret: Vec<u8>, nonce: &[u8], answer: &Bytes) -> Result<Vec<u8>, Fa
     }
     Ok(crypto::encrypt(&secret, pem))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Recorded from servers that had just started.
+    const MYSQL: &[u8] = b"\n9.7.4-2\x00\n\x00\x00\x001\"\x0b\"yDy@\x00\xff\xff\xff\x02\x00\xff\
+        \xdf\x15\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00[\x07E\x1aks:\t`:Ok\x00\
+        caching_sha2_password\x00";
+    const MARIADB: &[u8] = b"\n5.5.5-10.11.18-MariaDB-0+deb12u1-log\x00\x06\x00\x00\x00dbB_:Ay\\\
+        \x00\xfe\xf7\x08\x02\x00\xff\x81\x15\x00\x00\x00\x00\x00\x00\x1d\x00\x00\x00D{`NGW`\\,e:2\
+        \x00mysql_native_password\x00";
+
+    #[test]
+    fn greetings_are_read() {
+        let mysql = Greeting::parse(MYSQL).unwrap();
+        assert_eq!(mysql.version, "9.7.4-2");
+        assert_eq!(mysql.plugin, SHA2);
+        assert_eq!(mysql.nonce, b"1\"\x0b\"yDy@[\x07E\x1aks:\t`:Ok");
+        assert!(mysql.capabilities.contains(CapabilityFlags::CLIENT_SSL));
+        let mariadb = Greeting::parse(MARIADB).unwrap();
+        assert!(mariadb.version.contains("MariaDB"));
+        assert_eq!(mariadb.plugin, NATIVE);
+        assert_eq!(mariadb.nonce.len(), NONCE);
+        assert!(!mariadb.capabilities.contains(CapabilityFlags::CLIENT_SSL));
+    }
+
+    #[test]
+    fn a_damaged_greeting_is_an_error_or_another_greeting() {
+        for greeting in [MYSQL, MARIADB] {
+            let plugin = greeting.len() - 22;
+            for cut in 0..plugin {
+                assert!(Greeting::parse(&greeting[..cut]).is_err(), "{cut}");
+            }
+            for at in 0..greeting.len() {
+                for byte in [0, 1, 0x7f, 0x80, 0x87, 0xff] {
+                    let mut greeting = greeting.to_vec();
+                    greeting[at] = byte;
+                    if let Ok(greeting) = Greeting::parse(&greeting) {
+                        assert!(greeting.nonce.len() <= NONCE);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_has_the_form_of_the_protocol() {
+        let greeting = Greeting::parse(MYSQL).unwrap();
+        let login = Login {
+            user: "u",
+            password: "p",
+            private: false,
+            tls: false,
+        };
+        let proof = login.proof(SHA2, &greeting.nonce).unwrap();
+        assert_eq!(proof.len(), 32);
+        let answer = login.response(&greeting, SHA2, &proof).unwrap();
+        assert_eq!(answer[4..8], PACKET_MAX.to_le_bytes());
+        assert_eq!(answer[32..35], [b'u', 0, 32]);
+        assert_eq!(answer[35..67], proof);
+        assert_eq!(&answer[67..89], b"caching_sha2_password\0");
+        assert_eq!(usize::from(answer[89]), answer.len() - 90);
+    }
+
+    #[test]
+    fn a_password_is_never_sealed_with_a_bad_key() {
+        let sealed = seal(
+            b"secret\0".to_vec(),
+            b"nonce",
+            &Bytes::from_static(b"\x01no key"),
+        );
+        assert!(matches!(sealed, Err(Fault::Protocol("bad RSA public key"))));
+        let sealed = seal(
+            b"secret\0".to_vec(),
+            b"nonce",
+            &Bytes::from_static(b"\xff\x15\x04no"),
+        );
+        assert!(matches!(sealed, Err(Fault::Server { code: 1045, .. })));
+    }
+}
