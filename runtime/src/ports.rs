@@ -3,7 +3,7 @@
 //! Production has one implementation of each (`etcd`, `mysql`, `standalone`); the simulator brings
 //! its own. Code above this line never names a server or a socket.
 
-use std::{future::Future, sync::Arc};
+use std::{fmt, future::Future, sync::Arc};
 
 use bytes::Bytes;
 use dm_core::{
@@ -101,6 +101,15 @@ pub enum Start {
     Position(Position),
     /// Every transaction that is not in this set.
     Gtids(GtidSet),
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Position(position) => position.fmt(f),
+            Self::Gtids(gtids) => write!(f, "what is not in {gtids}"),
+        }
+    }
 }
 
 /// One upstream MySQL or MariaDB.

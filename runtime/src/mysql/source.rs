@@ -296,7 +296,7 @@ impl Source for Upstream {
                 tracing::info!(
                     source = self.config.source_id,
                     server_id = replica.server_id,
-                    from = ?from,
+                    from = %from,
                     "binlog dump started"
                 );
                 Ok(BinlogStream {

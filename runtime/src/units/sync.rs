@@ -180,11 +180,12 @@ impl<K: Connect> SyncUnit<K> {
         let (done, results) = mpsc::unbounded_channel();
         let planner = Planner::new(planning.clone(), progress);
         slots.start(&target, planner.slots(), &done);
+        self.facts.note_flushed(planner.location());
         let from = resume::start(planner.location(), planning.by_gtid);
         info!(
             source = config.source_id,
             task = task.name,
-            ?from,
+            %from,
             "reading the binlog"
         );
         let stream = source.dump(&from).await.map_err(Failure::Stream)?;

@@ -239,7 +239,8 @@ impl<T: Target> Run<'_, T> {
         self.open(header)?;
         let plan = match self.tables.decide(&rows.table).await? {
             Decision::Skip => {
-                self.planner.skip_rows(rows.rows_len() as u64);
+                // Counted all the same: a changed filter must not shift what comes behind.
+                self.planner.skip_rows(rows.rows().count() as u64);
                 return Ok(());
             }
             Decision::Write(plan) => plan,
