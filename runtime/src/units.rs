@@ -118,7 +118,11 @@ impl<K: Connect> Units<K> {
         if unit != UnitKind::Sync {
             return refuse(unit_name(unit));
         }
-        if let Err(error) = support::unsupported(&job.task, &job.source) {
+        let supported = support::unsupported(&job.task, &job.source).and_then(|()| {
+            let mut arguments = job.arguments.iter();
+            arguments.try_for_each(|args| support::unsupported_arguments(&job.task.name, args))
+        });
+        if let Err(error) = supported {
             return Outcome::Failed(vec![error]);
         }
         if job.use_relay {
