@@ -4,6 +4,7 @@
 //! master compare whole values. So everything here writes exactly the bytes that the existing
 //! components write, and reads as tolerantly as they do.
 
+pub mod check;
 pub mod db;
 pub mod document;
 pub mod duration;

@@ -15,6 +15,7 @@ mod yaml;
 use std::fs;
 use std::path::Path;
 
+use dm_core::control::check;
 use dm_core::control::document::{Node, Problem, Reader, list};
 use dm_core::error::{Error, Result, code};
 
@@ -62,10 +63,7 @@ fn yaml_error(file: &str, problems: &[Problem]) -> Error {
 
 /// A value that cannot be, or that contradicts another one.
 fn invalid(file: &str, key: &str, why: &str) -> Error {
-    Error::new(
-        &code::CONFIG_INVALID_VALUE,
-        format!("{file}: `{key}` {why}"),
-    )
+    check::invalid(key, why).annotate(file)
 }
 
 /// Notes the keys of a table that other formats have and this one has not.

@@ -63,19 +63,16 @@ impl Fields {
                 .iter()
                 .find(|(key, _)| key.eq_ignore_ascii_case(name))
         };
-        match exact
-            .or_else(|| same().map(|(_, value)| value))
-            .map(|value| value.get())
-        {
-            None | Some("null") => Ok(T::default()),
-            Some(text) => T::read(text),
-        }
+        let found = exact.or_else(|| same().map(|(_, value)| value));
+        found.map_or_else(|| Ok(T::default()), |value| or_zero(value))
     }
 }
 
 /// Declares a structure that is stored as a JSON object.
 macro_rules! json_object {
-    ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident: $type:ty = $key:literal,)* }) => {
+    ($(#[$doc:meta])* $name:ident {
+        $($(#[$fdoc:meta])* $field:ident: $type:ty = $key:literal,)*
+    }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct $name {
@@ -185,11 +182,7 @@ impl<T: Json + Default> Json for Vec<T> {
 
     fn read(text: &str) -> Result<Self, serde_json::Error> {
         let items: Vec<Box<RawValue>> = serde_json::from_str(text)?;
-        let read = |item: Box<RawValue>| match item.get() {
-            "null" => Ok(T::default()),
-            text => T::read(text),
-        };
-        items.into_iter().map(read).collect()
+        items.iter().map(|item| or_zero(item)).collect()
     }
 }
 
@@ -209,22 +202,12 @@ impl<T: Json> Json for Option<T> {
 
 impl<T: Json + Default> Json for BTreeMap<String, T> {
     fn write(&self, out: &mut String) {
-        let mut separator = '{';
-        for (key, value) in self {
-            out.push(core::mem::replace(&mut separator, ','));
-            key.write(out);
-            out.push(':');
-            value.write(out);
-        }
-        out.push_str(if separator == '{' { "{}" } else { "}" });
+        write_object(out, self, |value, out| value.write(out));
     }
 
     fn read(text: &str) -> Result<Self, serde_json::Error> {
         let items: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text)?;
-        let read = |(key, item): (String, Box<RawValue>)| match item.get() {
-            "null" => Ok((key, T::default())),
-            text => Ok((key, T::read(text)?)),
-        };
+        let read = |(key, item): (String, Box<RawValue>)| Ok((key, or_zero(&item)?));
         items.into_iter().map(read).collect()
     }
 }
@@ -232,18 +215,40 @@ impl<T: Json + Default> Json for BTreeMap<String, T> {
 /// A set, stored as an object of empty objects.
 impl Json for BTreeSet<String> {
     fn write(&self, out: &mut String) {
-        let mut separator = '{';
-        for key in self {
-            out.push(core::mem::replace(&mut separator, ','));
-            key.write(out);
-            out.push_str(":{}");
-        }
-        out.push_str(if separator == '{' { "{}" } else { "}" });
+        write_object(out, self.iter().map(|key| (key, ())), |(), out| {
+            out.push_str("{}")
+        });
     }
 
     fn read(text: &str) -> Result<Self, serde_json::Error> {
         let items: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text)?;
         Ok(items.into_keys().collect())
+    }
+}
+
+/// Appends an object of values by name.
+fn write_object<'a, V>(
+    out: &mut String,
+    entries: impl IntoIterator<Item = (&'a String, V)>,
+    write: impl Fn(V, &mut String),
+) {
+    out.push('{');
+    for (index, (key, value)) in entries.into_iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        key.write(out);
+        out.push(':');
+        write(value, out);
+    }
+    out.push('}');
+}
+
+/// A value, or the zero value for `null`.
+fn or_zero<T: Json + Default>(value: &RawValue) -> Result<T, serde_json::Error> {
+    match value.get() {
+        "null" => Ok(T::default()),
+        text => T::read(text),
     }
 }
 

@@ -94,7 +94,8 @@ record! {
 }
 
 record! {
-    /// Which schemas and tables are replicated. Patterns with a leading `~` are regular expressions.
+    /// Which schemas and tables are replicated. A pattern with a leading `~` is a regular
+    /// expression.
     BlockAllowList {
         /// Schemas to replicate; all if there are none.
         do_dbs: Option<Vec<String>> = "do-dbs",

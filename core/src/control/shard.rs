@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn tables_are_sets_of_empty_objects() {
-        let json = "{\"task\":\"t\",\"source\":\"s\",\"tables\":{\"d\":{\"t\":{\"u\":{\"a\":{},\"b\":{}}}}}}";
+        let json = r#"{"task":"t","source":"s","tables":{"d":{"t":{"u":{"a":{},"b":{}}}}}}"#;
         let value = SourceTables::parse(json.as_bytes()).expect("source tables");
         assert_eq!(value.to_json(), json);
         assert_eq!(

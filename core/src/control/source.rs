@@ -163,8 +163,8 @@ impl SourceConfig {
     /// Sets what is not for the operator to choose, and checks the rest.
     ///
     /// # Errors
-    /// 40005 and 40006 for the id, 11010 for the flavor, 40007 for the start of relay, 20043 for the
-    /// checker, 20037 for filters.
+    /// 40005 and 40006 for the id, 11010 for the flavor, 40007 and 11009 for the start of relay,
+    /// 20043 for the checker, 20037 for filters.
     pub fn adjust(&mut self) -> Result<()> {
         let standard = Self::standard().checker;
         self.auto_fix_gtid = false;

@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn what_dmctl_prints_is_accepted() {
         let printed = format!(
-            "{LEAST}enable: true\nauto-fix-gtid: false\nmeta-dir: \"\"\ncharset: \"\"\ntracer: {{}}\n\
+            "{LEAST}enable: true\nauto-fix-gtid: false\nmeta-dir: ''\ncharset: ''\ntracer: {{}}\n\
              filters: []\nserver-id: 7\nflavor: mysql\n"
         );
         let config = source("s.yaml", &printed, None).expect("valid");

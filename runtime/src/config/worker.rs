@@ -1,5 +1,6 @@
 //! The worker's own settings: flags, a TOML file, or both.
 
+use dm_core::control::check::{invalid, one_of, positive};
 use dm_core::control::db::Security;
 use dm_core::control::document::list;
 use dm_core::control::toml;
@@ -109,17 +110,8 @@ impl WorkerConfig {
             &["debug", "info", "warn", "error", "fatal"],
         )?;
         one_of("log-format", &self.log_format, &["text", "json"])?;
-        for (key, seconds) in [
-            ("keepalive-ttl", self.keepalive_ttl),
-            ("relay-keepalive-ttl", self.relay_keepalive_ttl),
-        ] {
-            if seconds <= 0 {
-                return Err(invalid(
-                    key,
-                    &format!("is {seconds}; must be greater than 0"),
-                ));
-            }
-        }
+        positive("keepalive-ttl", self.keepalive_ttl)?;
+        positive("relay-keepalive-ttl", self.relay_keepalive_ttl)?;
         self.adjust_addresses()?;
         if !self.join.is_empty() {
             self.join = self.endpoints(&self.join)?.join(",");
@@ -201,23 +193,6 @@ impl WorkerConfig {
         }
         Ok(())
     }
-}
-
-fn one_of(key: &str, value: &str, allowed: &[&str]) -> Result<()> {
-    if allowed.contains(&value) {
-        return Ok(());
-    }
-    Err(invalid(
-        key,
-        &format!("is `{value}`; allowed: {}", allowed.join(", ")),
-    ))
-}
-
-fn invalid(key: &str, why: &str) -> Error {
-    Error::new(
-        &code::CONFIG_INVALID_VALUE,
-        format!("worker config: `{key}` {why}"),
-    )
 }
 
 fn bad_address(address: &str) -> Error {

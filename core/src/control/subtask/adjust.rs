@@ -10,6 +10,7 @@ use regex::Regex;
 
 use super::{ByteSize, LoadConfig, Mode, SubtaskConfig, SyncConfig, ValidatorConfig};
 use crate::binlog::Flavor;
+use crate::control::check::{invalid, one_of, positive};
 use crate::control::duration;
 use crate::control::source::{SOURCE_ID_LEN_MAX, check_gtids};
 use crate::error::{Error, Result, code};
@@ -295,28 +296,6 @@ fn or_default<T: Default + PartialEq>(value: &mut T, default: T) {
     if *value == T::default() {
         *value = default;
     }
-}
-
-fn positive(key: &str, value: i64) -> Result<()> {
-    if value > 0 {
-        Ok(())
-    } else {
-        Err(invalid(key, "must be greater than 0"))
-    }
-}
-
-fn one_of(key: &str, value: &str, allowed: &[&str]) -> Result<()> {
-    if allowed.contains(&value) {
-        return Ok(());
-    }
-    Err(invalid(
-        key,
-        &format!("is `{value}`; allowed: {}", allowed.join(", ")),
-    ))
-}
-
-fn invalid(key: &str, why: &str) -> Error {
-    Error::new(&code::CONFIG_INVALID_VALUE, format!("`{key}` {why}"))
 }
 
 /// Anchors the rules at both ends and checks them.
