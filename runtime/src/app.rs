@@ -25,7 +25,7 @@ use crate::{
     http::{self, Metrics},
     mysql::connect::Connector,
     ports::Control,
-    status::{Observer, unix_now},
+    status::{Gauges, Observer, unix_now},
     units::{Facts, Units},
 };
 
@@ -71,7 +71,9 @@ pub async fn run<C: Control>(parts: Parts<C>) -> Result<()> {
     let (view, views) = watch::channel(machine.view());
     let facts = Facts::default();
     let units = Units::new(connect.clone(), alone, facts.clone());
+    let metrics = Arc::new(Metrics::default());
     let observer = Arc::new(Observer {
+        gauges: Gauges::new(&metrics),
         worker,
         config,
         view: views.clone(),
@@ -82,7 +84,6 @@ pub async fn run<C: Control>(parts: Parts<C>) -> Result<()> {
     let signals = tokio::spawn(forward_signals(signals()?, commands));
     let progress = tokio::spawn(show_progress(views, facts));
     let (stop, stopped) = oneshot::channel::<()>();
-    let metrics = Arc::new(Metrics::default());
     let server = tokio::spawn(http::serve(listener, tls, observer, metrics, async {
         // Also when the sender is gone.
         let _ = stopped.await;

@@ -1,11 +1,13 @@
 //! What operators see: the machine's view, joined with the units' counters and the sources' ends.
 
 use std::{
-    sync::atomic::Ordering::Relaxed,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use dm_core::{
+    binlog::FileName,
     lifecycle::{SourceView, SubtaskView, View},
     status::{ProcessResult, SourceStatus, SubtaskStatus, SyncStatus, UnitKind, UnitStatus},
     sync::progress::Location,
@@ -13,6 +15,7 @@ use dm_core::{
 use tokio::sync::watch;
 
 use crate::{
+    http::{Metrics, SyncMetrics},
     ports::{Connect, Source, SourceEnd},
     rpc::{self, SourceFacts, TaskStage},
     units::{Facts, sync::SyncFacts},
@@ -31,6 +34,8 @@ pub struct Observer<K> {
     pub facts: Facts,
     /// The way to the sources.
     pub connect: K,
+    /// Metrics of the sync units.
+    pub gauges: Gauges,
 }
 
 impl<K: Connect> rpc::Facts for Observer<K> {
@@ -63,6 +68,7 @@ impl<K: Connect> rpc::Facts for Observer<K> {
 
     fn stages(&self) -> Vec<TaskStage> {
         let view = self.view.borrow();
+        self.gauges.update(&view, &self.facts, &self.worker);
         let stages = view.sources.iter().flat_map(|source| {
             source.subtasks.iter().map(|subtask| TaskStage {
                 source: source.name.clone(),
@@ -130,6 +136,53 @@ impl<K: Connect> Observer<K> {
             result: task.result.clone(),
             status,
             ..<_>::default()
+        }
+    }
+}
+
+/// Metrics that are not told as they change but set when somebody asks for them.
+#[derive(Debug)]
+pub struct Gauges {
+    metrics: Arc<Metrics>,
+    subtasks: Mutex<BTreeMap<(String, String), SyncMetrics>>,
+}
+
+impl Gauges {
+    /// No subtask is known yet.
+    #[must_use]
+    pub fn new(metrics: &Arc<Metrics>) -> Self {
+        Self {
+            metrics: Arc::clone(metrics),
+            subtasks: Mutex::default(),
+        }
+    }
+
+    /// Sets the figures of all subtasks that have a sync unit, and forgets those of others.
+    fn update(&self, view: &View, facts: &Facts, worker: &str) {
+        // A map of gauges: whoever panicked left nothing half-done that matters.
+        let mut known = self.subtasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *known);
+        for source in &view.sources {
+            let syncs = source
+                .subtasks
+                .iter()
+                .filter(|task| task.unit == Some(UnitKind::Sync));
+            for task in syncs {
+                let name = (source.name.clone(), task.name.clone());
+                let figures = before.remove(&name).unwrap_or_else(|| {
+                    SyncMetrics::new(&self.metrics, &task.name, &source.name, worker)
+                });
+                let facts = facts.of(&source.name, &task.name);
+                figures.transactions.set(facts.batches.load(Relaxed) as f64);
+                figures.lag.set(facts.lag(unix_now()) as f64);
+                if let Some(at) = facts.flushed() {
+                    figures.syncer_pos.set(at.position.pos as f64);
+                    if let Ok(file) = FileName::parse(&at.position.file) {
+                        figures.syncer_file.set(file.sequence as f64);
+                    }
+                }
+                known.insert(name, figures);
+            }
         }
     }
 }
