@@ -87,7 +87,10 @@ async fn every_type_is_accepted_by_its_servers() -> Result<()> {
     for brand in [Brand::Mysql, Brand::Mariadb] {
         let server = Database::shared(brand, Role::Source)?;
         let mut client = Client::connect(server).await?;
-        for (schema, columns) in [("common", Columns::Common), ("all", Columns::All(brand))] {
+        for (schema, columns) in [("common", Columns::Common), ("all", Columns::Mysql)] {
+            if brand == Brand::Mariadb && columns == Columns::Mysql {
+                continue;
+            }
             let table = TypesTable::new(columns);
             table.create(server, schema).await?;
             table.write(server, schema).await?;

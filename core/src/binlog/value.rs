@@ -87,6 +87,8 @@ impl ColumnHint {
             unsigned,
             charset: match charset {
                 Some(name) => Charset::from_name(name).unwrap_or_default(),
+                // Text of a source that has no JSON type and does not name its charset (MariaDB).
+                None if form == Form::Json => Charset::Utf8,
                 None => Charset::Binary,
             },
             binary_len: binary_len.and_then(|len| u32::try_from(len).ok()),

@@ -1,0 +1,241 @@
+//! The worker under a lease: directly on etcd, and as a member of a cluster with a scripted master.
+
+use std::time::{Duration, Instant};
+
+use dm_tests::{
+    Result,
+    job::Job,
+    master::{Expect, Master},
+    servers::{Brand, Database, Etcd, Role},
+    sql::Client,
+    worker::Worker,
+    workload::{Background, Workload},
+};
+use tokio::time::sleep;
+
+/// How long a busy machine may take to catch up.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Lease of the workers: long enough for a loaded machine to renew, short enough to wait for.
+const TTL_S: u32 = 5;
+const TTL: Duration = Duration::from_secs(TTL_S as u64);
+
+/// Source, target, an etcd, a master, and a job that is ready to start.
+struct World {
+    source: &'static Database,
+    target: &'static Database,
+    etcd: Etcd,
+    master: Master,
+    job: Job,
+}
+
+impl World {
+    async fn new(schema: &str) -> Result<Self> {
+        let source = Database::shared(Brand::Mysql, Role::Source)?;
+        let target = Database::shared(Brand::Mysql, Role::Target)?;
+        let etcd = Etcd::start()?;
+        let master = Master::start(&etcd).await?;
+        let mut job = Job::new(source, target, &[schema]).await?;
+        job.gtid = true;
+        Workload::create(source, schema).await?;
+        Ok(Self {
+            source,
+            target,
+            etcd,
+            master,
+            job,
+        })
+    }
+
+    /// A worker that holds the source and runs the task.
+    async fn running(&self, name: &str, joined: bool) -> Result<Worker> {
+        let worker = if joined {
+            Worker::join(&self.master, name, TTL_S)?
+        } else {
+            Worker::etcd(&self.etcd, &self.master, name, TTL_S)?
+        };
+        self.told(&worker, self.master.online(name, LIMIT).await)?;
+        self.told(&worker, self.master.create_source(&self.job, name).await)?;
+        self.told(&worker, self.master.start_task(&self.job, name).await)?;
+        Ok(worker)
+    }
+
+    /// Adds what the worker logged to an error.
+    fn told<T>(&self, worker: &Worker, outcome: Result<T>) -> Result<T> {
+        outcome.map_err(|error| worker.explain(error))
+    }
+
+    async fn caught_up(&self, worker: &Worker) -> Result<()> {
+        self.told(
+            worker,
+            self.job.caught_up(self.source, self.target, LIMIT).await,
+        )
+    }
+
+    async fn owner(&self) -> Result<Option<String>> {
+        self.master.bound_to(&self.job.source_id).await
+    }
+
+    async fn write(&self, seed: u64) -> Result<()> {
+        Workload::open(self.source, &self.job.schemas[0], seed, false)
+            .await?
+            .run(100)
+            .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_operates_the_worker() -> Result<()> {
+    let world = World::new("operated").await?;
+    let World { job, master, .. } = &world;
+    let mut one = world.running("one", true).await?;
+    world.write(1).await?;
+    world.caught_up(&one).await?;
+    let answer = master.query("one", &job.task).await?;
+    assert_eq!(answer.source(), job.source_id);
+    let sync = answer.subtasks[0].sync.clone().ok_or("no sync status")?;
+    assert!(sync.master_binlog.starts_with("(binlog."), "{sync:?}");
+
+    master.set_stage(job, "one", Expect::Paused).await?;
+    let paused = master.query("one", &job.task).await?;
+    assert!(
+        paused.subtasks[0]
+            .result
+            .as_ref()
+            .is_some_and(|result| result.is_canceled)
+    );
+    world.write(2).await?;
+    master.set_stage(job, "one", Expect::Running).await?;
+    world.caught_up(&one).await?;
+
+    let mut two = Worker::join(master, "two", TTL_S)?;
+    world.told(&two, master.online("two", LIMIT).await)?;
+    world.told(&two, master.transfer_source(job, "one", "two").await)?;
+    world.write(3).await?;
+    world.caught_up(&two).await?;
+    assert_eq!(
+        master.query("one", "").await?.source(),
+        "",
+        "the old owner let go"
+    );
+
+    world.told(&two, master.stop_task(job, "two").await)?;
+    world.told(&two, master.stop_source(job, "two").await)?;
+    one.stop()?;
+    two.stop()
+}
+
+/// Two owners at once, as far as the frozen one knows: the target must take the writes of one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_owner_comes_back_and_writes_nothing() -> Result<()> {
+    let mut world = World::new("frozen").await?;
+    world.master.keep_bound().await?;
+    let one = world.running("one", true).await?;
+    let two = Worker::join(&world.master, "two", TTL_S)?;
+    world.told(&two, world.master.online("two", LIMIT).await)?;
+    let mut workers = [one, two];
+    let background = Background::start(world.source, "frozen", dm_tests::seed(), 3, false).await?;
+    for round in 0..dm_tests::rounds(2) as usize {
+        sleep(Duration::from_secs(2)).await;
+        let owner = usize::from(world.owner().await?.as_deref() == Some("two"));
+        workers[owner].freeze()?;
+        let start = Instant::now();
+        while world.owner().await?.as_deref() != Some(["two", "one"][owner]) {
+            if start.elapsed() > LIMIT {
+                let error = format!("round {round}: the source was not taken over");
+                return Err(workers[1 - owner].explain(error.into()));
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        sleep(Duration::from_secs(3)).await;
+        workers[owner].thaw()?;
+        sleep(Duration::from_secs(1)).await;
+        world.told(
+            &workers[owner],
+            world.master.online(["one", "two"][owner], LIMIT).await,
+        )?;
+    }
+    background.stop().await?;
+    world.caught_up(&workers[0]).await?;
+    for worker in &mut workers {
+        worker.expect_running()?;
+        for line in worker
+            .log()
+            .lines()
+            .filter(|line| line.to_lowercase().contains("fence"))
+        {
+            println!("{line}");
+        }
+        worker.stop()?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_silence_of_etcd_is_not_noticed() -> Result<()> {
+    let mut world = World::new("short").await?;
+    let worker = world.running("one", false).await?;
+    world.caught_up(&worker).await?;
+    world.etcd.freeze()?;
+    let start = Instant::now();
+    sleep(Duration::from_millis(500)).await;
+    world.write(1).await?;
+    let arrived = world
+        .job
+        .caught_up(world.source, world.target, TTL / 2)
+        .await;
+    let silent = start.elapsed();
+    world.etcd.thaw()?;
+    assert!(
+        silent < TTL,
+        "this machine is too slow for this test: {silent:?}"
+    );
+    world.told(&worker, arrived)
+}
+
+/// Without a lease nothing is applied, though source and target are well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_silence_of_etcd_stops_the_applying() -> Result<()> {
+    let mut world = World::new("long").await?;
+    let mut worker = world.running("one", false).await?;
+    world.caught_up(&worker).await?;
+    world.etcd.freeze()?;
+    sleep(TTL).await;
+    let mut source = Client::connect(world.source).await?;
+    let mut target = Client::connect(world.target).await?;
+    source
+        .run("INSERT INTO `long`.nokey VALUES (77, 'late', NULL)")
+        .await?;
+    sleep(Duration::from_secs(3)).await;
+    let count = "SELECT COUNT(*) FROM `long`.nokey WHERE a = 77";
+    assert_eq!(target.value(count).await?, "0", "applied without a lease");
+    worker.expect_running()?;
+    world.etcd.thaw()?;
+    world.caught_up(&worker).await?;
+    assert_eq!(target.value(count).await?, "1");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compaction_and_restarts_of_etcd_are_survived() -> Result<()> {
+    let mut world = World::new("compacted").await?;
+    let worker = world.running("one", false).await?;
+    for round in 0..3 {
+        let mut etcd = world.master.etcd();
+        let header = etcd.put("/elsewhere", "x", None).await?;
+        let revision = header
+            .header()
+            .map_or(0, etcd_client::ResponseHeader::revision);
+        etcd.compact(revision, None).await?;
+        if round > 0 {
+            world.etcd.kill()?;
+            world.write(round).await?;
+            world.etcd.restart()?;
+        }
+        let (job, master) = (&world.job, &world.master);
+        world.told(&worker, master.set_stage(job, "one", Expect::Paused).await)?;
+        world.write(10 + round).await?;
+        world.told(&worker, master.set_stage(job, "one", Expect::Running).await)?;
+        world.caught_up(&worker).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! The worker alone, between every pair of servers: what arrives is what was written.
+
+use std::time::Duration;
+
+use dm_tests::{
+    Result,
+    job::Job,
+    servers::{Brand, Database, Role},
+    types::{Columns, TypesTable},
+    worker::Worker,
+    workload::{Background, Workload},
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::time::sleep;
+
+/// How long a busy machine may take to catch up.
+const LIMIT: Duration = Duration::from_secs(90);
+/// Writers at work beside each other.
+const WRITERS: u64 = 3;
+/// SIGKILLs of a worker in a usual run.
+const KILLS: u32 = 20;
+
+const MYSQL: Brand = Brand::Mysql;
+const MARIADB: Brand = Brand::Mariadb;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_to_mysql_by_position() -> Result<()> {
+    load(MYSQL, MYSQL, false, "load_mm_pos").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_to_mysql_by_gtid() -> Result<()> {
+    load(MYSQL, MYSQL, true, "load_mm_gtid").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_to_mysql_by_position() -> Result<()> {
+    load(MARIADB, MYSQL, false, "load_am_pos").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_to_mysql_by_gtid() -> Result<()> {
+    load(MARIADB, MYSQL, true, "load_am_gtid").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_to_mariadb_by_gtid() -> Result<()> {
+    load(MYSQL, MARIADB, true, "load_ma_gtid").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_of_mysql() -> Result<()> {
+    types(MYSQL, MYSQL, Columns::Mysql, "types_mm").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_of_mariadb() -> Result<()> {
+    types(MARIADB, MARIADB, Columns::Common, "types_aa").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn common_types_from_mariadb_to_mysql() -> Result<()> {
+    types(MARIADB, MYSQL, Columns::Common, "types_am").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn common_types_from_mysql_to_mariadb() -> Result<()> {
+    types(MYSQL, MARIADB, Columns::Common, "types_ma").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_from_mysql_to_mysql() -> Result<()> {
+    killed(MYSQL, MYSQL, true, "kill_mm").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_from_mariadb_to_mysql() -> Result<()> {
+    killed(MARIADB, MYSQL, false, "kill_am").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_from_mysql_to_mariadb() -> Result<()> {
+    killed(MYSQL, MARIADB, false, "kill_ma").await
+}
+
+/// With one slot a source transaction arrives whole, and so in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_slot_keeps_transactions_whole() -> Result<()> {
+    let (source, target) = servers(MYSQL, MYSQL)?;
+    let mut job = Job::new(source, target, &["one_slot"]).await?;
+    job.slots = 1;
+    Workload::create(source, "one_slot").await?;
+    let mut worker = Worker::standalone(&job)?;
+    Workload::open(source, "one_slot", 3, true)
+        .await?
+        .run(400)
+        .await?;
+    job.caught_up(source, target, LIMIT).await?;
+    worker.stop()
+}
+
+/// Random writes while the worker runs, then the comparison, then an orderly stop and a restart
+/// that has nothing to do.
+async fn load(from: Brand, to: Brand, gtid: bool, schema: &str) -> Result<()> {
+    let (source, target) = servers(from, to)?;
+    let mut job = Job::new(source, target, &[schema]).await?;
+    job.gtid = gtid;
+    let mut worker = Worker::standalone(&job)?;
+    Workload::create(source, schema).await?;
+    let background = Background::start(source, schema, 11, WRITERS, true).await?;
+    sleep(Duration::from_secs(4)).await;
+    let done = background.stop().await?;
+    caught_up(&job, &worker, source, target).await?;
+    worker.stop()?;
+
+    worker.restart()?;
+    Workload::open(source, schema, 12, false)
+        .await?
+        .run(50)
+        .await?;
+    caught_up(&job, &worker, source, target).await?;
+    worker.stop()?;
+    println!("{schema}: {done:?}");
+    Ok(())
+}
+
+async fn types(from: Brand, to: Brand, columns: Columns, schema: &str) -> Result<()> {
+    let (source, target) = servers(from, to)?;
+    let job = Job::new(source, target, &[schema]).await?;
+    let table = TypesTable::new(columns);
+    table.create(source, schema).await?;
+    table.write(source, schema).await?;
+    let mut worker = Worker::standalone(&job)?;
+    caught_up(&job, &worker, source, target).await?;
+    worker.stop()
+}
+
+/// SIGKILL at random moments, under load, with a table of every type among what is written.
+async fn killed(from: Brand, to: Brand, gtid: bool, schema: &str) -> Result<()> {
+    let (source, target) = servers(from, to)?;
+    let types = format!("{schema}_types");
+    let mut job = Job::new(source, target, &[schema, &types]).await?;
+    job.gtid = gtid;
+    let table = TypesTable::new(Columns::Common);
+    table.create(source, &types).await?;
+    Workload::create(source, schema).await?;
+
+    let rounds = dm_tests::rounds(KILLS);
+    let mut rng = StdRng::seed_from_u64(dm_tests::seed());
+    let mut worker = Worker::standalone(&job)?;
+    let background = Background::start(source, schema, dm_tests::seed(), 2, true).await?;
+    for round in 0..rounds {
+        sleep(Duration::from_millis(rng.random_range(20..900))).await;
+        if round == rounds / 2 {
+            table.write(source, &types).await?;
+        }
+        worker.expect_running()?;
+        worker.kill()?;
+        worker.restart()?;
+    }
+    let done = background.stop().await?;
+    caught_up(&job, &worker, source, target).await?;
+    worker.stop()?;
+    println!("{schema}: {done:?}");
+    Ok(())
+}
+
+fn servers(from: Brand, to: Brand) -> Result<(&'static Database, &'static Database)> {
+    Ok((
+        Database::shared(from, Role::Source)?,
+        Database::shared(to, Role::Target)?,
+    ))
+}
+
+async fn caught_up(job: &Job, worker: &Worker, source: &Database, target: &Database) -> Result<()> {
+    let outcome = job.caught_up(source, target, LIMIT).await;
+    outcome.map_err(|e| worker.explain(e))
+}
