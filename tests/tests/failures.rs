@@ -163,15 +163,7 @@ async fn a_missing_column_is_an_error_until_it_is_there() -> Result<()> {
     target
         .run("ALTER TABLE `column`.pair ADD COLUMN x DOUBLE")
         .await?;
-    world
-        .master
-        .set_stage(&world.job, WORKER, Expect::Paused)
-        .await
-        .ok();
-    world
-        .master
-        .set_stage(&world.job, WORKER, Expect::Running)
-        .await?;
+    world.resume().await;
     world.caught_up().await
 }
 
@@ -207,15 +199,8 @@ async fn a_wrong_password_is_named_and_can_be_corrected() -> Result<()> {
     );
     let mut target = Client::connect(&world.target).await?;
     target.run("ALTER USER dm IDENTIFIED BY 'wrong'").await?;
-    world
-        .master
-        .set_stage(&world.job, WORKER, Expect::Paused)
-        .await
-        .ok();
-    world
-        .master
-        .set_stage(&world.job, WORKER, Expect::Running)
-        .await?;
+    world.resume().await;
+    world.stage(RUNNING).await?;
     target
         .run(&format!("ALTER USER dm IDENTIFIED BY '{right}'"))
         .await?;
