@@ -158,7 +158,7 @@ pub fn write_literal(
         ColumnKind::Fixed { .. } | ColumnKind::Var { .. } | ColumnKind::Blob { .. } => {
             return text::write(out, column.kind, hint.charset(column), hint, value);
         }
-        ColumnKind::Json { .. } => return json::write_literal(out, value),
+        ColumnKind::Json { .. } => return json::write_literal(out, hint.dialect, value),
         ColumnKind::Geometry { .. } => text::write_binary(out, value, value.len()),
         ColumnKind::Vector { .. } => match hint.dialect {
             Dialect::MySql | Dialect::MariaDb => text::write_binary(out, value, value.len()),

@@ -1,7 +1,9 @@
-//! MySQL's binary JSON, as text.
+//! MySQL's binary JSON, as SQL.
 //!
-//! The text is the one that MySQL prints itself. Values that JSON text cannot name (DECIMAL, DATE,
-//! TIME and so on inside a document) are printed as MySQL prints them, as numbers and strings.
+//! A document becomes the text that MySQL prints itself. Documents can also hold values of SQL types
+//! that JSON text has no notation for (DECIMAL, DATE, TIME, DATETIME): MySQL prints them as numbers
+//! and strings, and so they are for the other targets. For MySQL such a document becomes an
+//! expression that builds the same one again.
 
 use alloc::vec::Vec;
 
@@ -10,9 +12,10 @@ use super::{
         BinlogError, Result,
         reader::{Reader, little_endian},
     },
+    Dialect,
     number::{append, write_decimal, write_padded, write_u64},
     temporal::{unpack_datetime, write_calendar, write_date, write_time},
-    text::write_escaped,
+    text::write_quoted,
 };
 
 /// The deepest nesting that MySQL itself accepts.
@@ -34,30 +37,98 @@ const DOUBLE: u8 = 0x0b;
 const STRING: u8 = 0x0c;
 const OPAQUE: u8 = 0x0f;
 
+// Type codes of columns that values of SQL types have.
+const TIMESTAMP: u8 = 7;
+const DATE: u8 = 10;
+const TIME: u8 = 11;
+const DATETIME: u8 = 12;
+const DECIMAL: u8 = 246;
+
 const WHAT: &str = "JSON value";
 
-/// Appends a document as a quoted SQL string.
-pub(super) fn write_literal(out: &mut Vec<u8>, document: &[u8]) -> Result<()> {
+/// Appends a document as an SQL string or expression.
+pub(super) fn write_literal(out: &mut Vec<u8>, dialect: Dialect, document: &[u8]) -> Result<()> {
+    let Some((kind, value)) = document.split_first() else {
+        // What MySQL keeps for a document that an `INSERT IGNORE` left out.
+        out.extend_from_slice(b"'null'");
+        return Ok(());
+    };
     let mut text = Vec::with_capacity(document.len() + document.len() / 2);
-    write_text(&mut text, document)?;
-    out.push(b'\'');
-    write_escaped(out, &text);
-    out.push(b'\'');
+    if write_text(&mut text, *kind, value)? && dialect == Dialect::MySql {
+        out.extend_from_slice(b"CAST(");
+        write_expression(out, *kind, value)?;
+        out.extend_from_slice(b" AS JSON)");
+        return Ok(());
+    }
+    write_quoted(out, &text);
     Ok(())
 }
 
-/// Appends a document as JSON text.
-pub(super) fn write_text(out: &mut Vec<u8>, document: &[u8]) -> Result<()> {
-    let Some((kind, value)) = document.split_first() else {
-        // What MySQL keeps for a document that an `INSERT IGNORE` left out.
-        out.extend_from_slice(b"null");
-        return Ok(());
-    };
+/// Appends a value as JSON text, and says whether there are values of SQL types in it.
+fn write_text(out: &mut Vec<u8>, kind: u8, value: &[u8]) -> Result<bool> {
     let mut writer = Writer {
         out,
-        budget: document.len(),
+        budget: value.len() + 1,
+        sql_types: false,
     };
-    writer.value(*kind, value, 0)
+    writer.value(kind, value, 0)?;
+    Ok(writer.sql_types)
+}
+
+/// Appends an expression that makes the value, in which there are values of SQL types. It was
+/// written as text before, so there is nothing malformed in it.
+fn write_expression(out: &mut Vec<u8>, kind: u8, value: &[u8]) -> Result<()> {
+    let mut members = match kind {
+        SMALL_OBJECT..=LARGE_ARRAY => Container::new(kind, value)?,
+        _ => return write_sql_value(out, value),
+    };
+    let function: &[u8] = if members.object {
+        b"JSON_OBJECT("
+    } else {
+        b"JSON_ARRAY("
+    };
+    out.extend_from_slice(function);
+    let mut first = true;
+    while let Some(member) = members.next()? {
+        if !core::mem::take(&mut first) {
+            out.push(b',');
+        }
+        if let Some(key) = member.key {
+            write_quoted(out, key);
+            out.push(b',');
+        }
+        let mut text = Vec::new();
+        if write_text(&mut text, member.kind, member.value)? {
+            write_expression(out, member.kind, member.value)?;
+        } else {
+            out.extend_from_slice(b"CAST(");
+            write_quoted(out, &text);
+            out.extend_from_slice(b" AS JSON)");
+        }
+    }
+    out.push(b')');
+    Ok(())
+}
+
+/// Appends a value of an SQL type as a cast to it.
+fn write_sql_value(out: &mut Vec<u8>, value: &[u8]) -> Result<()> {
+    let mut text = Vec::new();
+    write_text(&mut text, OPAQUE, value)?;
+    // Quotes inside of a cast are SQL's.
+    text.iter_mut()
+        .filter(|byte| **byte == b'"')
+        .for_each(|byte| *byte = b'\'');
+    out.extend_from_slice(b"CAST(");
+    out.extend_from_slice(&text);
+    match *value {
+        [DECIMAL, _, precision, scale, ..] => {
+            append(out, format_args!(" AS DECIMAL({precision},{scale}))"));
+        }
+        [DATE, ..] => out.extend_from_slice(b" AS DATE)"),
+        [TIME, ..] => out.extend_from_slice(b" AS TIME(6))"),
+        _ => out.extend_from_slice(b" AS DATETIME(6))"),
+    }
+    Ok(())
 }
 
 struct Writer<'a> {
@@ -65,6 +136,8 @@ struct Writer<'a> {
     /// Bytes of the document that may still be accounted for: each belongs to one value only, while
     /// a hostile document could let many entries point to the same ones.
     budget: usize,
+    /// Whether there was a value of an SQL type.
+    sql_types: bool,
 }
 
 impl Writer<'_> {
@@ -79,10 +152,7 @@ impl Writer<'_> {
         self.spend(1)?;
         let mut reader = Reader::new(data, WHAT);
         match kind {
-            SMALL_OBJECT => self.container::<2>(data, true, depth)?,
-            LARGE_OBJECT => self.container::<4>(data, true, depth)?,
-            SMALL_ARRAY => self.container::<2>(data, false, depth)?,
-            LARGE_ARRAY => self.container::<4>(data, false, depth)?,
+            SMALL_OBJECT..=LARGE_ARRAY => self.container(Container::new(kind, data)?, depth)?,
             LITERAL => {
                 let text: &[u8] = match reader.u8()? {
                     0 => b"null",
@@ -132,50 +202,30 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// An object or array whose offsets and counts take `N` bytes: count, size, entries of keys
-    /// (offset, two bytes of length), entries of values (type, offset or small value), the rest.
-    fn container<const N: usize>(&mut self, data: &[u8], object: bool, depth: u32) -> Result<()> {
+    fn container(&mut self, mut members: Container<'_>, depth: u32) -> Result<()> {
         if depth >= DEPTH_MAX {
             return Err(BinlogError::Unsupported(
                 "a JSON document nested too deeply",
             ));
         }
-        let mut header = Reader::new(data, WHAT);
-        let count = little_endian(header.bytes(N)?) as usize;
-        let size = little_endian(header.bytes(N)?) as usize;
-        let data = data.get(..size).ok_or_else(|| header.truncated())?;
-        let key_entry = if object { N + 2 } else { 0 };
-        let entries = count.checked_mul(key_entry + 1 + N);
-        if entries.is_none_or(|entries| entries > data.len().saturating_sub(2 * N)) {
-            return Err(header.truncated());
-        }
-        let mut keys = Reader::new(&data[2 * N..], WHAT);
-        let mut values = Reader::new(&data[2 * N + count * key_entry..], WHAT);
-        self.out.push(if object { b'{' } else { b'[' });
-        for index in 0..count {
-            if index > 0 {
+        let (open, close) = if members.object {
+            (b'{', b'}')
+        } else {
+            (b'[', b']')
+        };
+        self.out.push(open);
+        let mut first = true;
+        while let Some(member) = members.next()? {
+            if !core::mem::take(&mut first) {
                 self.out.extend_from_slice(b", ");
             }
-            if object {
-                let offset = little_endian(keys.bytes(N)?) as usize;
-                let len = usize::from(keys.u16()?);
-                let key = data.get(offset..).and_then(|rest| rest.get(..len));
-                self.string(key.ok_or_else(|| keys.truncated())?)?;
+            if let Some(key) = member.key {
+                self.string(key)?;
                 self.out.extend_from_slice(b": ");
             }
-            let kind = values.u8()?;
-            let entry = values.bytes(N)?;
-            let inline = matches!(kind, LITERAL | INT16 | UINT16)
-                || N == 4 && matches!(kind, INT32 | UINT32);
-            if inline {
-                self.value(kind, entry, depth + 1)?;
-            } else {
-                let offset = little_endian(entry) as usize;
-                let child = data.get(offset..).ok_or_else(|| values.truncated())?;
-                self.value(kind, child, depth + 1)?;
-            }
+            self.value(member.kind, member.value, depth + 1)?;
         }
-        self.out.push(if object { b'}' } else { b']' });
+        self.out.push(close);
         Ok(())
     }
 
@@ -208,8 +258,9 @@ impl Writer<'_> {
         self.spend(bytes.len())?;
         let malformed = BinlogError::Malformed(WHAT);
         match field_type {
-            // DECIMAL: precision, scale, value.
-            246 => {
+            // Precision, scale, value.
+            DECIMAL => {
+                self.sql_types = true;
                 let [precision @ 1..=65, scale @ 0..=38, value @ ..] = bytes else {
                     return Err(malformed);
                 };
@@ -222,7 +273,8 @@ impl Writer<'_> {
                 };
                 write_decimal(self.out, *precision, *scale, kind.value(value)?)?;
             }
-            7 | 10 | 11 | 12 => {
+            TIMESTAMP | DATE | TIME | DATETIME => {
+                self.sql_types = true;
                 let packed: [u8; 8] = bytes.try_into().map_err(|_| malformed)?;
                 self.temporal(field_type, i64::from_le_bytes(packed));
             }
@@ -242,18 +294,94 @@ impl Writer<'_> {
         let at = unpack_datetime(whole);
         self.out.push(b'"');
         match field_type {
-            10 => write_date(self.out, at.year, at.month, at.day),
-            11 => {
+            DATE => write_date(self.out, at.year, at.month, at.day),
+            TIME => {
                 let (hour, minute, second) = (whole >> 12 & 1023, whole >> 6 & 63, whole & 63);
                 write_time(self.out, packed < 0, hour, minute, second);
             }
             _ => write_calendar(self.out, &at),
         }
-        if field_type != 10 {
+        if field_type != DATE {
             self.out.push(b'.');
             write_padded(self.out, fraction, 6);
         }
         self.out.push(b'"');
+    }
+}
+
+/// The members of an object or array: count, size, entries of keys (offset, two bytes of length),
+/// entries of values (type, then offset or small value), then the rest. Counts and offsets take two
+/// bytes in a small one, four in a large one.
+struct Container<'a> {
+    data: &'a [u8],
+    keys: Reader<'a>,
+    values: Reader<'a>,
+    object: bool,
+    offset_len: usize,
+    rest: usize,
+}
+
+struct Member<'a> {
+    key: Option<&'a [u8]>,
+    kind: u8,
+    /// Where the value starts; behind it there may be others.
+    value: &'a [u8],
+}
+
+impl<'a> Container<'a> {
+    fn new(kind: u8, data: &'a [u8]) -> Result<Self> {
+        let object = matches!(kind, SMALL_OBJECT | LARGE_OBJECT);
+        let offset_len = if matches!(kind, SMALL_OBJECT | SMALL_ARRAY) {
+            2
+        } else {
+            4
+        };
+        let mut header = Reader::new(data, WHAT);
+        let count = little_endian(header.bytes(offset_len)?) as usize;
+        let size = little_endian(header.bytes(offset_len)?) as usize;
+        let data = data.get(..size).ok_or_else(|| header.truncated())?;
+        let keys_at = 2 * offset_len;
+        let keys_len = if object {
+            count.checked_mul(offset_len + 2)
+        } else {
+            Some(0)
+        };
+        let values_at = keys_len.and_then(|len| len.checked_add(keys_at));
+        let values = values_at.and_then(|at| data.get(at..));
+        Ok(Self {
+            data,
+            keys: Reader::new(data.get(keys_at..).unwrap_or_default(), WHAT),
+            values: Reader::new(values.ok_or_else(|| header.truncated())?, WHAT),
+            object,
+            offset_len,
+            rest: count,
+        })
+    }
+
+    fn next(&mut self) -> Result<Option<Member<'a>>> {
+        let Some(rest) = self.rest.checked_sub(1) else {
+            return Ok(None);
+        };
+        self.rest = rest;
+        let key = if self.object {
+            let offset = little_endian(self.keys.bytes(self.offset_len)?) as usize;
+            let len = usize::from(self.keys.u16()?);
+            let key = self.data.get(offset..).and_then(|rest| rest.get(..len));
+            Some(key.ok_or_else(|| self.keys.truncated())?)
+        } else {
+            None
+        };
+        let kind = self.values.u8()?;
+        let entry = self.values.bytes(self.offset_len)?;
+        let inline = matches!(kind, LITERAL | INT16 | UINT16)
+            || self.offset_len == 4 && matches!(kind, INT32 | UINT32);
+        let value = if inline {
+            entry
+        } else {
+            let value = self.data.get(little_endian(entry) as usize..);
+            value.ok_or_else(|| self.values.truncated())?
+        };
+        Ok(Some(Member { key, kind, value }))
     }
 }
 

@@ -51,7 +51,7 @@ const ESCAPE: [u8; 256] = {
 };
 
 /// Appends `value` with escapes.
-pub(super) fn write_escaped(out: &mut Vec<u8>, value: &[u8]) {
+fn write_escaped(out: &mut Vec<u8>, value: &[u8]) {
     let mut rest = value;
     while let Some(at) = find_special(rest) {
         out.extend_from_slice(&rest[..at]);
@@ -85,7 +85,8 @@ fn find_special(value: &[u8]) -> Option<usize> {
     Some(words.len() * 8 + at)
 }
 
-fn write_quoted(out: &mut Vec<u8>, value: &[u8]) {
+/// Appends a string literal.
+pub(super) fn write_quoted(out: &mut Vec<u8>, value: &[u8]) {
     out.push(b'\'');
     write_escaped(out, value);
     out.push(b'\'');
