@@ -32,7 +32,7 @@ pub use position::{FileName, Position};
 pub use rows::{RowChange, RowImage, RowIter, RowsEvent, RowsKind};
 pub use table_map::TableMap;
 pub use value::{
-    Charset, ColumnHint, Dialect, Form, KeyFold, is_invalid_enum, write_comparand, write_key,
+    Charset, ColumnHint, Dialect, Form, KeyFold, is_invalid_enum, write_condition, write_key,
     write_literal,
 };
 

@@ -54,6 +54,8 @@ pub enum Form {
     Plain,
     /// JSON: the text is a document.
     Json,
+    /// VECTOR: packed single-precision numbers.
+    Vector,
     /// UUID of MariaDB: 16 bytes.
     Uuid,
     /// INET4 of MariaDB: 4 bytes.
@@ -76,6 +78,7 @@ impl ColumnHint {
     ) -> Self {
         let form = match type_name {
             "json" => Form::Json,
+            "vector" => Form::Vector,
             "uuid" => Form::Uuid,
             "inet4" => Form::Inet4,
             "inet6" => Form::Inet6,
@@ -122,6 +125,9 @@ pub fn write_literal(
     raw: &[u8],
 ) -> Result<()> {
     let value = column.kind.value(raw)?;
+    if hint.form == Form::Vector && hint.dialect == Dialect::TiDb {
+        return number::write_vector(out, value);
+    }
     match column.kind {
         ColumnKind::Tiny
         | ColumnKind::Short
@@ -159,33 +165,41 @@ pub fn write_literal(
             return text::write(out, column.kind, hint.charset(column), hint, value);
         }
         ColumnKind::Json { .. } => return json::write_literal(out, hint.dialect, value),
-        ColumnKind::Geometry { .. } => text::write_binary(out, value, value.len()),
-        ColumnKind::Vector { .. } => match hint.dialect {
-            Dialect::MySql | Dialect::MariaDb => text::write_binary(out, value, value.len()),
-            Dialect::TiDb => return number::write_vector(out, value),
-        },
+        ColumnKind::Geometry { .. } | ColumnKind::Vector { .. } => {
+            text::write_binary(out, value, value.len());
+        }
     }
     Ok(())
 }
 
-/// Appends a value as the right side of `column = …`, where that differs from the literal to store:
-/// a JSON column equals a document, not its text.
+/// Appends the condition that a column of the target has this value: `column = literal` with the
+/// name as given, except for types whose values SQL does not compare as they are.
 ///
 /// # Errors
 /// As [`write_literal`].
-pub fn write_comparand(
+pub fn write_condition(
     out: &mut Vec<u8>,
+    name: &str,
     column: &Column,
     hint: &ColumnHint,
     raw: &[u8],
 ) -> Result<()> {
-    let document = hint.form == Form::Json && hint.dialect != Dialect::MariaDb;
-    if !document {
-        return write_literal(out, column, hint, raw);
+    let is_document = hint.form == Form::Json && hint.dialect != Dialect::MariaDb;
+    let is_vector = hint.form == Form::Vector && hint.dialect != Dialect::TiDb;
+    // Sets are compared as doubles, which takes neighbours above 53 bits for equal.
+    let is_large_set = matches!(column.kind, ColumnKind::Set { .. })
+        && little_endian(column.kind.value(raw)?) >= 1 << f64::MANTISSA_DIGITS;
+    let (before, equals, after) = match (is_document, is_vector, is_large_set) {
+        (true, ..) => ("", "=CAST(", " AS JSON)"),
+        (_, true, _) => ("HEX(", ")=HEX(", ")"),
+        (.., true) => ("(", "|0)=", ""),
+        _ => ("", "=", ""),
+    };
+    for part in [before, name, equals] {
+        out.extend_from_slice(part.as_bytes());
     }
-    out.extend_from_slice(b"CAST(");
     write_literal(out, column, hint, raw)?;
-    out.extend_from_slice(b" AS JSON)");
+    out.extend_from_slice(after.as_bytes());
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use super::{
     table::{PlanColumn, TablePlan},
 };
 use crate::{
-    binlog::{self, Column, ColumnHint, RowChange, RowImage, write_comparand, write_literal},
+    binlog::{self, Column, ColumnHint, RowChange, RowImage, write_condition, write_literal},
     error::Result,
 };
 
@@ -129,18 +129,19 @@ fn condition(table: &TablePlan, image: &RowImage, out: &mut Vec<u8>) -> Result<(
             text(out, " AND ");
         }
         let column = &table.columns()[index];
-        text(out, &column.quoted);
         if image.column(index).is_none() {
+            text(out, &column.quoted);
             text(out, " IS NULL");
             continue;
         }
-        out.push(b'=');
-        if table.has_row_key() {
-            literal(table, image, index, out)?;
-            continue;
-        }
-        comparand(table, image, index, out)?;
-        if column.is_text {
+        value(
+            |out, source, hint, raw| write_condition(out, &column.quoted, source, hint, raw),
+            table,
+            image,
+            index,
+            out,
+        )?;
+        if !table.has_row_key() && column.is_text {
             // The first comparison can use an index, this one is exact.
             text(out, " AND CAST(CONVERT(");
             text(out, &column.quoted);
@@ -159,10 +160,6 @@ fn written(table: &TablePlan) -> impl Iterator<Item = (usize, &PlanColumn)> {
 
 fn literal(table: &TablePlan, image: &RowImage, index: usize, out: &mut Vec<u8>) -> Result<()> {
     value(write_literal, table, image, index, out)
-}
-
-fn comparand(table: &TablePlan, image: &RowImage, index: usize, out: &mut Vec<u8>) -> Result<()> {
-    value(write_comparand, table, image, index, out)
 }
 
 fn value(

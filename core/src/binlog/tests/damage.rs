@@ -22,7 +22,7 @@ fn exhaust(decoder: &mut Decoder, header: Header, body: Bytes) {
                 for image in [change.before, change.after].iter().flatten() {
                     for (index, column) in event.table.columns.iter().enumerate() {
                         if let Some(raw) = image.column(index) {
-                            let _ = write_comparand(&mut out, column, &hint, raw);
+                            let _ = write_condition(&mut out, "`c`", column, &hint, raw);
                             write_key(&mut out, column, &hint, raw, Some(3));
                         }
                     }

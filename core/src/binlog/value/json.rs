@@ -1,8 +1,8 @@
 //! MySQL's binary JSON, as SQL.
 //!
-//! A document becomes the text that MySQL prints itself. Documents can also hold values of SQL types
-//! that JSON text has no notation for (DECIMAL, DATE, TIME, DATETIME): MySQL prints them as numbers
-//! and strings, and so they are for the other targets. For MySQL such a document becomes an
+//! A document becomes the text that MySQL prints itself. Documents can also hold values of SQL
+//! types that JSON text has no notation for (DECIMAL, DATE, TIME, DATETIME): MySQL prints them as
+//! numbers and strings, and so they are for the other targets. For MySQL such a document becomes an
 //! expression that builds the same one again.
 
 use alloc::vec::Vec;

@@ -5,9 +5,12 @@
 //! under the collation have equal keys, but not the other way round. A needless conflict costs a
 //! little order, a missed one costs the data.
 
+mod alike;
+
 use alloc::vec::Vec;
 
-use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
+use alike::ALIKE;
+use unicode_normalization::UnicodeNormalization;
 
 use super::{
     super::{
@@ -50,7 +53,9 @@ impl KeyFold {
         let (charset, rest) = name.split_once('_').unwrap_or((name, ""));
         let contains = |parts: &[&str]| parts.iter().any(|part| rest.contains(part));
         let unicode = matches!(charset, "utf8mb4" | "utf8mb3" | "utf8" | "ascii" | "latin1");
-        if !unicode && contains(&["unicode", "uca1400"]) {
+        // Too strange: letters of one script that are letters of another.
+        let strange = contains(&["persian", "myanmar", "_w2"]);
+        if strange || !unicode && contains(&["unicode", "uca1400"]) {
             return Self::Alike;
         }
         // Of the rest the languages are known to tell apart what the general order does.
@@ -336,11 +341,20 @@ impl<'a> Fold<'a> {
             | '\u{2b0}'..='\u{2ff}' => {}
             'ァ'..='ヶ' => self.kana(char as u32 - KATAKANA_TO_HIRAGANA),
             'ぁ'..='ゖ' => self.kana(char as u32),
-            _ => match decimal_digit(char) {
-                Some(digit) => self.ascii(b'0' + digit),
-                None if char.is_alphanumeric() && !is_combining_mark(char) => self.letter(char),
-                None => {}
-            },
+            _ => {
+                if let Some(digit) = decimal_digit(char) {
+                    self.ascii(b'0' + digit);
+                } else if let Ok(at) = ALIKE.binary_search_by_key(&char, |entry| entry.0) {
+                    for char in ALIKE[at].1.chars() {
+                        match char {
+                            '\0'..='\x7f' => self.ascii(char as u8),
+                            _ => self.letter(char),
+                        }
+                    }
+                } else if is_kept(char) {
+                    self.letter(char);
+                }
+            }
         }
     }
 
@@ -392,8 +406,25 @@ const ZEROS: [u32; 52] = [
     0x11730, 0x118e0, 0x11c50, 0x16a60, 0x16b50, 0x1e950,
 ];
 
+/// Letters that tell values apart, decomposed and in lower case: of the common scripts. What is not
+/// among them counts for nothing, as do all signs.
+fn is_kept(char: char) -> bool {
+    matches!(
+        char,
+        // Greek (an iota may be written below the letter before it), Cyrillic, Hebrew, Arabic.
+        'α'..='θ' | 'κ'..='ω' | 'а'..='я' | 'א'..='ת'
+        | '\u{621}'..='\u{63a}' | '\u{641}'..='\u{64a}'
+        // Devanagari, Thai, the parts of Hangul, kana, the ideographs.
+        | '\u{905}'..='\u{939}' | '\u{e01}'..='\u{e2e}' | '\u{1100}'..='\u{11ff}'
+        | '\u{3041}'..='\u{3096}' | '\u{4e00}'..='\u{9fff}'
+    )
+}
+
 fn decimal_digit(char: char) -> Option<u8> {
     let code = char as u32;
     let zero = ZEROS[..ZEROS.partition_point(|zero| *zero <= code)].last()?;
     u8::try_from(code - zero).ok().filter(|digit| *digit < 10)
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ pub(super) fn write(
     value: &[u8],
 ) -> Result<()> {
     match hint.form {
-        Form::Plain | Form::Json => {}
+        Form::Plain | Form::Json | Form::Vector => {}
         Form::Uuid | Form::Inet4 | Form::Inet6 => return write_address(out, hint.form, value),
     }
     match charset {
