@@ -134,7 +134,7 @@ fn d5_relay_comes_back_after_the_loss_of_the_lease() {
     world.transfer("a");
     world.run(SECOND);
     world.freeze(200 * SECOND);
-    assert!(world.units.is_empty());
+    assert!(!world.view().online);
     world.run(5 * SECOND);
     assert!(world.live("a", "").is_some());
 }

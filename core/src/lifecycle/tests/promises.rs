@@ -80,7 +80,12 @@ impl World {
 
     /// What has to hold after every step.
     pub(super) fn check(&self) {
-        if self.units.is_empty() {
+        let mut units = self
+            .units
+            .iter()
+            .filter(|(_, unit)| !unit.cancelled)
+            .peekable();
+        if units.peek().is_none() {
             return;
         }
         let view = self.worker.view();
@@ -89,7 +94,7 @@ impl World {
             "units run without a lease: {:?}",
             self.units
         );
-        for (ticket, unit) in &self.units {
+        for (ticket, unit) in units {
             if unit.task.is_empty() || unit.stop.is_some() {
                 continue;
             }

@@ -83,6 +83,8 @@ pub(super) struct Unit {
     pub(super) initialised: bool,
     pub(super) stop: Option<Stop>,
     pub(super) use_relay: bool,
+    /// Its era is being cancelled; it may still be at work.
+    pub(super) cancelled: bool,
 }
 
 impl World {
@@ -194,12 +196,17 @@ impl World {
         });
     }
 
-    /// Nothing of an era moves any more, but what is already on the wire.
+    /// Nobody listens to an era any more, but what is on the wire may still arrive, and its units
+    /// work until the cancellation is carried out.
     fn cancel(&mut self, era: Era) {
-        self.units.retain(|ticket, _| ticket.era > era);
-        self.watches.retain(|watch| watch.ticket.era > era);
+        let over = |ticket: &Ticket| ticket.era <= era;
+        self.units
+            .iter_mut()
+            .filter(|(it, _)| over(it))
+            .for_each(|(_, it)| it.cancelled = true);
+        self.watches.retain(|watch| !over(&watch.ticket));
         self.calls.retain_mut(|call| {
-            call.orphan |= call.ticket.era <= era;
+            call.orphan |= over(&call.ticket);
             !call.orphan || (call.answer.is_none() && matches!(call.effect, Effect::Control(_)))
         });
     }
@@ -213,6 +220,7 @@ impl World {
                 initialised: false,
                 stop: None,
                 use_relay: false,
+                cancelled: false,
             },
             Start::Subtask { job, unit, fence } => {
                 self.check_start(&job.source.source_id, &job.task.name, *unit, *fence);
@@ -223,6 +231,7 @@ impl World {
                     initialised: false,
                     stop: None,
                     use_relay: job.use_relay,
+                    cancelled: false,
                 }
             }
         };
@@ -268,7 +277,10 @@ impl World {
         }
         let answer = match &call.effect {
             Effect::Control(control) => self.store.call(self.now, control),
-            Effect::Cancel(_) => Outcome::Ok(Reply::Closed),
+            Effect::Cancel(era) => {
+                self.units.retain(|ticket, _| ticket.era > *era);
+                Outcome::Ok(Reply::Closed)
+            }
             Effect::Unit(UnitCall::Probe { job, unit }) => {
                 let done = (job.source.source_id.clone(), job.task.name.clone());
                 let done = self.progress.get(&done).copied().unwrap_or(0);
