@@ -30,6 +30,9 @@ use crate::{
     status::Stage,
 };
 
+/// Number of the stage Running, as the stage keys hold it.
+const RUNNING: i64 = Stage::Running.number() as i64;
+
 /// What is wanted, as of one revision.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Desired {
@@ -295,6 +298,18 @@ impl Desired {
                 None
             }
         });
+        let validator = key(|source, task| Key::ValidatorStage { source, task });
+        let validator = details
+            .get(&validator)
+            .map(|entry| SubtaskStage::parse(&entry.value));
+        if validator.is_some_and(|it| it.is_ok_and(|it| it.expect == RUNNING)) {
+            let message = "the validator of a subtask was started, but there is none yet";
+            self.problem(
+                source,
+                task,
+                Error::new(&code::CONFIG_NOT_SUPPORTED, message),
+            );
+        }
         let subtask = WantedSubtask {
             incarnation: (entry.create_revision, stage.create_revision),
             expect,

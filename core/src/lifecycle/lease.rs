@@ -440,3 +440,6 @@ fn announcement(io: &Io) -> Bytes {
         .to_json(),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -264,6 +264,13 @@ fn what_cannot_be_obeyed_is_a_problem_and_changes_nothing() {
     world.store.write(&[(&subtask("a", "v"), Some("mode = 3"))]);
     world.expect("a", "v", 2);
     world.relay_stage("a", Some(9));
+    let validator = Key::ValidatorStage {
+        source: "a".into(),
+        task: "t".into(),
+    };
+    world
+        .store
+        .write(&[(&validator.encode(), Some(&stage_value("a", "t", 2)))]);
     world.relay(Some("b"));
     world.run(SECOND);
     assert_eq!(world.live("a", "t"), live);
@@ -273,7 +280,10 @@ fn what_cannot_be_obeyed_is_a_problem_and_changes_nothing() {
         .iter()
         .map(|it| format!("{} {}", it.task, it.error.code));
     let problems: vec::Vec<String> = problems.collect();
-    assert_eq!(problems, [" 40040", "t 40052", "u 40073", "v 20002"]);
+    assert_eq!(
+        problems,
+        [" 40040", "t 40052", "t 20901", "u 40073", "v 20002"]
+    );
     let errors: vec::Vec<u32> = view.errors.iter().map(|error| error.code).collect();
     assert_eq!(errors, [40_071]);
     assert_eq!(view.source, "a");

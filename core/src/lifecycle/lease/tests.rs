@@ -1,0 +1,201 @@
+use std::{vec, vec::Vec};
+
+use super::*;
+use crate::{
+    error::{Error, code},
+    lifecycle::Config,
+};
+
+const TTL: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(100);
+
+/// A lease and its surroundings.
+struct Bench {
+    lease: Lease,
+    io: Io,
+    now: Instant,
+}
+
+impl Bench {
+    fn begun() -> Self {
+        let config = Config::new("w", "2024-05-06T07:08:09Z", 1);
+        let mut bench = Self {
+            lease: Lease::default(),
+            io: Io::new(config),
+            now: Instant::START,
+        };
+        bench.lease.start();
+        bench
+    }
+
+    /// Online under lease 1, granted at the start.
+    fn online() -> Self {
+        let mut bench = Self::begun();
+        bench.turn(TTL).expect("held");
+        bench.grant(Instant::START, TTL, 1);
+        bench.turn(TTL).expect("held");
+        bench.written(1, 5);
+        bench.turn(TTL).expect("held");
+        bench.calls();
+        bench
+    }
+
+    fn turn(&mut self, ttl: Duration) -> Result<(), Loss> {
+        self.lease.turn(self.now, &mut self.io, ttl)
+    }
+
+    fn grant(&mut self, sent: Instant, ttl: Duration, id: i64) {
+        let outcome = lease(id, ttl.as_secs());
+        self.lease
+            .granted(self.now, &self.io, (sent, ttl), &outcome);
+    }
+
+    fn written(&mut self, id: i64, revision: i64) {
+        let outcome = Outcome::Ok(Reply::Written { revision });
+        self.lease.announced(self.now, &mut self.io, id, &outcome);
+    }
+
+    fn calls(&mut self) -> Vec<ControlCall> {
+        core::iter::from_fn(|| self.io.poll())
+            .map(|(_, effect)| match effect {
+                Effect::Control(call) => call,
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+}
+
+fn lease(id: i64, ttl_s: u64) -> Outcome {
+    Outcome::Ok(Reply::Lease { id, ttl_s })
+}
+
+fn announce(lease: i64, held_by: i64) -> ControlCall {
+    ControlCall::Announce {
+        key: Bytes::from_static(b"/dm-worker/a/77"),
+        value: Bytes::from_static(
+            b"{\"worker-name\":\"w\",\"join-time\":\"2024-05-06T07:08:09Z\"}",
+        ),
+        lease,
+        held_by,
+    }
+}
+
+fn at(millis: u64) -> Instant {
+    Instant(Duration::from_millis(millis))
+}
+
+#[test]
+fn a_lease_is_granted_then_announced_then_renewed() {
+    let mut bench = Bench::begun();
+    assert_eq!(bench.turn(TTL), Ok(()));
+    assert_eq!(bench.calls(), [ControlCall::Grant { ttl: TTL }]);
+    bench.now = at(500);
+    bench.grant(at(0), TTL, 1);
+    assert_eq!(bench.turn(TTL), Ok(()));
+    assert_eq!(bench.calls(), [announce(1, 0)]);
+    assert!(!bench.lease.online());
+    bench.written(1, 5);
+    assert!(bench.lease.online());
+    assert_eq!(bench.lease.revision(), 5);
+    // A fifth of the time to live is kept back, and it began when the grant was sent.
+    assert_eq!(bench.lease.facts(), Some((1, at(8_000))));
+    bench.now = at(3_334);
+    assert_eq!(bench.turn(TTL), Ok(()));
+    assert_eq!(bench.calls(), [ControlCall::Renew { lease: 1 }]);
+    // Not answered: the next one goes out all the same.
+    bench.now = at(6_668);
+    assert_eq!(bench.turn(TTL), Ok(()));
+    assert_eq!(bench.calls(), [ControlCall::Renew { lease: 1 }]);
+    bench
+        .lease
+        .renewed(at(6_700), &bench.io, (1, at(3_334)), &lease(1, 10));
+    assert_eq!(bench.lease.facts(), Some((1, at(11_334))));
+    // A late answer to an earlier one takes nothing back.
+    bench
+        .lease
+        .renewed(at(6_800), &bench.io, (1, at(0)), &lease(1, 10));
+    assert_eq!(bench.lease.facts(), Some((1, at(11_334))));
+    bench.now = at(11_334);
+    assert_eq!(bench.turn(TTL), Err(Loss::Expired));
+}
+
+#[test]
+fn another_time_to_live_is_another_lease_that_takes_over() {
+    let mut bench = Bench::online();
+    bench.now = at(1_000);
+    assert_eq!(bench.turn(LONG), Ok(()));
+    assert_eq!(bench.calls(), [ControlCall::Grant { ttl: LONG }]);
+    bench.grant(at(1_000), LONG, 2);
+    assert_eq!(bench.turn(LONG), Ok(()));
+    assert_eq!(bench.calls(), [announce(2, 1)]);
+    assert_eq!(bench.lease.facts(), Some((1, at(8_000))));
+    bench.written(2, 9);
+    assert_eq!(bench.calls(), [ControlCall::Revoke { lease: 1 }]);
+    assert_eq!(bench.lease.facts(), Some((2, at(91_000))));
+    assert_eq!(bench.lease.revision(), 5, "still the same tenure");
+    assert_eq!(bench.turn(LONG), Ok(()));
+    assert_eq!(bench.calls(), []);
+}
+
+#[test]
+fn what_certainly_or_possibly_failed_is_tried_again_later() {
+    let error = || Error::new(&code::NOT_SET, "x");
+    for outcome in [Outcome::Failed(vec![error()]), Outcome::Unknown(error())] {
+        let mut bench = Bench::begun();
+        bench.turn(TTL).expect("nothing held");
+        bench.calls();
+        bench
+            .lease
+            .granted(bench.now, &bench.io, (at(0), TTL), &outcome);
+        bench.now = at(999);
+        assert_eq!((bench.turn(TTL), bench.calls()), (Ok(()), vec![]));
+        bench.now = at(1_000);
+        bench.turn(TTL).expect("nothing held");
+        assert_eq!(bench.calls(), [ControlCall::Grant { ttl: TTL }]);
+        bench.grant(at(1_000), TTL, 1);
+        bench.turn(TTL).expect("nothing held");
+        assert_eq!(bench.calls(), [announce(1, 0)]);
+        bench.lease.announced(bench.now, &mut bench.io, 1, &outcome);
+        bench.now = at(2_000);
+        bench.turn(TTL).expect("nothing held");
+        assert_eq!(bench.calls(), [announce(1, 0)]);
+    }
+}
+
+#[test]
+fn a_lease_that_the_store_does_not_know_is_lost() {
+    let mut bench = Bench::online();
+    bench
+        .lease
+        .renewed(at(100), &bench.io, (1, at(50)), &lease(1, 0));
+    assert_eq!(bench.turn(TTL), Err(Loss::Gone));
+}
+
+#[test]
+fn an_announcement_under_another_lease_is_a_loss_unless_it_is_old_news() {
+    let mut bench = Bench::online();
+    bench.lease.confirm(4, 0);
+    bench.lease.confirm(5, 1);
+    assert_eq!(bench.turn(TTL), Ok(()));
+    bench.lease.confirm(6, 0);
+    assert_eq!(bench.turn(TTL), Err(Loss::Taken));
+}
+
+#[test]
+fn it_is_given_up_once_and_not_waited_for_for_ever() {
+    for answered in [true, false] {
+        let mut bench = Bench::online();
+        bench.lease.leave(bench.now, &mut bench.io);
+        assert_eq!(bench.calls(), [ControlCall::Revoke { lease: 1 }]);
+        bench.turn(TTL).expect("nothing held");
+        assert!(!bench.lease.is_off());
+        if answered {
+            bench.lease.revoked(true);
+        } else {
+            bench.now = at(3_000);
+        }
+        bench.turn(TTL).expect("nothing held");
+        assert!(bench.lease.is_off());
+        assert_eq!((bench.calls(), bench.lease.timeout()), (vec![], None));
+    }
+}
