@@ -131,7 +131,8 @@ impl<K: Connect> Units<K> {
         self.facts.note(&job.source);
         let facts = self.facts.of(&job.source.source_id, &job.task.name);
         let fence = (!self.alone).then_some(fence);
-        SyncUnit {
+        let alone = self.alone;
+        let ended = SyncUnit {
             connect: self.connect,
             job,
             fence,
@@ -139,7 +140,12 @@ impl<K: Connect> Units<K> {
             events,
         }
         .run(stop)
-        .await
+        .await;
+        match ended {
+            // No store tells whose the source is: whoever came last has it.
+            Outcome::Fenced(error) if alone => Outcome::Failed(vec![error]),
+            ended => ended,
+        }
     }
 
     /// Says whether a unit has never done anything for a subtask.

@@ -109,6 +109,8 @@ pub(super) fn subtask_resumable(errors: &[Error]) -> bool {
         match error.code {
             // What this worker cannot do, and what it refuses in a configuration.
             20_900 | 20_901 => return false,
+            // Somebody else took the source over: taking it back would be a tug-of-war.
+            36_901 => return false,
             36_008 | 32_004 | 32_001 | 36_027 | 11_129 | 34_020 | 34_021 => return false,
             11_038 if TORN_RELAY.into_iter().any(message) => return false,
             34_019 => {
