@@ -10,7 +10,7 @@ use dm_core::{
         progress::{Applied as Progress, TxnId},
     },
 };
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{Failure, run::Run};
 use crate::ports::{Applied, Ddl, Target};
@@ -43,7 +43,8 @@ impl<T: Target> Run<'_, T> {
             Statement::Rollback => return Err(refuse(&sql, "a transaction that was rolled back")),
             Statement::Xa(_) => return Err(refuse(&sql, "a distributed (XA) transaction")),
             Statement::Skipped => {
-                info!(sql, "nothing that the target must do");
+                // Not the text: it may hold the hash of a password.
+                debug!("a statement that the target need not run");
                 self.commit(&header);
             }
             Statement::Rows(table) => {
