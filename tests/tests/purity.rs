@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 /// Every crate that a normal build of `dm-core` may link. None is an async runtime, reads a clock
 /// or makes random numbers; check that before adding one.
 const LINKED: &[&str] = &[
+    "adler2",
     "aho-corasick",
     "bytes",
     "cfg-if",
@@ -15,6 +16,7 @@ const LINKED: &[&str] = &[
     "dm-core",
     "itoa",
     "memchr",
+    "miniz_oxide",
     "regex",
     "regex-automata",
     "regex-syntax",
