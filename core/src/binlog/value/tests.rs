@@ -152,7 +152,7 @@ fn hints_come_from_the_schema() {
     assert_eq!((hint.charset, hint.binary_len), (Charset::Utf8, None));
     assert_eq!(hint.fold, KeyFold::Trimmed);
     let json = ColumnHint::new(Dialect::MySql, "json", false, None, None, None);
-    assert_eq!(json.form, Form::Json);
+    assert_eq!((json.form, json.charset), (Form::Json, Charset::Utf8));
 }
 
 #[test]
