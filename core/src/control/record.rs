@@ -64,7 +64,7 @@ impl<R: Record> Field for R {
     }
 }
 
-/// Declares a [`Record`](crate::control::record::Record): a structure of public fields, each with
+/// Declares a [`Record`]: a structure of public fields, each with
 /// its key. A field with the key `flat` is itself a record, whose keys are keys of this one.
 #[macro_export]
 macro_rules! record {
