@@ -531,14 +531,16 @@ async fn a_cluster_may_lose_members() -> Result<()> {
         matches!(&end, Outcome::Failed(_) | Outcome::Ok(Reply::Closed)),
         "{end:?}"
     );
+    // A leader that lost the others may still answer until its election timeout; that is sound,
+    // since the next leader gives every lease its whole TTL again. Then nobody answers.
     let start = Instant::now();
-    let renewal = call(&port, ControlCall::Renew { lease }).await;
-    assert!(!matches!(renewal, Outcome::Ok(_)), "{renewal:?}");
-    assert!(
-        start.elapsed() < Duration::from_secs(12),
-        "{:?}",
-        start.elapsed()
-    );
+    while matches!(
+        call(&port, ControlCall::Renew { lease }).await,
+        Outcome::Ok(_)
+    ) {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        sleep(Duration::from_millis(100)).await;
+    }
     let (alone, _inbox) = watch(&port, &[Range::Key(key("k"))], revision);
     let end = timeout(Duration::from_secs(20), alone).await??;
     assert!(matches!(end, Outcome::Failed(_)), "{end:?}");
