@@ -5,7 +5,7 @@ use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,9 +15,11 @@ use dm_core::{
     lifecycle::{Assignment, Config as Machine},
     status::Stage,
 };
+use jiff::Timestamp;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use crate::{
     app::{self, Parts},
@@ -153,7 +155,7 @@ pub async fn status(addr: &str) -> Result<String> {
 }
 
 fn machine(worker: &WorkerConfig) -> Machine {
-    let mut machine = Machine::new(&worker.name, now_text(), rand::random());
+    let mut machine = Machine::new(&worker.name, Timestamp::now().to_string(), rand::random());
     let seconds = |ttl: i64| Duration::from_secs(u64::try_from(ttl).unwrap_or(0));
     machine.ttl = seconds(worker.keepalive_ttl);
     machine.relay_ttl = seconds(worker.relay_keepalive_ttl);
@@ -239,7 +241,9 @@ fn entries(
     let mut subtasks: Vec<SubtaskConfig> = Vec::new();
     for path in tasks {
         let (file, text) = read(path)?;
-        subtasks.extend(Task::parse(&file, &text, key)?.subtasks(&sources, uuid)?);
+        subtasks.extend(
+            Task::parse(&file, &text, key)?.subtasks(&sources, || Uuid::new_v4().to_string())?,
+        );
     }
     let mut entries = Vec::new();
     let mut put = |key: Key, value: String| {
@@ -324,68 +328,19 @@ async fn listen(address: &str) -> Result<TcpListener> {
     })
 }
 
-/// The time as the announcement of a worker has it: RFC 3339 in UTC, with nanoseconds.
-fn now_text() -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    rfc3339(now.as_secs(), now.subsec_nanos())
-}
-
-/// As Go writes it: a fraction without trailing zeros, none where it is zero.
-fn rfc3339(unix_s: u64, nanos: u32) -> String {
-    let (days, seconds) = (unix_s / 86_400, unix_s % 86_400);
-    // Days since 0000-03-01, so that a leap day is the last of its year.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (day, month) = (
-        day - (153 * month + 2) / 5 + 1,
-        if month < 10 { month + 3 } else { month - 9 },
-    );
-    let year = year + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    let fraction = format!(".{nanos:09}");
-    let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
-}
-
-/// A random UUID, version 4.
-fn uuid() -> String {
-    let mut bytes: [u8; 16] = rand::random();
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = |part: &[u8]| {
-        part.iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
-    [
-        &bytes[..4],
-        &bytes[4..6],
-        &bytes[6..8],
-        &bytes[8..10],
-        &bytes[10..],
-    ]
-    .map(hex)
-    .join("-")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Up to nine decimals, without zeros at the end.
     #[test]
     fn times_are_written_as_go_does() {
-        for (unix_s, nanos, text) in [
-            (0, 0, "1970-01-01T00:00:00Z"),
-            (951_782_400, 0, "2000-02-29T00:00:00Z"),
-            (1_795_404_291, 602_278_637, "2026-11-23T03:24:51.602278637Z"),
-            (1_735_689_599, 120_000_000, "2024-12-31T23:59:59.12Z"),
+        for (nanos, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (1_795_404_291_602_278_637, "2026-11-23T03:24:51.602278637Z"),
+            (1_735_689_599_120_000_000, "2024-12-31T23:59:59.12Z"),
         ] {
-            assert_eq!(rfc3339(unix_s, nanos), text);
+            assert_eq!(Timestamp::from_nanosecond(nanos).unwrap().to_string(), text);
         }
     }
 }

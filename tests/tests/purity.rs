@@ -30,6 +30,7 @@ const LINKED: &[&str] = &[
     "toml_datetime",
     "toml_parser",
     "toml_writer",
+    "twox-hash",
     "unicode-normalization",
     "winnow",
     "zmij",

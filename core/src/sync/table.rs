@@ -5,7 +5,7 @@ use core::fmt::Write;
 
 use super::{
     batch::Op,
-    keys::xxh64,
+    keys,
     schema::{ColumnInfo, Key, Quoted, Table, TableName},
 };
 use crate::{
@@ -91,9 +91,9 @@ impl TablePlan {
             .map(|(column, &index)| PlanColumn::new(column, &schema.columns[index], dialect))
             .collect();
         let image_index = |target| targets.iter().position(|&index| index == target);
-        let name_seed = xxh64(
+        let name_seed = keys::hash(
             schema.name.table.to_lowercase().as_bytes(),
-            xxh64(schema.name.schema.to_lowercase().as_bytes(), 0),
+            keys::hash(schema.name.schema.to_lowercase().as_bytes(), 0),
         );
 
         let plan_key = |(number, key): (u64, &Key)| {
@@ -243,7 +243,7 @@ impl TablePlan {
             // Behind each part its length, so that ("a", "bc") isn't ("ab", "c").
             scratch.extend_from_slice(&length.to_le_bytes());
         }
-        Some(xxh64(scratch, key.seed))
+        Some(keys::hash(scratch, key.seed))
     }
 
     fn same_values(&self, parts: &[(usize, Option<u32>)], a: &RowImage, b: &RowImage) -> bool {
