@@ -26,7 +26,7 @@ pub use error::{BinlogError, Result};
 pub use event::{
     Event, FormatDescription, GtidTimes, MariadbFlags, PayloadCompression, QueryEvent, StatusVars,
 };
-pub use frame::{Frame, HEADER_LEN, Header, InnerFrames, event_type};
+pub use frame::{Frame, HEADER_LEN, Header, event_type};
 pub use gtid::{Flavor, Gtid, GtidSet, Intervals, MariadbGtidSet, MysqlGtidSet, Tsid};
 pub use position::{FileName, Position};
 pub use rows::{RowChange, RowImage, RowIter, RowsEvent, RowsKind};

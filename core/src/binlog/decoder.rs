@@ -123,7 +123,7 @@ impl Decoder {
         }
     }
 
-    /// Says what a framed event means. Also takes the events of [`super::InnerFrames`].
+    /// Says what a framed event means. Also takes frames [`Frame::inside_payload`].
     ///
     /// # Errors
     /// A body that contradicts its format, an event type that is unknown and not ignorable, or

@@ -69,8 +69,8 @@ pub enum Event {
     TableMap(Arc<TableMap>),
     /// Changed rows.
     Rows(RowsEvent),
-    /// MySQL: a whole transaction in one compressed event. Decompress the body with a bound and
-    /// walk through [`super::InnerFrames`].
+    /// MySQL: a whole transaction in one compressed event. Decompressed, the body
+    /// is one event after the other, each a [`super::Frame::inside_payload`].
     Payload {
         /// How the body is compressed.
         compression: PayloadCompression,

@@ -143,6 +143,14 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// A whole event from inside a TRANSACTION_PAYLOAD; those have headers but no checksums.
+    ///
+    /// # Errors
+    /// Another length than the event says it has.
+    pub fn inside_payload(raw: &Bytes) -> Result<Self> {
+        Self::cut(Header::parse(raw)?, raw, 0)
+    }
+
     /// Cuts a body out of a whole event.
     pub(super) fn cut(header: Header, raw: &Bytes, checksum_len: usize) -> Result<Self> {
         let end = raw.len() - checksum_len.min(raw.len());
@@ -179,45 +187,5 @@ pub(super) fn checksum_error(header: &Header) -> BinlogError {
     BinlogError::Checksum {
         event_type: header.event_type,
         log_pos: header.log_pos as u32,
-    }
-}
-
-/// The events inside a decompressed transaction, which have headers but no checksums.
-#[derive(Clone, Debug)]
-pub struct InnerFrames {
-    rest: Bytes,
-}
-
-impl InnerFrames {
-    /// Walks through the decompressed body of a TRANSACTION_PAYLOAD event.
-    #[must_use]
-    pub fn new(payload: Bytes) -> Self {
-        Self { rest: payload }
-    }
-
-    fn split(&mut self) -> Result<Frame> {
-        let header = Header::peek(&self.rest)?;
-        let len = header.event_size as usize;
-        if len > self.rest.len() {
-            return Err(BinlogError::Truncated("event inside a transaction payload"));
-        }
-        let raw = self.rest.split_to(len);
-        Frame::cut(header, &raw, 0)
-    }
-}
-
-impl Iterator for InnerFrames {
-    type Item = Result<Frame>;
-
-    /// The next event; after an error there is nothing more.
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let frame = self.split();
-        if frame.is_err() {
-            self.rest = Bytes::new();
-        }
-        Some(frame)
     }
 }

@@ -50,16 +50,20 @@ pub(super) const SAMPLES: [Sample; 9] = [
     MARIADB_METADATA,
 ];
 
+/// Cuts what consists of whole events.
+fn split(mut rest: Bytes) -> Vec<Bytes> {
+    let mut events = Vec::new();
+    while !rest.is_empty() {
+        let len = Header::peek(&rest).unwrap().event_size as usize;
+        events.push(rest.split_to(len));
+    }
+    events
+}
+
 impl Sample {
     /// The events as a source would send them.
     pub(super) fn events(&self) -> Vec<Bytes> {
-        let mut rest = Bytes::from_static(self.bytes).slice(4..);
-        let mut events = Vec::new();
-        while !rest.is_empty() {
-            let len = Header::peek(&rest).unwrap().event_size as usize;
-            events.push(rest.split_to(len));
-        }
-        events
+        split(Bytes::from_static(self.bytes).slice(4..))
     }
 
     /// Everything that the file says, with the events inside transaction payloads.
@@ -78,8 +82,8 @@ impl Sample {
                 _ => Bytes::new(),
             };
             decoded.push((frame.header, event));
-            for frame in InnerFrames::new(inner) {
-                let frame = frame.unwrap();
+            for raw in split(inner) {
+                let frame = Frame::inside_payload(&raw).unwrap();
                 decoded.push((frame.header, decoder.event(&frame).unwrap()));
             }
         }

@@ -101,8 +101,9 @@ fn jitter(span: Duration, dice: &mut Dice) -> Duration {
     span.mul_f64((dice.roll() >> 32) as f64 / f64::from(u32::MAX))
 }
 
-/// Whether waiting may help a subtask.
-pub(super) fn subtask_resumable(errors: &[Error]) -> bool {
+/// Whether waiting may help a subtask that these errors paused, so that it resumes by itself.
+#[must_use]
+pub fn subtask_resumable(errors: &[Error]) -> bool {
     errors.iter().all(|error| {
         let cause = error.cause.to_lowercase();
         let message = |text| error.message.contains(text);

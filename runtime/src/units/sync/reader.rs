@@ -1,27 +1,25 @@
 //! Reads the binlog: checks and decodes events away from the loop that plans them.
 
-use std::{collections::VecDeque, io::Read, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use dm_core::{
-    binlog::{Decoder, Event, Header, InnerFrames, PayloadCompression},
+    binlog::{Decoder, Event, Frame, Header},
     error::{Error, Result, code},
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinHandle,
+    time::Instant,
 };
 
+use super::{SyncFacts, payload::Payload};
 use crate::{guard::guarded, ports::EventStream};
 
 /// Events handed over at once, at most: amortises the wake-up of the planning loop.
 const CHUNK_EVENTS_MAX: usize = 256;
 /// Bytes read ahead of the planner, decoded and waiting. A larger event goes alone.
 const READ_AHEAD_BYTES: usize = 16 << 20;
-/// A compressed event that announces more than this is refused: it would not fit in memory beside
-/// everything else, and a hostile size must not be believed.
-const INFLATED_BYTES_MAX: u64 = 1 << 30;
-
 /// A decoded event with the header of the outermost event that brought it.
 #[derive(Debug)]
 pub(super) struct Item {
@@ -53,11 +51,21 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Starts to read.
-    pub(super) fn start<S: EventStream>(stream: S, decoder: Decoder) -> Self {
+    pub(super) fn start<S: EventStream>(
+        stream: S,
+        decoder: Decoder,
+        facts: Arc<SyncFacts>,
+    ) -> Self {
         // Bounded by the semaphore, in bytes, not by the number of chunks.
         let (sender, chunks) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
-            let ended = guarded(read(stream, decoder, &sender)).await;
+            let mut reading = Reading {
+                stream,
+                decoder,
+                payload: None,
+                facts,
+            };
+            let ended = guarded(reading.run(&sender)).await;
             if let Err(error) = ended.unwrap_or_else(Err) {
                 // The loop may have ended already.
                 let _ = sender.send(Err(error));
@@ -87,99 +95,99 @@ impl Drop for Reader {
     }
 }
 
-async fn read<S: EventStream>(
-    mut stream: S,
-    mut decoder: Decoder,
-    chunks: &mpsc::UnboundedSender<Result<Chunk>>,
-) -> Result<()> {
-    let budget = Arc::new(Semaphore::new(READ_AHEAD_BYTES));
-    loop {
-        let mut items = VecDeque::new();
-        let mut bytes = push(&mut items, &mut decoder, stream.next().await?)?;
-        // Whatever has arrived already goes along; nothing is waited for.
-        while items.len() < CHUNK_EVENTS_MAX && bytes < READ_AHEAD_BYTES / 4 {
-            tokio::select! {
-                biased;
-                raw = stream.next() => bytes += push(&mut items, &mut decoder, raw?)?,
-                () = std::future::ready(()) => break,
+/// The side of the task.
+struct Reading<S> {
+    stream: S,
+    decoder: Decoder,
+    /// A compressed transaction that is being opened, event by event: decompressed as a whole it
+    /// need not fit in memory.
+    payload: Option<(Header, Payload)>,
+    facts: Arc<SyncFacts>,
+}
+
+impl<S: EventStream> Reading<S> {
+    async fn run(&mut self, chunks: &mpsc::UnboundedSender<Result<Chunk>>) -> Result<()> {
+        let budget = Arc::new(Semaphore::new(READ_AHEAD_BYTES));
+        loop {
+            let mut items = VecDeque::new();
+            let mut bytes = 0;
+            while items.len() < CHUNK_EVENTS_MAX && bytes < READ_AHEAD_BYTES / 4 {
+                let Some((item, size)) = self.next(items.is_empty()).await? else {
+                    break;
+                };
+                bytes += size;
+                items.push_back(item);
             }
-        }
-        let permits = bytes.clamp(1, READ_AHEAD_BYTES) as u32;
-        let Ok(memory) = Arc::clone(&budget).acquire_many_owned(permits).await else {
-            unreachable!("the semaphore is never closed");
-        };
-        if chunks
-            .send(Ok(Chunk {
+            let permits = bytes.clamp(1, READ_AHEAD_BYTES) as u32;
+            let Ok(memory) = Arc::clone(&budget).acquire_many_owned(permits).await else {
+                unreachable!("the semaphore is never closed");
+            };
+            let chunk = Chunk {
                 items,
                 _memory: memory,
-            }))
-            .is_err()
-        {
-            return Ok(());
-        }
-    }
-}
-
-/// Decodes an event, and the ones inside it, and says how many bytes they hold.
-fn push(items: &mut VecDeque<Item>, decoder: &mut Decoder, raw: Bytes) -> Result<usize> {
-    let mut bytes = raw.len();
-    let frame = decoder.frame(raw)?;
-    let header = frame.header;
-    match decoder.event(&frame)? {
-        Event::Payload {
-            compression,
-            uncompressed_size,
-            body,
-        } => {
-            let inner = match compression {
-                PayloadCompression::None => body,
-                PayloadCompression::Zstd => {
-                    let stream = zstd::Decoder::new(&*body).map_err(|error| damaged(&error))?;
-                    inflate(stream, uncompressed_size)?
-                }
             };
-            bytes += inner.len();
-            for frame in InnerFrames::new(inner) {
-                items.push_back(Item {
-                    header,
-                    event: decoder.event(&frame?)?,
-                });
+            if chunks.send(Ok(chunk)).is_err() {
+                return Ok(());
             }
         }
-        event => {
-            // MariaDB's `log_bin_compress` makes events smaller than what they hold.
-            if let Event::Rows(rows) = &event {
-                bytes = bytes.max(rows.rows_len());
+    }
+
+    /// The next event and the bytes that it holds; where `waits` is not set, only one that has
+    /// arrived already.
+    async fn next(&mut self, waits: bool) -> Result<Option<(Item, usize)>> {
+        loop {
+            if let Some((header, payload)) = &mut self.payload {
+                let header = *header;
+                if let Some(raw) = payload.next()? {
+                    let frame = Frame::inside_payload(&raw)?;
+                    let event = self.decoder.event(&frame)?;
+                    return Ok(Some((Item { header, event }, raw.len())));
+                }
+                self.payload = None;
             }
-            items.push_back(Item { header, event });
+            let Some(raw) = self.raw(waits).await? else {
+                return Ok(None);
+            };
+            let mut bytes = raw.len();
+            let frame = self.decoder.frame(raw)?;
+            let header = frame.header;
+            match self.decoder.event(&frame)? {
+                Event::Payload {
+                    compression,
+                    uncompressed_size,
+                    body,
+                } => {
+                    let payload = Payload::open(compression, uncompressed_size, body)?;
+                    self.payload = Some((header, payload));
+                }
+                event => {
+                    // MariaDB's `log_bin_compress` makes events smaller than what they hold.
+                    if let Event::Rows(rows) = &event {
+                        bytes = bytes.max(rows.rows_len());
+                    }
+                    return Ok(Some((Item { header, event }, bytes)));
+                }
+            }
         }
     }
-    Ok(bytes)
-}
 
-/// Decompresses a stream to exactly the size that it announces.
-fn inflate(stream: impl Read, size: u64) -> Result<Bytes> {
-    if size > INFLATED_BYTES_MAX {
-        return Err(damaged(&format!(
-            "it announces {size} bytes, {INFLATED_BYTES_MAX} are allowed"
-        )));
+    async fn raw(&mut self, waits: bool) -> Result<Option<Bytes>> {
+        let metrics = &self.facts.metrics;
+        let raw = if waits {
+            let start = Instant::now();
+            let raw = self.stream.next().await?;
+            metrics.read_duration.observe(start.elapsed().as_secs_f64());
+            raw
+        } else {
+            let raw = tokio::select! {
+                biased;
+                raw = self.stream.next() => raw?,
+                () = std::future::ready(()) => return Ok(None),
+            };
+            metrics.read_duration.observe(0.0);
+            raw
+        };
+        metrics.event_size.observe(raw.len() as f64);
+        Ok(Some(raw))
     }
-    // The announced size is not trusted for the allocation: it grows as the data really comes.
-    let mut plain = Vec::with_capacity(size.min(1 << 20) as usize);
-    stream
-        .take(size + 1)
-        .read_to_end(&mut plain)
-        .map_err(|error| damaged(&error))?;
-    if plain.len() as u64 != size {
-        return Err(damaged(&format!(
-            "{} bytes came out, {size} were announced",
-            plain.len()
-        )));
-    }
-    Ok(plain.into())
-}
-
-fn damaged(why: &dyn std::fmt::Display) -> Error {
-    Error::new(&code::SYNCER_GET_EVENT, "a compressed event can't be read")
-        .with_cause(why.to_string())
 }
