@@ -16,23 +16,25 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tracing::info;
 
 use crate::{
     driver::Driver,
-    http::{self, Metrics},
+    http,
+    metrics::Metrics,
     mysql::connect::Connector,
     ports::Control,
-    status::{Gauges, Observer, unix_now},
+    rpc::Facts as _,
+    status::{Observer, unix_now},
     units::{Facts, Units},
 };
 
 /// Time between two progress lines in a log.
 const LOG_PERIOD: Duration = Duration::from_secs(30);
-/// Time between two updates of the progress line on a terminal.
-const TERMINAL_PERIOD: Duration = Duration::from_secs(1);
+/// Time between two updates of the progress line on a terminal, and two looks at the lag.
+const TICK: Duration = Duration::from_secs(1);
 
 /// The parts that differ between the ways to run.
 pub struct Parts<C> {
@@ -69,11 +71,10 @@ pub async fn run<C: Control>(parts: Parts<C>) -> Result<()> {
     let worker = machine.worker.clone();
     let machine = Worker::new(machine);
     let (view, views) = watch::channel(machine.view());
-    let facts = Facts::default();
-    let units = Units::new(connect.clone(), alone, facts.clone());
     let metrics = Arc::new(Metrics::default());
+    let facts = Facts::new(&metrics, &worker);
+    let units = Units::new(connect.clone(), alone, facts.clone());
     let observer = Arc::new(Observer {
-        gauges: Gauges::new(&metrics),
         worker,
         config,
         view: views.clone(),
@@ -82,7 +83,8 @@ pub async fn run<C: Control>(parts: Parts<C>) -> Result<()> {
     });
     let (commands, inbox) = mpsc::unbounded_channel();
     let signals = tokio::spawn(forward_signals(signals()?, commands));
-    let progress = tokio::spawn(show_progress(views, facts));
+    let progress = tokio::spawn(show_progress(views, facts.clone()));
+    let watching = tokio::spawn(watch_sources(Arc::clone(&observer)));
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(http::serve(listener, tls, observer, metrics, async {
         // Also when the sender is gone.
@@ -91,6 +93,7 @@ pub async fn run<C: Control>(parts: Parts<C>) -> Result<()> {
     Driver::new(machine, control, units, view).run(inbox).await;
     signals.abort();
     progress.abort();
+    watching.abort();
     drop(stop);
     match server.await {
         Ok(Ok(())) => Ok(()),
@@ -138,19 +141,28 @@ async fn forward_signals(signals: Signals, commands: mpsc::UnboundedSender<Comma
     }
 }
 
+/// Looks at the sources' ends now and then, so that metrics know them though nobody asks.
+async fn watch_sources(observer: Arc<Observer<Connector>>) {
+    loop {
+        sleep(LOG_PERIOD).await;
+        let _ = observer.sources().await;
+    }
+}
+
 /// Shows how far everything is: one line that changes on a terminal, log lines elsewhere.
 async fn show_progress(views: watch::Receiver<View>, facts: Facts) {
     let on_terminal = std::io::stdout().is_terminal();
-    let mut ticks = interval(if on_terminal {
-        TERMINAL_PERIOD
-    } else {
-        LOG_PERIOD
-    });
+    let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = (Instant::now(), 0);
     loop {
         ticks.tick().await;
         let view = views.borrow().clone();
+        facts.retain(&view);
+        facts.sample(unix_now());
+        if !on_terminal && last.0.elapsed() < LOG_PERIOD {
+            continue;
+        }
         let mut rows = 0;
         let mut parts = Vec::new();
         for (source, task) in view

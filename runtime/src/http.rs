@@ -1,6 +1,5 @@
 //! The worker's port: gRPC, the version text and the metrics, told apart by what comes in.
 
-mod metrics;
 mod tls;
 
 use std::{future::Future, io, sync::Arc, time::Duration};
@@ -20,10 +19,10 @@ use tokio::{
 };
 use tonic::service::Routes;
 
-pub use metrics::{Cell, Desc, Histogram, Metrics, SyncMetrics};
 pub use tls::{client_config, server_config};
 
 use crate::{
+    metrics::{Metrics, cpu_seconds},
     report::Report,
     rpc::{Facts, Service},
 };
@@ -182,10 +181,10 @@ async fn unknown(request: Request) -> Response {
 }
 
 async fn measure_cpu(metrics: &Metrics) {
-    let mut before = metrics::cpu_seconds();
+    let mut before = cpu_seconds();
     loop {
         sleep(CPU_PERIOD).await;
-        let now = metrics::cpu_seconds();
+        let now = cpu_seconds();
         metrics
             .cpu_usage
             .set((now - before) / CPU_PERIOD.as_secs_f64() * 100.0);

@@ -16,10 +16,9 @@ use std::{
     },
 };
 
-pub(super) use process::cpu_seconds;
+pub(crate) use process::cpu_seconds;
 pub use sync::SyncMetrics;
 
-use crate::rpc::TaskStage;
 use dm_core::status::Stage;
 
 /// All metrics of a worker.
@@ -28,6 +27,17 @@ pub struct Metrics {
     families: Mutex<BTreeMap<&'static str, Family>>,
     /// Use of processor time over the last seconds, in percent of one processor.
     pub cpu_usage: Arc<Cell>,
+}
+
+/// Where a subtask stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskStage {
+    /// Its source.
+    pub source: String,
+    /// Its task.
+    pub task: String,
+    /// Its stage.
+    pub stage: Stage,
 }
 
 /// What a metric is.
@@ -127,9 +137,14 @@ impl Histogram {
 
     /// Counts a value.
     pub fn observe(&self, value: f64) {
+        self.observe_many(value, 1);
+    }
+
+    /// Counts a value that occurred so many times.
+    pub fn observe_many(&self, value: f64, times: u64) {
         let bucket = self.limits.partition_point(|&limit| limit < value);
-        self.counts[bucket].fetch_add(1, Relaxed);
-        self.sum.add(value);
+        self.counts[bucket].fetch_add(times, Relaxed);
+        self.sum.add(value * times as f64);
     }
 }
 

@@ -92,6 +92,18 @@ pub struct SourceEnd {
     pub position: Position,
     /// Every transaction executed so far; empty where the server keeps no GTIDs.
     pub gtids: GtidSet,
+    /// Name and size of each binlog file, oldest first; empty where the server doesn't say.
+    pub files: Vec<(String, u64)>,
+}
+
+impl SourceEnd {
+    /// How many bytes of the files that are left come before a position.
+    #[must_use]
+    pub fn offset(&self, at: &Position) -> Option<u64> {
+        let index = self.files.iter().position(|(name, _)| *name == at.file)?;
+        let before = self.files[..index].iter().map(|(_, size)| size);
+        Some(before.sum::<u64>() + at.pos)
+    }
 }
 
 /// From where a binlog is wanted.

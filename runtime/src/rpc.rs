@@ -15,10 +15,12 @@ use std::{
 
 use dm_core::{
     error::{Error, code},
-    status::{SourceStatus, Stage, SubtaskStatus, UnitStatus},
+    status::{SourceStatus, SubtaskStatus, UnitStatus},
 };
 use futures_util::future::BoxFuture;
 use tonic::{Request, Response, Status};
+
+use crate::metrics::TaskStage;
 
 pub use channel::connect;
 pub use register::register;
@@ -60,17 +62,6 @@ pub struct SourceFacts {
     pub status: SourceStatus,
     /// The subtasks, in any order.
     pub subtasks: Vec<SubtaskStatus>,
-}
-
-/// Where a subtask stands.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TaskStage {
-    /// Its source.
-    pub source: String,
-    /// Its task.
-    pub task: String,
-    /// Its stage.
-    pub stage: Stage,
 }
 
 /// The worker's side of `pb.Worker`.

@@ -1,13 +1,11 @@
 //! What operators see: the machine's view, joined with the units' counters and the sources' ends.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::atomic::Ordering::Relaxed,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use dm_core::{
-    binlog::FileName,
     lifecycle::{SourceView, SubtaskView, View},
     status::{ProcessResult, SourceStatus, SubtaskStatus, SyncStatus, UnitKind, UnitStatus},
     sync::progress::Location,
@@ -15,9 +13,9 @@ use dm_core::{
 use tokio::sync::watch;
 
 use crate::{
-    http::{Metrics, SyncMetrics},
+    metrics::TaskStage,
     ports::{Connect, Source, SourceEnd},
-    rpc::{self, SourceFacts, TaskStage},
+    rpc::{self, SourceFacts},
     units::{Facts, sync::SyncFacts},
 };
 
@@ -34,8 +32,6 @@ pub struct Observer<K> {
     pub facts: Facts,
     /// The way to the sources.
     pub connect: K,
-    /// Metrics of the sync units.
-    pub gauges: Gauges,
 }
 
 impl<K: Connect> rpc::Facts for Observer<K> {
@@ -68,7 +64,7 @@ impl<K: Connect> rpc::Facts for Observer<K> {
 
     fn stages(&self) -> Vec<TaskStage> {
         let view = self.view.borrow();
-        self.gauges.update(&view, &self.facts, &self.worker);
+        self.facts.retain(&view);
         let stages = view.sources.iter().flat_map(|source| {
             source.subtasks.iter().map(|subtask| TaskStage {
                 source: source.name.clone(),
@@ -140,53 +136,6 @@ impl<K: Connect> Observer<K> {
     }
 }
 
-/// Metrics that are not told as they change but set when somebody asks for them.
-#[derive(Debug)]
-pub struct Gauges {
-    metrics: Arc<Metrics>,
-    subtasks: Mutex<BTreeMap<(String, String), SyncMetrics>>,
-}
-
-impl Gauges {
-    /// No subtask is known yet.
-    #[must_use]
-    pub fn new(metrics: &Arc<Metrics>) -> Self {
-        Self {
-            metrics: Arc::clone(metrics),
-            subtasks: Mutex::default(),
-        }
-    }
-
-    /// Sets the figures of all subtasks that have a sync unit, and forgets those of others.
-    fn update(&self, view: &View, facts: &Facts, worker: &str) {
-        // A map of gauges: whoever panicked left nothing half-done that matters.
-        let mut known = self.subtasks.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut before = std::mem::take(&mut *known);
-        for source in &view.sources {
-            let syncs = source
-                .subtasks
-                .iter()
-                .filter(|task| task.unit == Some(UnitKind::Sync));
-            for task in syncs {
-                let name = (source.name.clone(), task.name.clone());
-                let figures = before.remove(&name).unwrap_or_else(|| {
-                    SyncMetrics::new(&self.metrics, &task.name, &source.name, worker)
-                });
-                let facts = facts.of(&source.name, &task.name);
-                figures.transactions.set(facts.batches.load(Relaxed) as f64);
-                figures.lag.set(facts.lag(unix_now()) as f64);
-                if let Some(at) = facts.flushed() {
-                    figures.syncer_pos.set(at.position.pos as f64);
-                    if let Ok(file) = FileName::parse(&at.position.file) {
-                        figures.syncer_file.set(file.sequence as f64);
-                    }
-                }
-                known.insert(name, figures);
-            }
-        }
-    }
-}
-
 fn failure(errors: &[dm_core::error::Error]) -> Option<ProcessResult> {
     (!errors.is_empty()).then(|| ProcessResult {
         is_canceled: false,
@@ -199,6 +148,9 @@ fn sync_status(facts: &SyncFacts, end: Option<&SourceEnd>) -> SyncStatus {
     let rows = i64::try_from(facts.rows.load(Relaxed)).unwrap_or(i64::MAX);
     let rates = facts.rates();
     let gtids = |location: &Location| location.gtids.as_ref().map(ToString::to_string);
+    if let Some(end) = end {
+        facts.measure(end);
+    }
     let synced = match (&flushed, end) {
         (Some(flushed), Some(end)) => is_synced(flushed, end),
         _ => false,

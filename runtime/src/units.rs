@@ -5,12 +5,13 @@ pub mod sync;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use dm_core::{
     control::SourceConfig,
     error::{Error, code},
-    lifecycle::{self, Job, Outcome, Start},
+    lifecycle::{self, Job, Outcome, Start, View},
     status::UnitKind,
 };
 use tokio::sync::watch;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use self::sync::{SyncFacts, SyncUnit};
 use crate::{
     config::support,
+    metrics::{Metrics, SyncMetrics},
     ports::{Connect, Events},
 };
 
@@ -62,8 +64,15 @@ pub struct Units<K> {
 }
 
 /// What the units let others see. It outlives pauses.
-#[derive(Clone, Debug, Default)]
-pub struct Facts(Arc<Mutex<Known>>);
+#[derive(Clone, Debug)]
+pub struct Facts(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    metrics: Arc<Metrics>,
+    worker: String,
+    known: Mutex<Known>,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -74,11 +83,45 @@ struct Known {
 }
 
 impl Facts {
+    /// Of a worker that has run nothing yet.
+    #[must_use]
+    pub fn new(metrics: &Arc<Metrics>, worker: &str) -> Self {
+        Self(Arc::new(Shared {
+            metrics: Arc::clone(metrics),
+            worker: worker.to_owned(),
+            known: Mutex::default(),
+        }))
+    }
+
     /// The counters of a subtask.
     #[must_use]
     pub fn of(&self, source: &str, task: &str) -> Arc<SyncFacts> {
         let name = (source.to_owned(), task.to_owned());
-        Arc::clone(self.known().subtasks.entry(name).or_default())
+        let new = || {
+            let Shared {
+                metrics, worker, ..
+            } = &*self.0;
+            let metrics = SyncMetrics::new(metrics, task, source, worker);
+            Arc::new(SyncFacts::new(metrics))
+        };
+        Arc::clone(self.known().subtasks.entry(name).or_insert_with(new))
+    }
+
+    /// Forgets the subtasks that are not there any more, and their metrics.
+    pub fn retain(&self, view: &View) {
+        let is_there = |(source, task): &(String, String)| {
+            view.sources.iter().any(|known| {
+                known.name == *source && known.subtasks.iter().any(|known| known.name == *task)
+            })
+        };
+        self.known().subtasks.retain(|name, _| is_there(name));
+    }
+
+    /// Tells Prometheus how far behind each subtask is.
+    pub fn sample(&self, now_unix: Duration) {
+        for facts in self.known().subtasks.values() {
+            facts.sample(now_unix);
+        }
     }
 
     /// How to reach a source, if a unit was ever started for it.
@@ -95,7 +138,7 @@ impl Facts {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         // Every change is one insertion: whoever panicked left nothing half-done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -136,11 +179,14 @@ impl<K: Connect> Units<K> {
             connect: self.connect,
             job,
             fence,
-            facts,
+            facts: Arc::clone(&facts),
             events,
         }
         .run(stop)
         .await;
+        if let Outcome::Failed(errors) = &ended {
+            facts.metrics.failed(lifecycle::subtask_resumable(errors));
+        }
         match ended {
             // No store tells whose the source is: whoever came last has it.
             Outcome::Fenced(error) if alone => Outcome::Failed(vec![error]),

@@ -7,7 +7,10 @@ use tokio::{
 };
 
 use super::*;
-use crate::rpc::{SourceFacts, TaskStage, connect, pb};
+use crate::{
+    metrics::TaskStage,
+    rpc::{SourceFacts, connect, pb},
+};
 
 struct Fixed;
 

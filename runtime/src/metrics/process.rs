@@ -6,7 +6,7 @@ use std::{fmt::Write, fs};
 const TICKS: f64 = 100.0;
 
 /// Processor time used so far, in seconds; 0 where it is not known.
-pub(in crate::http) fn cpu_seconds() -> f64 {
+pub(crate) fn cpu_seconds() -> f64 {
     // Fields 14 and 15, of which the second, the name, is in brackets and may hold anything.
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);

@@ -1,8 +1,11 @@
 //! Metrics of a sync unit.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use dm_core::sync::schema::TableName;
+use dm_core::sync::{
+    batch::{Batch, Op},
+    schema::TableName,
+};
 
 use super::{Cell, Desc, Histogram, Kind, Metrics};
 
@@ -21,7 +24,7 @@ const BATCH: Kind = Kind::Linear {
 macro_rules! descs {
     ($($name:ident = $text:literal, $kind:expr, $help:literal;)*) => {
         $(
-            static $name: Desc =
+            pub(super) static $name: Desc =
                 Desc { name: concat!("dm_syncer_", $text), help: $help, kind: $kind };
         )*
 
@@ -74,7 +77,7 @@ pub struct SyncMetrics {
     pub event_size: Arc<Histogram>,
     /// Rows in each rows event.
     pub event_rows: Arc<Histogram>,
-    /// Transactions of the source applied.
+    /// Transactions committed in the target.
     pub transactions: Arc<Cell>,
     /// Seconds that each transaction of the target took.
     pub transaction_duration: Arc<Histogram>,
@@ -94,10 +97,8 @@ pub struct SyncMetrics {
     pub remaining_time: Arc<Cell>,
     /// Seconds between two checkpoints.
     pub flush_interval: Arc<Histogram>,
-    /// Ends by an error that resumes by itself.
-    pub exits_resumable: Arc<Cell>,
-    /// Ends by an error that needs somebody.
-    pub exits_for_good: Arc<Cell>,
+    exits_resumable: Arc<Cell>,
+    exits_for_good: Arc<Cell>,
 }
 
 impl SyncMetrics {
@@ -130,26 +131,18 @@ impl SyncMetrics {
         }
     }
 
-    /// Counts row changes given to a slot; `kind` is `insert`, `update` or `delete`.
-    pub fn added(&self, kind: &str, slot: u32, table: &TableName, rows: u64) {
-        self.jobs(&ADDED_JOBS, kind, &queue(slot), table, rows);
+    /// Counts the rows of a batch that is handed to its slot.
+    pub fn added(&self, batch: &Batch) {
+        self.rows(&ADDED_JOBS, batch);
     }
 
-    /// Counts row changes that a slot has applied.
-    pub fn finished(&self, kind: &str, slot: u32, table: &TableName, rows: u64) {
-        self.jobs(&FINISHED_JOBS, kind, &queue(slot), table, rows);
-    }
-
-    /// Counts a piece of DDL that was run.
-    pub fn finished_ddl(&self) {
-        for desc in [&ADDED_JOBS, &FINISHED_JOBS] {
-            self.jobs(desc, "ddl", "admin queue", &TableName::default(), 1);
-        }
-    }
-
-    /// Notes the number of rows in a transaction of the target.
-    pub fn batch(&self, slot: u32, rows: u64) {
-        let queue = queue(slot);
+    /// Counts a batch that its slot has applied, which took so long.
+    pub fn finished(&self, batch: &Batch, took: Duration) {
+        self.rows(&FINISHED_JOBS, batch);
+        self.transactions.add(1.0);
+        self.transaction_duration.observe(took.as_secs_f64());
+        let rows = batch.segments.iter().map(|segment| segment.rows.len());
+        let queue = queue(batch.slot);
         let labels = [
             ("task", &*self.task),
             ("source_id", &*self.source),
@@ -159,10 +152,47 @@ impl SyncMetrics {
         ];
         self.metrics
             .histogram(&BATCH_SIZE, &labels)
-            .observe(rows as f64);
+            .observe(rows.sum::<usize>() as f64);
     }
 
-    fn jobs(&self, desc: &'static Desc, kind: &str, queue: &str, table: &TableName, count: u64) {
+    /// Counts a piece of DDL that was run.
+    pub fn finished_ddl(&self) {
+        for desc in [&ADDED_JOBS, &FINISHED_JOBS] {
+            self.jobs(desc, "ddl", "admin queue", &TableName::default(), 1);
+        }
+    }
+
+    /// Counts an end by an error.
+    pub fn failed(&self, resumable: bool) {
+        if resumable {
+            self.exits_resumable.add(1.0);
+        } else {
+            self.exits_for_good.add(1.0);
+        }
+    }
+
+    /// Merged changes of one row count once, as they do in the existing worker's compactor.
+    fn rows(&self, desc: &'static Desc, batch: &Batch) {
+        let queue = queue(batch.slot);
+        for segment in &batch.segments {
+            let kind = match segment.op {
+                Op::Insert | Op::Replace => "insert",
+                Op::Upsert | Op::Update => "update",
+                Op::Delete => "delete",
+            };
+            let rows = segment.rows.len() as u64;
+            self.jobs(desc, kind, &queue, segment.table.name(), rows);
+        }
+    }
+
+    pub(super) fn jobs(
+        &self,
+        desc: &'static Desc,
+        kind: &str,
+        queue: &str,
+        table: &TableName,
+        count: u64,
+    ) {
         let labels = [
             ("task", &*self.task),
             ("source_id", &*self.source),

@@ -1,6 +1,6 @@
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
-use dm_core::sync::schema::TableName;
+use dm_core::sync::{batch::Batch, schema::TableName};
 
 use super::*;
 
@@ -53,11 +53,22 @@ fn labels(line: &str) -> (&str, Vec<&str>) {
 #[test]
 fn names_kinds_and_labels_are_those_recorded() {
     let metrics = Arc::new(Metrics::default());
-    let sync = SyncMetrics::new(&metrics, "t", "s", "w");
-    sync.added("insert", 9, &TableName::new("a", "b"), 1);
-    sync.finished("insert", 9, &TableName::new("a", "b"), 1);
-    sync.finished_ddl();
-    sync.batch(9, 5);
+    let figures = SyncMetrics::new(&metrics, "t", "s", "w");
+    let table = TableName::new("a", "b");
+    for desc in [&sync::ADDED_JOBS, &sync::FINISHED_JOBS] {
+        figures.jobs(desc, "insert", "q_1", &table, 1);
+    }
+    figures.finished_ddl();
+    let batch = Batch {
+        slot: 9,
+        seq: 1,
+        applied: <_>::default(),
+        segments: Vec::new(),
+        rows: 5,
+        bytes: 0,
+        lenient: false,
+    };
+    figures.finished(&batch, Duration::from_millis(2));
     let stage = |stage| TaskStage {
         source: "s".into(),
         task: "t".into(),

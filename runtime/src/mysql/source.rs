@@ -18,6 +18,7 @@ use dm_core::{
     error::{Error, Result, Scope, code},
 };
 use tokio::{sync::Mutex, time::timeout};
+use uuid::Uuid;
 
 use self::fault::{broken, refused};
 use super::{
@@ -56,7 +57,7 @@ impl Upstream {
         Self {
             config: Arc::clone(config),
             worker: worker.to_owned(),
-            uuid: uuid(),
+            uuid: Uuid::new_v4().to_string(),
             conflict: Arc::default(),
             side: Mutex::default(),
         }
@@ -188,8 +189,7 @@ impl Upstream {
 
     /// The file that is gone, and the oldest that is left.
     async fn missing_file(&self, position: &Position) -> Option<String> {
-        let files = self.query("SHOW BINARY LOGS").await.ok()?;
-        let mut names = files.into_iter().filter_map(|row| row.into_iter().next()?);
+        let mut names = self.files().await.into_iter().map(|(name, _)| name);
         let oldest = names.next()?;
         let there = position.file.is_empty()
             || oldest == position.file
@@ -214,8 +214,7 @@ impl Upstream {
                     .then(|| format!("the source no longer has the transactions {missing}"))
             }
             Flavor::Mariadb => {
-                let files = self.query("SHOW BINARY LOGS").await.ok()?;
-                let oldest = files.into_iter().next()?.into_iter().next()??;
+                let (oldest, _) = self.files().await.into_iter().next()?;
                 Some(format!(
                     "the source no longer has all transactions behind {}: its oldest file is \
                      {oldest}",
@@ -238,6 +237,16 @@ impl Upstream {
         })
     }
 
+    /// The binlog files and their sizes, oldest first; none where the server doesn't tell.
+    async fn files(&self) -> Vec<(String, u64)> {
+        let rows = self.query("SHOW BINARY LOGS").await.unwrap_or_default();
+        let file = |row: Row| {
+            let mut columns = row.into_iter().flatten();
+            Some((columns.next()?, columns.next()?.parse().ok()?))
+        };
+        rows.into_iter().filter_map(file).collect()
+    }
+
     async fn end_of(&self, flavor: Flavor, status: Row) -> Result<SourceEnd> {
         let mut status = status.into_iter();
         let file = status.next().flatten().unwrap_or_default();
@@ -249,6 +258,7 @@ impl Upstream {
         Ok(SourceEnd {
             position: Position::new(file, pos.unwrap_or_default()),
             gtids: GtidSet::parse(flavor, &gtids.unwrap_or_default())?,
+            files: self.files().await,
         })
     }
 }
@@ -404,31 +414,4 @@ fn first_value(rows: Vec<Row>) -> Option<String> {
 /// A text as SQL wants it. What comes here are file names and GTIDs, without backslashes.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
-}
-
-/// A random UUID (version 4).
-fn uuid() -> String {
-    let bits = rand::random::<u128>() & !(0xf << 76 | 0b11 << 62) | 0x4 << 76 | 0b10 << 62;
-    let hex = format!("{bits:032x}");
-    format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn uuids_are_random_ones() {
-        let (a, b) = (uuid(), uuid());
-        assert_ne!(a, b);
-        assert_eq!((a.len(), &a[14..15]), (36, "4"));
-        assert!("89ab".contains(&a[19..20]), "{a}");
-    }
 }

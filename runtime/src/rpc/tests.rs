@@ -1,7 +1,8 @@
 use dm_core::{
     error::{Class, Level, Scope},
     status::{
-        DumpStatus, LoadStatus, ProcessResult, RelayStatus, SyncStatus, UnitKind, ValidationStatus,
+        DumpStatus, LoadStatus, ProcessResult, RelayStatus, Stage, SyncStatus, UnitKind,
+        ValidationStatus,
     },
 };
 use prost::Message;

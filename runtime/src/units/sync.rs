@@ -8,6 +8,7 @@
 mod cursor;
 mod ddl;
 mod facts;
+mod payload;
 mod reader;
 mod resume;
 mod run;
@@ -196,7 +197,11 @@ impl<K: Connect> SyncUnit<K> {
             planner,
             slots,
             results,
-            reader: Reader::start(stream, Decoder::new(upstream.flavor)),
+            reader: Reader::start(
+                stream,
+                Decoder::new(upstream.flavor),
+                Arc::clone(&self.facts),
+            ),
             safe_until,
             always_safe: task.sync.safe_mode,
             by_gtid: planning.by_gtid,

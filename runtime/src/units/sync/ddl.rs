@@ -116,7 +116,7 @@ impl<T: Target> Run<'_, T> {
                 let sql = String::from_utf8_lossy(&query.sql).into_owned();
                 return Err(refused.map(|error| self.locate(error, &header, Some(&sql))));
             }
-            self.facts.count_ddl();
+            self.facts.metrics.finished_ddl();
             self.planner.barrier(&ddl.after);
         }
         self.cursor.end();

@@ -9,25 +9,29 @@ use std::{
     time::Duration,
 };
 
-use dm_core::{binlog::Position, sync::progress::Location};
+use dm_core::{
+    binlog::{FileName, Position},
+    sync::{batch::Batch, progress::Location},
+};
 use tokio::time::Instant;
+
+use crate::{
+    metrics::{Cell, SyncMetrics},
+    ports::SourceEnd,
+};
 
 /// Entries kept to tell the lag of what is not applied yet; a coarser answer beyond that.
 const TIMELINE_MAX: usize = 4096;
 
 /// Counters and positions of one subtask; they outlive a pause.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SyncFacts {
     /// Row changes committed in the target.
     pub rows: AtomicU64,
-    /// Transactions committed in the target.
-    pub batches: AtomicU64,
-    /// DDL statements executed.
-    pub ddls: AtomicU64,
-    /// Bytes read from the source's binlog.
-    pub read_bytes: AtomicU64,
     /// Bytes that went over connections to the target.
     pub target_bytes: AtomicU64,
+    /// What Prometheus is told.
+    pub metrics: SyncMetrics,
     places: Mutex<Places>,
 }
 
@@ -40,6 +44,8 @@ struct Places {
     timeline: VecDeque<(Position, u32)>,
     /// When the rates were asked for first and last, and the rows by then.
     asked: Option<((Instant, u64), (Instant, u64))>,
+    /// When the source's end was seen last, and how many bytes of its binlog were applied then.
+    measured: Option<(Instant, u64)>,
 }
 
 /// Rows per second, whole.
@@ -52,6 +58,17 @@ pub struct Rates {
 }
 
 impl SyncFacts {
+    /// Nothing has happened yet.
+    #[must_use]
+    pub fn new(metrics: SyncMetrics) -> Self {
+        Self {
+            rows: AtomicU64::default(),
+            target_bytes: AtomicU64::default(),
+            metrics,
+            places: Mutex::default(),
+        }
+    }
+
     /// Everything up to here is applied in the target.
     #[must_use]
     pub fn applied(&self) -> Option<Location> {
@@ -78,6 +95,41 @@ impl SyncFacts {
         places.timeline.front().map_or(0, |(_, at)| {
             now_unix.as_secs().saturating_sub(u64::from(*at))
         })
+    }
+
+    /// Tells Prometheus how far behind the target is.
+    pub fn sample(&self, now_unix: Duration) {
+        let lag = self.lag(now_unix) as f64;
+        self.metrics.lag.set(lag);
+        self.metrics.lag_histogram.observe(lag);
+    }
+
+    /// Tells Prometheus where the source ends, and how long catching up will take at the pace
+    /// since it was seen last.
+    pub fn measure(&self, end: &SourceEnd) {
+        let SyncMetrics {
+            master_pos,
+            master_file,
+            remaining_time,
+            ..
+        } = &self.metrics;
+        show(&end.position, master_file, master_pos);
+        let mut places = self.places();
+        let applied = places.applied.as_ref().or(places.flushed.as_ref());
+        let offset = applied.and_then(|at| end.offset(&at.position));
+        let (Some(offset), Some(total)) = (offset, end.offset(&end.position)) else {
+            return;
+        };
+        let now = Instant::now();
+        let left = total.saturating_sub(offset) as f64;
+        if let Some((since, before)) = places.measured {
+            let seconds = now.duration_since(since).as_secs_f64();
+            let pace = offset.saturating_sub(before) as f64 / seconds;
+            if left == 0.0 || pace > 0.0 {
+                remaining_time.set(if left == 0.0 { 0.0 } else { left / pace });
+            }
+        }
+        places.measured = Some((now, offset));
     }
 
     /// Sets where reading is, and up to where everything is applied.
@@ -107,18 +159,18 @@ impl SyncFacts {
 
     /// The checkpoint was written.
     pub(super) fn note_flushed(&self, upto: &Location) {
+        show(
+            &upto.position,
+            &self.metrics.syncer_file,
+            &self.metrics.syncer_pos,
+        );
         self.places().flushed = Some(upto.clone());
     }
 
-    /// A batch was committed.
-    pub(super) fn count_batch(&self, rows: u32) {
-        self.rows.fetch_add(rows.into(), Relaxed);
-        self.batches.fetch_add(1, Relaxed);
-    }
-
-    /// A DDL statement was executed.
-    pub(super) fn count_ddl(&self) {
-        self.ddls.fetch_add(1, Relaxed);
+    /// A batch was committed, which took so long.
+    pub(super) fn count_batch(&self, batch: &Batch, took: Duration) {
+        self.rows.fetch_add(batch.rows.into(), Relaxed);
+        self.metrics.finished(batch, took);
     }
 
     /// Rows per second since the start of the unit, and since the last call.
@@ -142,5 +194,13 @@ impl SyncFacts {
     fn places(&self) -> std::sync::MutexGuard<'_, Places> {
         // Plain data: whoever panicked left nothing half-done that matters here.
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Shows a position as dashboards want it: the number of the file, and the offset in it.
+fn show(position: &Position, file: &Cell, pos: &Cell) {
+    if let Ok(name) = FileName::parse(&position.file) {
+        file.set(name.sequence as f64);
+        pos.set(position.pos as f64);
     }
 }

@@ -129,6 +129,7 @@ impl<T: Target> Run<'_, T> {
     fn hand_out(&mut self) {
         let now = self.now();
         while let Some(batch) = self.planner.poll_batch(now) {
+            self.facts.metrics.added(&batch);
             self.slots.apply(batch);
         }
     }
@@ -237,10 +238,12 @@ impl<T: Target> Run<'_, T> {
 
     async fn rows(&mut self, header: &Header, rows: &RowsEvent) -> Result<()> {
         self.open(header)?;
+        let count = rows.rows().count() as u64;
+        self.facts.metrics.event_rows.observe(count as f64);
         let plan = match self.tables.decide(&rows.table).await? {
             Decision::Skip => {
                 // Counted all the same: a changed filter must not shift what comes behind.
-                self.planner.skip_rows(rows.rows().count() as u64);
+                self.planner.skip_rows(count);
                 return Ok(());
             }
             Decision::Write(plan) => plan,
@@ -285,20 +288,21 @@ impl<T: Target> Run<'_, T> {
 
     /// Takes note of how a batch ended.
     fn settle(&mut self, done: Done) -> Result<(), Failure> {
+        let slot = done.batch.slot;
         match done.result {
             Ok(()) => {
-                self.planner.done(done.slot, Outcome::Applied);
-                self.alone = self.alone.filter(|slot| *slot != done.slot);
-                self.facts.count_batch(done.rows);
+                self.planner.done(slot, Outcome::Applied);
+                self.alone = self.alone.filter(|alone| *alone != slot);
+                self.facts.count_batch(&done.batch, done.took);
                 Ok(())
             }
             // Keys that only the target's collation takes for equal may have been applied in the
             // wrong order: alone, behind everything that comes before, the batch must fit.
             Err(Refused::Failed(error)) if is_duplicate(&error) && self.alone.is_none() => {
-                warn!(slot = done.slot, %error, "duplicate key, trying the batch alone");
-                self.alone = Some(done.slot);
-                self.planner.done(done.slot, Outcome::Failed);
-                self.planner.retry_alone(done.slot);
+                warn!(slot, %error, "duplicate key, trying the batch alone");
+                self.alone = Some(slot);
+                self.planner.done(slot, Outcome::Failed);
+                self.planner.retry_alone(slot);
                 Ok(())
             }
             Err(Refused::Failed(error)) => Err(Failure::Other(error)),
@@ -309,6 +313,7 @@ impl<T: Target> Run<'_, T> {
 
     /// Writes the existing worker's checkpoint.
     pub(super) async fn checkpoint(&mut self) -> Result<(), Failure> {
+        let interval = self.flushed.elapsed();
         self.flushed = Instant::now();
         let global = self.planner.watermark().clone();
         // While slots are at work nobody knows an exit point that a crash won't have passed.
@@ -319,6 +324,8 @@ impl<T: Target> Run<'_, T> {
         };
         match self.target.checkpoint(&checkpoint).await {
             Applied::Done => {
+                let metrics = &self.facts.metrics;
+                metrics.flush_interval.observe(interval.as_secs_f64());
                 self.facts.note_flushed(&checkpoint.global);
                 Ok(())
             }

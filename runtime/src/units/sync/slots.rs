@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use dm_core::{error::Error, sync::batch::Batch};
-use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 use tracing::warn;
 
 use crate::{
@@ -19,10 +23,10 @@ const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// How a slot's batch ended, after retries.
 #[derive(Debug)]
 pub(super) struct Done {
-    /// The slot.
-    pub(super) slot: u32,
-    /// Changes of the source that the batch stands for.
-    pub(super) rows: u32,
+    /// The batch.
+    pub(super) batch: Arc<Batch>,
+    /// How long that took.
+    pub(super) took: Duration,
     /// Whether it is applied.
     pub(super) result: Result<(), Refused>,
 }
@@ -97,12 +101,13 @@ impl<T: Target> Slot<T> {
         done: mpsc::UnboundedSender<Done>,
     ) {
         while let Some(batch) = batches.recv().await {
+            let start = Instant::now();
             let result = guarded(self.apply(&batch)).await;
             let result = result.unwrap_or_else(|panic| Err(Refused::Lost(panic)));
             if done
                 .send(Done {
-                    slot: self.slot,
-                    rows: batch.rows,
+                    batch,
+                    took: start.elapsed(),
                     result,
                 })
                 .is_err()
