@@ -122,10 +122,11 @@ struct Txn {
     rows: u64,
 }
 
-/// A batch that is to be tried with nothing else under way.
+/// Batches that are to be tried one by one, with nothing else under way.
 #[derive(Debug)]
 struct Alone {
-    slot: usize,
+    /// Their slots; the first one's is next, or is being tried.
+    slots: Vec<usize>,
     /// Only batches up to this number are handed out before.
     batch_last: u64,
 }

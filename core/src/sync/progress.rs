@@ -42,6 +42,11 @@ impl Location {
         }
     }
 
+    /// About how many bytes of memory it takes besides itself.
+    pub(super) fn memory(&self) -> usize {
+        self.position.file.len() + self.gtids.as_ref().map_or(0, GtidSet::memory)
+    }
+
     /// Moves behind a transaction that begins here.
     pub(super) fn pass(&mut self, txn: &TxnId, end: Position) {
         if let (Some(gtids), Some(gtid)) = (&mut self.gtids, &txn.gtid) {

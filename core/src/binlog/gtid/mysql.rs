@@ -34,6 +34,14 @@ impl MysqlGtidSet {
         self.sources.iter()
     }
 
+    pub(super) fn memory(&self) -> usize {
+        let entry = |(tsid, intervals): (&Tsid, &Intervals)| {
+            let numbers = size_of_val(intervals.as_slice());
+            size_of::<(Tsid, Intervals)>() + tsid.tag.len() + numbers
+        };
+        self.sources.iter().map(entry).sum()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.sources.is_empty()
     }

@@ -13,11 +13,11 @@
 
 use alloc::{sync::Arc, vec::Vec};
 
-use super::{Op, Segment};
+use super::{Batch, Op, Segment};
 use crate::{
     binlog::{RowChange, RowImage},
     sync::{
-        progress::Location,
+        progress::{Applied, Location},
         table::{Effect, TablePlan},
     },
     time::Instant,
@@ -33,6 +33,9 @@ pub(in crate::sync) struct Limits {
     /// Bytes of SQL text, at most.
     pub(in crate::sync) packet_bytes_max: usize,
 }
+
+/// Memory of a batch besides its rows and places, once it is closed or handed out.
+const BATCH_BYTES: usize = size_of::<Open>() + size_of::<Batch>() + 2 * size_of::<Applied>();
 
 /// A batch under construction.
 #[derive(Debug)]
@@ -71,13 +74,15 @@ struct Entry {
 
 impl Open {
     pub(in crate::sync) fn new(number: u64, since: Instant, first: (u64, Arc<Location>)) -> Self {
+        // Where it begins, and where the slot is behind it.
+        let memory = first.1.memory();
         Self {
             number,
             since,
             first,
             waits: Vec::new(),
             rows: 0,
-            bytes: 0,
+            bytes: BATCH_BYTES + 2 * memory,
             lenient: false,
             packet_bytes: 0,
             tables: Vec::new(),

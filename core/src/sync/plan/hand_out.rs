@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use super::{
     Alone, Guard, Outcome, Planner,
-    slot::{Slot, State},
+    slot::{Flight, Slot, State},
 };
 use crate::{
     sync::batch::{Batch, Open},
@@ -24,16 +24,18 @@ impl Planner {
                 return Some(batch);
             }
         }
-        let alone = self.alone.as_ref()?.slot;
-        let is_quiet = |(index, slot): (usize, &Slot)| index == alone || slot.flight.is_none();
-        if self.slots.iter().enumerate().all(is_quiet) {
-            return self.slots[alone].hand_out_again();
+        let waiting = &self.alone.as_ref()?.slots;
+        let is_quiet =
+            |(index, slot): (usize, &Slot)| waiting.contains(&index) || slot.flight.is_none();
+        if !self.slots.iter().enumerate().all(is_quiet) {
+            return None;
         }
-        None
+        self.slots[*waiting.first()?].hand_out_again()
     }
 
     fn poll_slot(&mut self, slot: usize, now: Instant) -> Option<Arc<Batch>> {
-        if self.alone.as_ref().is_some_and(|alone| alone.slot == slot) {
+        let alone = self.alone.as_ref();
+        if alone.is_some_and(|alone| alone.slots.contains(&slot)) {
             return None;
         }
         if self.slots[slot].flight.is_some() {
@@ -95,8 +97,11 @@ impl Planner {
         match outcome {
             Outcome::Applied => {
                 self.bytes -= self.slots[index].finish();
-                if self.alone.as_ref().is_some_and(|alone| alone.slot == index) {
-                    self.alone = None;
+                if let Some(alone) = &mut self.alone {
+                    alone.slots.retain(|&slot| slot != index);
+                    if alone.slots.is_empty() {
+                        self.alone = None;
+                    }
                 }
             }
             Outcome::Failed => flight.state = State::Failed,
@@ -132,17 +137,24 @@ impl Planner {
 
     /// Like [`Self::retry`], but with nothing else under way, and only once everything that can be
     /// applied before it is. For a duplicate key that should not be: keys that only the target's
-    /// collation takes for equal are ordered by this.
+    /// collation takes for equal are ordered by this. Several such batches are tried in the order
+    /// in which they were opened.
     pub fn retry_alone(&mut self, slot: u32) {
         self.retry(slot);
-        if self.alone.is_some() {
+        let index = slot as usize;
+        if let Some(alone) = &mut self.alone {
+            let number = |slot: usize| self.slots[slot].flight.as_ref().map(Flight::number);
+            if !alone.slots.contains(&index) {
+                alone.slots.push(index);
+            }
+            alone.slots.sort_by_key(|&slot| number(slot));
             return;
         }
         if self.slots.len() > 1 {
             (0..self.slots.len()).for_each(|slot| self.close(slot));
         }
         self.alone = Some(Alone {
-            slot: slot as usize,
+            slots: [index].into(),
             batch_last: self.batches,
         });
     }
@@ -165,7 +177,9 @@ impl Planner {
             if slot.is_idle() && is_behind {
                 self.batches += 1;
                 let first = (self.passed, Arc::clone(&self.boundary));
-                self.slots[index].open = Some(Open::new(self.batches, Instant::START, first));
+                let open = Open::new(self.batches, Instant::START, first);
+                self.bytes += open.bytes;
+                self.slots[index].open = Some(open);
                 self.close(index);
             }
         }

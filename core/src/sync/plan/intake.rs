@@ -136,7 +136,9 @@ impl Planner {
             self.batches += 1;
             let now = self.open_txn().now;
             let first = (self.passed, Arc::clone(&self.boundary));
-            self.slots[slot].open = Some(Open::new(self.batches, now, first));
+            let open = Open::new(self.batches, now, first);
+            self.bytes += open.bytes;
+            self.slots[slot].open = Some(open);
         }
         Ok(())
     }

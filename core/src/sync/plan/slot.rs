@@ -40,6 +40,13 @@ pub(super) struct Flight {
     first: (u64, Arc<Location>),
 }
 
+impl Flight {
+    /// Batches are numbered in the order in which they were opened.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum State {
     /// Somebody is applying it.

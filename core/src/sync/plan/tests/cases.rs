@@ -1,6 +1,6 @@
 //! Single decisions of the planner, one by one.
 
-use alloc::{string::String, vec, vec::Vec};
+use alloc::{format, string::String, vec, vec::Vec};
 use core::time::Duration;
 
 use super::*;
@@ -465,4 +465,67 @@ fn safe_mode_is_applied_step_by_step() {
             (Op::Delete, 1)
         ]
     );
+}
+
+/// Batches fail that conflict by keys which only the target takes for equal: they are tried in
+/// order, and none of them keeps another from its turn.
+#[test]
+fn several_may_be_alone_one_after_the_other() {
+    let mut case = Case::new(3);
+    let slots = case.slots_of(0..50);
+    let other = |not: &[u32]| slots.iter().position(|slot| !not.contains(slot)).unwrap();
+    let b = other(&slots[..1]);
+    let c = other(&[slots[0], slots[b]]);
+    let rows = [0, b, c].map(|id| insert(row(id as i32, 0, 0)));
+    case.txn(rows.into());
+    let mut batches: Vec<_> = core::iter::from_fn(|| case.poll()).collect();
+    assert_eq!(batches.len(), 3);
+    // In the order of their rows, whatever order they were handed out in.
+    batches.sort_by_key(|batch| {
+        [slots[0], slots[b], slots[c]]
+            .iter()
+            .position(|s| *s == batch.slot)
+    });
+    for batch in batches.iter().rev() {
+        case.planner.done(batch.slot, Outcome::Failed);
+        case.planner.retry_alone(batch.slot);
+    }
+    for batch in &batches {
+        let alone = case.poll().unwrap();
+        assert!(Arc::ptr_eq(&alone, batch));
+        assert!(case.poll().is_none());
+        case.planner.done(alone.slot, Outcome::Applied);
+    }
+    assert!(case.planner.drained());
+}
+
+/// A place is as large as its GTID set, and each batch has two.
+#[test]
+fn places_of_batches_take_memory() {
+    let uuid = |n: u32| format!("{n:08x}-0000-0000-0000-000000000000:1-5:7-9:11-20");
+    let text: Vec<_> = (0..200).map(uuid).collect();
+    let start = Location {
+        position: Position::new("b.000001", 4),
+        gtids: Some(GtidSet::parse(Flavor::Mysql, &text.join(",")).unwrap()),
+    };
+    let config = PlannerConfig {
+        by_gtid: false,
+        memory_bytes_max: 1 << 20,
+        ..config(16)
+    };
+    let table = table();
+    let mut planner = Planner::new(config, fresh(16, &start));
+    let mut count = 0;
+    while planner.free_bytes() > 0 {
+        count += 1;
+        planner.begin(Instant::START, txn(count), false).unwrap();
+        // Each takes the unique value over from the one before, and so waits for it.
+        let row = |value| row(count as i32, value, 0);
+        for (before, after) in [(None, row(7)), (Some(row(7)), row(8))] {
+            let change = table.change(before.as_ref(), Some(&after));
+            planner.row(&table.plan, change).unwrap();
+        }
+        planner.commit(Position::new("b.000001", 100 * count + 100));
+    }
+    assert!(count < 60, "{count} batches");
 }
