@@ -1,5 +1,6 @@
 //! Incremental replication, without its I/O: which events count, where they go, and as what text.
 
+pub mod agreement;
 pub mod batch;
 pub mod ddl;
 pub mod filter;

@@ -16,6 +16,7 @@ use dm_core::{
     binlog::{Decoder, Event, Flavor, GtidSet, Position},
     control::SourceConfig,
     error::{Error, Result, Scope, code},
+    sync::{agreement::SourceColumn, schema::TableName},
 };
 use tokio::{sync::Mutex, time::timeout};
 use uuid::Uuid;
@@ -320,6 +321,28 @@ impl Source for Upstream {
         }
     }
 
+    async fn columns(&self, table: &TableName) -> Result<Vec<SourceColumn>> {
+        let TableName { schema, table } = table;
+        let sql = format!(
+            "SELECT column_name, column_type, character_set_name FROM information_schema.columns \
+             WHERE table_schema = {} AND table_name = {} ORDER BY ordinal_position",
+            quoted(schema),
+            quoted(table)
+        );
+        let column = |row: Row| {
+            let mut values = row.into_iter();
+            let name = values.next().flatten()?;
+            let column_type = values.next().flatten().unwrap_or_default();
+            Some(SourceColumn {
+                name,
+                unsigned: column_type.contains(" unsigned"),
+                charset: values.next().flatten(),
+            })
+        };
+        let rows = self.ask(&sql).await?;
+        Ok(rows.into_iter().filter_map(column).collect())
+    }
+
     async fn end(&self) -> Result<SourceEnd> {
         let end = async {
             let flavor = self.flavor().await?;
@@ -411,7 +434,11 @@ fn first_value(rows: Vec<Row>) -> Option<String> {
     rows.into_iter().next()?.into_iter().next()?
 }
 
-/// A text as SQL wants it. What comes here are file names and GTIDs, without backslashes.
+/// A text as SQL wants it, whatever the session's `sql_mode` makes of backslashes.
 fn quoted(text: &str) -> String {
+    if text.contains('\\') {
+        let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+        return format!("CONVERT(X'{hex}' USING utf8mb4)");
+    }
     format!("'{}'", text.replace('\'', "''"))
 }

@@ -6,6 +6,7 @@ use dm_core::{
     binlog::TableMap,
     error::{Error, Result, code},
     sync::{
+        agreement,
         ddl::Rules,
         schema::{Table, TableName},
         table::TablePlan,
@@ -13,7 +14,10 @@ use dm_core::{
 };
 use tracing::info;
 
-use crate::ports::Target;
+use crate::ports::{Source, Target};
+
+/// Table ids that are remembered at once.
+const DECISIONS_MAX: usize = 4096;
 
 /// What to do with the rows of a table.
 #[derive(Clone, Debug)]
@@ -28,17 +32,19 @@ pub(super) enum Decision {
 ///
 /// The target's definition is the schema in force: every DDL runs there in binlog order, with
 /// nothing else under way, so it is the source's schema at the location that was reached.
-pub(super) struct Tables<T> {
+pub(super) struct Tables<S, T> {
+    source: S,
     target: Arc<T>,
     rules: Rules,
     decisions: BTreeMap<u64, (Arc<TableMap>, Decision)>,
     definitions: BTreeMap<TableName, Arc<Table>>,
 }
 
-impl<T: Target> Tables<T> {
+impl<S: Source, T: Target> Tables<S, T> {
     /// Nothing is known yet.
-    pub(super) fn new(target: Arc<T>, rules: Rules) -> Self {
+    pub(super) fn new(source: S, target: Arc<T>, rules: Rules) -> Self {
         Self {
+            source,
             target,
             rules,
             decisions: BTreeMap::new(),
@@ -66,10 +72,17 @@ impl<T: Target> Tables<T> {
             None => Decision::Skip,
             Some(name) => {
                 let table = self.definition(&name, &source).await?;
+                if agreement::is_vague(map) {
+                    agreement::compare(map, &table, &self.source.columns(&source).await?)?;
+                }
                 let plan = TablePlan::new(map, &table, self.target.dialect())?;
                 Decision::Write(Arc::new(plan))
             }
         };
+        // A source gives a table another id each time it opens it.
+        if self.decisions.len() >= DECISIONS_MAX {
+            self.decisions.clear();
+        }
         self.decisions
             .insert(map.id, (Arc::clone(map), decision.clone()));
         Ok(decision)

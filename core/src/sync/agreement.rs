@@ -1,0 +1,198 @@
+//! Whether the columns of a source's table and a target's belong together where the binlog alone
+//! doesn't say it.
+//!
+//! With `binlog_row_metadata=MINIMAL` (MySQL's default) a table map has no names, with MariaDB's
+//! default `NO_LOG` no charsets and no signs either, so the order and the target's definition stand
+//! in for them. Where the source is asked and contradicts that, nothing is guessed. Its answer is
+//! newer than the rows may be: it is compared, never used to read them.
+
+use alloc::{format, string::String};
+
+use super::schema::{ColumnInfo, Quoted, Table};
+use crate::{
+    binlog::{Column, ColumnKind, TableMap},
+    error::{Error, Result, code},
+};
+
+/// A column as the source has it now.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SourceColumn {
+    /// Name.
+    pub name: String,
+    /// Whether it is UNSIGNED.
+    pub unsigned: bool,
+    /// Character set, for text.
+    pub charset: Option<String>,
+}
+
+/// Whether a table map leaves something to be guessed.
+#[must_use]
+pub fn is_vague(map: &TableMap) -> bool {
+    map.columns
+        .iter()
+        .any(|column| column.name.is_none() || lacks_charset(column) || lacks_sign(column))
+}
+
+/// Compares the target's table with the source's, as far as `map` is silent.
+///
+/// # Errors
+/// [`code::SYNCER_UNIT_DML_COLUMN_NOT_MATCH`] where rows would be written to other columns, or
+/// values read as others than they are.
+pub fn compare(map: &TableMap, schema: &Table, source: &[SourceColumn]) -> Result<()> {
+    // Another number of columns: a DDL lies between then and now, or the plan refuses it anyway.
+    if source.len() != map.columns.len() || source.len() != schema.columns.len() {
+        return Ok(());
+    }
+    for ((column, target), source) in map.columns.iter().zip(&schema.columns).zip(source) {
+        let refuse = |what: &str| {
+            let SourceColumn { name, .. } = source;
+            let message = format!(
+                "column {} of {map} cannot be matched with column {} of {}: {what}, and the \
+                 source's binlog doesn't tell",
+                Quoted(name),
+                Quoted(&target.name),
+                schema.name
+            );
+            Err(
+                Error::new(&code::SYNCER_UNIT_DML_COLUMN_NOT_MATCH, message).with_workaround(
+                    "Give the column in the target the source's charset and sign, and the table \
+                     the source's order of columns. For what is written from now on, \
+                     `binlog_row_metadata=MINIMAL` on the source tells charsets and signs, and \
+                     `FULL` names as well.",
+                ),
+            )
+        };
+        let is_named = |other: &ColumnInfo| same_name(&other.name, &source.name);
+        if column.name.is_none() && !is_named(target) && schema.columns.iter().any(is_named) {
+            return refuse("the columns stand in another order");
+        }
+        if lacks_sign(column) && source.unsigned != target.unsigned {
+            return refuse("one is unsigned and the other is not");
+        }
+        if let (true, Some(from), Some(to)) =
+            (lacks_charset(column), &source.charset, &target.charset)
+            && !reads_as(from, to)
+        {
+            return refuse(&format!("its text is {from}, not {to}"));
+        }
+    }
+    Ok(())
+}
+
+fn same_name(a: &str, b: &str) -> bool {
+    a == b || a.to_lowercase() == b.to_lowercase()
+}
+
+fn lacks_charset(column: &Column) -> bool {
+    let is_text = matches!(
+        column.kind,
+        ColumnKind::Fixed { .. } | ColumnKind::Var { .. } | ColumnKind::Blob { .. }
+    );
+    is_text && column.collation.is_none()
+}
+
+fn lacks_sign(column: &Column) -> bool {
+    let has_sign = matches!(
+        column.kind,
+        ColumnKind::Tiny
+            | ColumnKind::Short
+            | ColumnKind::Int24
+            | ColumnKind::Long
+            | ColumnKind::LongLong
+    );
+    has_sign && column.unsigned.is_none()
+}
+
+/// Whether bytes in one charset mean the same in another.
+fn reads_as(from: &str, to: &str) -> bool {
+    let plain = |name| match name {
+        "utf8" => "utf8mb3",
+        name => name,
+    };
+    let (from, to) = (plain(from), plain(to));
+    from == to || from == "utf8mb3" && to == "utf8mb4" || from == "ascii" && !is_wide(to)
+}
+
+fn is_wide(charset: &str) -> bool {
+    matches!(charset, "ucs2" | "utf16" | "utf16le" | "utf32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::schema::TableName;
+    use alloc::{vec, vec::Vec};
+
+    fn map(columns: Vec<Column>) -> TableMap {
+        TableMap::new(1, "d", "t", columns)
+    }
+
+    fn table(columns: &[(&str, bool, Option<&str>)]) -> Table {
+        let column = |&(name, unsigned, charset): &(&str, bool, Option<&str>)| ColumnInfo {
+            name: name.into(),
+            unsigned,
+            charset: charset.map(Into::into),
+            ..ColumnInfo::default()
+        };
+        Table {
+            name: TableName::new("d", "t"),
+            columns: columns.iter().map(column).collect(),
+            keys: vec![],
+        }
+    }
+
+    fn source(columns: &[(&str, bool, Option<&str>)]) -> Vec<SourceColumn> {
+        let column = |&(name, unsigned, charset): &(&str, bool, Option<&str>)| SourceColumn {
+            name: name.into(),
+            unsigned,
+            charset: charset.map(Into::into),
+        };
+        columns.iter().map(column).collect()
+    }
+
+    #[test]
+    fn another_order_is_refused_unless_the_map_has_names() {
+        let here = source(&[("id", false, None), ("a", false, None), ("b", false, None)]);
+        let there = table(&[("id", false, None), ("b", false, None), ("a", false, None)]);
+        let mut columns = vec![Column::new(ColumnKind::Long); 3];
+        columns.iter_mut().for_each(|c| c.unsigned = Some(false));
+        let error = compare(&map(columns.clone()), &there, &here).unwrap_err();
+        assert!(error.message.contains("another order"), "{error}");
+        for (column, name) in columns.iter_mut().zip(["id", "a", "b"]) {
+            column.name = Some(name.into());
+        }
+        assert!(!is_vague(&map(columns.clone())));
+        compare(&map(columns), &there, &here).unwrap();
+    }
+
+    /// A column that was renamed since then has no counterpart of that name anywhere.
+    #[test]
+    fn what_was_renamed_meanwhile_is_no_contradiction() {
+        let here = source(&[("ID", false, None), ("new", false, None)]);
+        let there = table(&[("id", false, None), ("old", false, None)]);
+        compare(&map(vec![Column::new(ColumnKind::Long); 2]), &there, &here).unwrap();
+        let fewer = source(&[("id", true, None)]);
+        compare(&map(vec![Column::new(ColumnKind::Long); 2]), &there, &fewer).unwrap();
+    }
+
+    #[test]
+    fn signs_and_charsets_are_compared_where_the_map_has_none() {
+        let mut number = Column::new(ColumnKind::Long);
+        let text = Column::new(ColumnKind::Var { bytes_max: 80 });
+        let case = |number: &Column, here: (bool, &str), there: (bool, &str)| {
+            compare(
+                &map(vec![number.clone(), text.clone()]),
+                &table(&[("n", there.0, None), ("t", false, Some(there.1))]),
+                &source(&[("n", here.0, None), ("t", false, Some(here.1))]),
+            )
+        };
+        assert!(case(&number, (false, "latin1"), (false, "latin1")).is_ok());
+        assert!(case(&number, (false, "utf8"), (false, "utf8mb4")).is_ok());
+        assert!(case(&number, (false, "ascii"), (false, "gbk")).is_ok());
+        assert!(case(&number, (false, "latin1"), (false, "utf8mb4")).is_err());
+        assert!(case(&number, (false, "ascii"), (false, "utf16")).is_err());
+        assert!(case(&number, (true, "latin1"), (false, "latin1")).is_err());
+        number.unsigned = Some(true);
+        assert!(case(&number, (true, "latin1"), (false, "latin1")).is_ok());
+    }
+}
