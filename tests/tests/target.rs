@@ -390,6 +390,7 @@ async fn lenient_batches_take_what_strict_ones_refuse() -> Result<()> {
 fn ddl(world: &World, kind: Kind, table: &str, sql: &str, pos: u64) -> Ddl {
     Ddl {
         piece: Piece {
+            ordinal: 0,
             kind,
             sources: vec![(Role::Subject, TableName::new("shop", table))],
             targets: vec![TableName::new(&world.data, table)],

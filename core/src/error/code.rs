@@ -505,6 +505,9 @@ codes! {
     /// A row of the worker's tables in the target can't be read.
     SYNCER_PROGRESS_INVALID = 36905 SyncUnit Downstream High
         "Somebody changed the meta tables by hand: restore them, or start the task anew.";
+    /// The binlog holds a part of a transaction that was never committed.
+    SYNCER_TRANSACTION_BROKEN_OFF = 36906 SyncUnit Upstream High
+        "Compare the rows that this transaction changed (`mysqlbinlog` shows them) with the source's, correct the target, remove the task's progress and checkpoint in the target and set `meta` to the end location in this message.";
     /// `nil request not valid`
     MASTER_SQL_OP_NIL_REQUEST = 38001 DmMaster Internal Medium "";
     /// `some error occurs in dm-worker: …`

@@ -112,6 +112,8 @@ pub fn subtask_resumable(errors: &[Error]) -> bool {
             20_900 | 20_901 => return false,
             // Somebody else took the source over: taking it back would be a tug-of-war.
             36_901 => return false,
+            // The target has rows that the source lost: somebody must look.
+            36_906 => return false,
             36_008 | 32_004 | 32_001 | 36_027 | 11_129 | 34_020 | 34_021 => return false,
             11_038 if TORN_RELAY.into_iter().any(message) => return false,
             34_019 => {

@@ -38,8 +38,11 @@ pub enum Statement {
     Commit,
     /// Rolls one back that nevertheless changed a table without transactions.
     Rollback,
-    /// Sets, releases or goes back to a savepoint.
+    /// Sets or releases a savepoint.
     Savepoint,
+    /// Goes back to a savepoint, which the source writes down where the rows behind it count in a
+    /// table without transactions.
+    RollbackTo,
     /// Part of a distributed transaction.
     Xa(Xa),
     /// Nothing that a target must do, such as what concerns users, triggers, views or routines.

@@ -15,7 +15,7 @@ mod run;
 mod slots;
 mod tables;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use dm_core::{
     binlog::Decoder,
@@ -170,6 +170,15 @@ impl<K: Connect> SyncUnit<K> {
                 .await?;
             safe_until = unsafe_end;
         }
+        if config.enable_gtid
+            && let Some(mut at) = resume::without_gtids(&progress)
+        {
+            at.gtids = Some(source.gtids_at(&at.position).await?);
+            info!(source = config.source_id, task = task.name, at = %at, "goes on by GTID");
+            progress = target
+                .reset(planning.slots, &at, safe_until.as_ref())
+                .await?;
+        }
         planning.by_gtid = config.enable_gtid
             && progress.iter().all(|slot| {
                 slot.applied
@@ -192,8 +201,8 @@ impl<K: Connect> SyncUnit<K> {
         let stream = source.dump(&from).await.map_err(Failure::Stream)?;
         let mut run = Run {
             facts: &self.facts,
-            tables: Tables::new(Arc::clone(&target), rules),
-            cursor: Cursor::new(planner.location()),
+            tables: Tables::new(source, Arc::clone(&target), rules),
+            cursor: Cursor::new(planner.location(), upstream.flavor, planning.by_gtid),
             planner,
             slots,
             results,
@@ -211,7 +220,7 @@ impl<K: Connect> SyncUnit<K> {
             flushed: Instant::now(),
             chunk: None,
             barrier: None,
-            alone: None,
+            alone: BTreeSet::new(),
             target: Arc::clone(&target),
         };
         let ended = run.until_stopped(stop).await?;

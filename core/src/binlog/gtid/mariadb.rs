@@ -15,6 +15,10 @@ pub struct MariadbGtidSet {
 }
 
 impl MariadbGtidSet {
+    pub(super) fn memory(&self) -> usize {
+        self.domains.len() * size_of::<(u32, (u32, u64))>()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.domains.is_empty()
     }
@@ -49,6 +53,14 @@ impl MariadbGtidSet {
         for (domain, (server, seq)) in &other.domains {
             self.raise(*domain, *server, *seq);
         }
+    }
+
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        let mut positions = other.domains.iter();
+        positions.all(|(domain, (_, seq))| {
+            let last = self.domains.get(domain);
+            last.is_none_or(|last| last.1 >= *seq)
+        })
     }
 
     pub(super) fn contains(&self, other: &Self) -> bool {

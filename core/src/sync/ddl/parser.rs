@@ -51,7 +51,7 @@ fn statement(at: &mut Cursor<'_>) -> Parse<Statement> {
         "ROLLBACK" => {
             at.take("WORK");
             Ok(if at.take("TO") {
-                Statement::Savepoint
+                Statement::RollbackTo
             } else {
                 Statement::Rollback
             })

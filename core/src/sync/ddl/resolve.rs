@@ -23,6 +23,9 @@ pub struct Rules {
 /// A piece of a statement for the target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Piece {
+    /// Which piece of the statement it is, counted before any filter, so that another configuration
+    /// doesn't shift what is recorded as done.
+    pub ordinal: u64,
     /// What it does.
     pub kind: Kind,
     /// What it names in the source, with what it does to it.
@@ -73,7 +76,7 @@ impl Rules {
     /// More than one route matches a name, or the statement belongs to an online schema change.
     pub fn apply(&self, ddl: &Ddl) -> Result<Vec<Piece>> {
         let mut pieces = Vec::with_capacity(ddl.pieces.len());
-        for draft in &ddl.pieces {
+        for (ordinal, draft) in (0..).zip(&ddl.pieces) {
             if !draft
                 .names
                 .iter()
@@ -88,6 +91,7 @@ impl Rules {
                 .map(|name| self.router.route(&name.name))
                 .collect::<Result<_>>()?;
             pieces.push(Piece {
+                ordinal,
                 kind: draft.kind,
                 sources: draft
                     .names

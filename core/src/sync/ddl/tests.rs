@@ -322,7 +322,7 @@ fn what_is_no_definition_is_told_apart() {
         ("start transaction", Statement::Begin),
         ("COMMIT", Statement::Commit),
         ("ROLLBACK", Statement::Rollback),
-        ("ROLLBACK WORK TO SAVEPOINT `a`", Statement::Savepoint),
+        ("ROLLBACK WORK TO SAVEPOINT `a`", Statement::RollbackTo),
         ("SAVEPOINT `a`", Statement::Savepoint),
         ("XA START X'61',X'',1", Statement::Xa(Xa::Start)),
         ("XA COMMIT 'a'", Statement::Xa(Xa::Commit)),

@@ -13,11 +13,15 @@ use dm_core::{
 use tracing::{debug, info};
 
 use super::{Failure, run::Run};
-use crate::ports::{Applied, Ddl, Target};
+use crate::ports::{Applied, Ddl, Source, Target};
 
 /// A statement that may only run when nothing else does.
 pub(super) struct Barrier {
     pieces: Vec<Piece>,
+    /// How many pieces there are without any filter.
+    count: u64,
+    /// Whether rows follow in the same transaction.
+    opens: bool,
     header: Header,
     query: QueryEvent,
     txn: TxnId,
@@ -25,7 +29,7 @@ pub(super) struct Barrier {
     replay: bool,
 }
 
-impl<T: Target> Run<'_, T> {
+impl<S: Source, T: Target> Run<'_, S, T> {
     /// Understands a statement, and plans what it means.
     pub(super) fn query(&mut self, header: Header, query: QueryEvent) -> Result<()> {
         let Some(sql) = query.text().map(Cow::into_owned) else {
@@ -38,32 +42,46 @@ impl<T: Target> Run<'_, T> {
             lower_case_names: self.lower_case_names,
         };
         match classify(&sql, context)? {
-            Statement::Begin | Statement::Savepoint => {}
+            Statement::Begin => self.cursor.set_begun(&header),
+            Statement::Savepoint => {}
             Statement::Commit => self.commit(&header),
+            Statement::RollbackTo => return Err(refuse(&sql, "going back to a savepoint")),
             Statement::Rollback => return Err(refuse(&sql, "a transaction that was rolled back")),
             Statement::Xa(_) => return Err(refuse(&sql, "a distributed (XA) transaction")),
             Statement::Skipped => {
                 // Not the text: it may hold the hash of a password.
                 debug!("a statement that the target need not run");
-                self.commit(&header);
+                self.end_statement(&header);
             }
             Statement::Rows(table) => {
                 self.tables.rules().refuse_rows(&table)?;
-            }
-            Statement::Ddl(ddl) if ddl.rows_follow => {
-                return Err(refuse(&sql, "CREATE TABLE … SELECT as one transaction"));
+                self.end_statement(&header);
             }
             Statement::Ddl(ddl) => {
+                // `CREATE TABLE … SELECT`, as both servers log it since they are atomic.
+                let opens = ddl.rows_follow || self.cursor.is_begun();
+                if self.cursor.is_planned() {
+                    let what = "a change of definitions behind rows of the same transaction";
+                    return Err(refuse(&sql, what));
+                }
                 let pieces = self.tables.rules().apply(&ddl)?;
+                let count = ddl.pieces.len() as u64;
                 if pieces.is_empty() {
                     info!(sql, "filtered out");
-                    self.commit(&header);
+                    if opens {
+                        self.open(&header)?;
+                        self.planner.skip_rows(count);
+                    } else {
+                        self.commit(&header);
+                    }
                     return Ok(());
                 }
                 let txn = self.cursor.txn(&header).clone();
                 let replay = self.is_unsafe(&txn);
                 self.barrier = Some(Barrier {
                     pieces,
+                    count,
+                    opens,
                     header,
                     query,
                     txn,
@@ -74,10 +92,19 @@ impl<T: Target> Run<'_, T> {
         Ok(())
     }
 
+    /// A statement is over that changes nothing in the target: if it stands alone, so is its group.
+    fn end_statement(&mut self, header: &Header) {
+        if !self.cursor.is_begun() {
+            self.commit(header);
+        }
+    }
+
     /// Runs the statement that everything was drained for.
     pub(super) async fn run_ddl(&mut self, barrier: Barrier) -> Result<(), Failure> {
         let Barrier {
             pieces,
+            count,
+            opens,
             header,
             query,
             txn,
@@ -90,18 +117,18 @@ impl<T: Target> Run<'_, T> {
             gtids.add(gtid);
         }
         let done = self.planner.pieces_done(&txn);
-        let last = pieces.len() as u64 - 1;
-        for (index, piece) in (0..).zip(pieces) {
-            if index < done {
+        let last = pieces.last().map(|piece| piece.ordinal);
+        for piece in pieces {
+            if piece.ordinal < done {
                 continue;
             }
-            let after = if index == last {
+            let after = if !opens && Some(piece.ordinal) == last {
                 Progress::at(end.clone())
             } else {
                 Progress {
                     boundary: start.clone(),
                     txn: Some(txn.clone()),
-                    rows: index + 1,
+                    rows: piece.ordinal + 1,
                 }
             };
             let ddl = Ddl {
@@ -119,8 +146,14 @@ impl<T: Target> Run<'_, T> {
             self.facts.metrics.finished_ddl();
             self.planner.barrier(&ddl.after);
         }
-        self.cursor.end();
         self.tables.forget();
+        if opens {
+            // Its pieces count like rows, and come before them.
+            self.open(&header)?;
+            self.planner.skip_rows(count);
+        } else {
+            self.commit(&header);
+        }
         self.checkpoint().await
     }
 

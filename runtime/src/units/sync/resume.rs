@@ -5,7 +5,7 @@ use dm_core::{
     binlog::{Flavor, GtidSet, Position},
     control::{SubtaskConfig, subtask::Meta},
     error::Result,
-    sync::progress::Location,
+    sync::progress::{Applied, Location, SlotProgress},
 };
 
 use crate::ports::{Checkpoint, SourceFacts, Start};
@@ -56,6 +56,21 @@ impl Beginning {
             }
         })
     }
+}
+
+/// The one place that all slots are at, if its GTIDs are not known: an orderly stop before GTIDs
+/// were switched on leaves them there. After a crash they go on by position until the next stop.
+pub(super) fn without_gtids(slots: &[SlotProgress]) -> Option<Location> {
+    let Applied {
+        boundary,
+        txn: None,
+        ..
+    } = &slots.first()?.applied
+    else {
+        return None;
+    };
+    let is_there = |slot: &SlotProgress| slot.applied == slots[0].applied;
+    (boundary.gtids.is_none() && slots.iter().all(is_there)).then(|| boundary.clone())
 }
 
 /// What to ask the source for, to read on from a location.

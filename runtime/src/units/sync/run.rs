@@ -1,9 +1,9 @@
 //! The loop of one run: plans what was read, hands batches out, and stops at boundaries.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use dm_core::{
-    binlog::{Event, Header, RowsEvent},
+    binlog::{Event, Gtid, Header, RowsEvent},
     error::{Error, Result, code},
     sync::{
         plan::{Outcome, Planner},
@@ -27,15 +27,15 @@ use super::{
     tables::{Decision, Tables},
 };
 use crate::{
-    ports::{Applied, Checkpoint, Target},
+    ports::{Applied, Checkpoint, Source, Target},
     units::{Stop, StopSignal, stopped},
 };
 
 /// Everything of one run.
-pub(super) struct Run<'a, T: Target> {
+pub(super) struct Run<'a, S: Source, T: Target> {
     pub(super) facts: &'a SyncFacts,
     pub(super) target: Arc<T>,
-    pub(super) tables: Tables<T>,
+    pub(super) tables: Tables<S, T>,
     pub(super) planner: Planner,
     pub(super) slots: &'a Slots,
     pub(super) results: mpsc::UnboundedReceiver<Done>,
@@ -59,8 +59,8 @@ pub(super) struct Run<'a, T: Target> {
     pub(super) chunk: Option<Chunk>,
     /// A statement that waits for all slots to be done.
     pub(super) barrier: Option<Barrier>,
-    /// The slot whose batch is tried with nothing else under way.
-    pub(super) alone: Option<u32>,
+    /// The slots whose batches are tried with nothing else under way.
+    pub(super) alone: BTreeSet<u32>,
 }
 
 /// How a run ended that was not told to stop.
@@ -71,18 +71,20 @@ pub(super) enum Ended {
     Resized,
 }
 
-impl<T: Target> Run<'_, T> {
+impl<S: Source, T: Target> Run<'_, S, T> {
     /// Replicates until it is told to stop, then goes on to the end of the transaction, applies
     /// what it has, and writes the checkpoint.
     pub(super) async fn until_stopped(&mut self, stop: &mut StopSignal) -> Result<Ended, Failure> {
         let mut stopping = false;
         loop {
-            self.plan().await?;
-            let resize = self.planner.wants_slots().is_some();
-            let ending = (stopping || resize) && self.cursor.is_at_boundary();
-            let ending = ending && self.barrier.is_none();
+            self.plan(stopping).await?;
+            let ending = self.is_ending(stopping);
             if ending {
                 self.planner.flush();
+                if self.planner.drained() {
+                    // All slots at one place: what they are may change before the next start.
+                    self.planner.move_idle();
+                }
             }
             self.hand_out();
             if ending && self.planner.drained() {
@@ -134,9 +136,16 @@ impl<T: Target> Run<'_, T> {
         }
     }
 
-    /// Plans the events at hand, until there are none, memory is used up, or a DDL has to wait.
-    async fn plan(&mut self) -> Result<(), Failure> {
-        loop {
+    /// Whether everything is at a place where the run may end, and is to end.
+    fn is_ending(&self, stopping: bool) -> bool {
+        let wanted = stopping || self.planner.wants_slots().is_some();
+        wanted && self.cursor.is_at_boundary() && self.barrier.is_none()
+    }
+
+    /// Plans the events at hand, until there are none, memory is used up, a DDL has to wait, or the
+    /// run can end.
+    async fn plan(&mut self, stopping: bool) -> Result<(), Failure> {
+        while !self.is_ending(stopping) {
             if let Some(barrier) = self.barrier.take() {
                 self.planner.flush();
                 if !self.planner.drained() {
@@ -163,12 +172,20 @@ impl<T: Target> Run<'_, T> {
     }
 
     async fn event(&mut self, Item { header, event }: Item) -> Result<()> {
+        self.cursor.follow(&header, &event)?;
         match event {
-            Event::Rotate { file, pos } => self.rotate(&header, file, pos),
-            Event::Gtid { gtid, .. } | Event::MariadbGtid { gtid, .. } => {
-                self.cursor.begin(&header, Some(gtid));
+            Event::Rotate { file, pos } => self.rotate(&header, file, pos)?,
+            Event::Gtid { gtid, .. } => self.begin(&header, Some(gtid), false)?,
+            Event::AnonymousGtid { .. } => self.begin(&header, None, false)?,
+            // It stands for the `BEGIN` as well.
+            Event::MariadbGtid {
+                gtid, standalone, ..
+            } => self.begin(&header, Some(gtid), !standalone)?,
+            Event::PreviousGtids(before) | Event::MariadbGtidList(before) => {
+                self.cursor
+                    .check_history(&before, self.planner.location())?;
             }
-            Event::AnonymousGtid { .. } => self.cursor.begin(&header, None),
+            Event::FormatDescription(_) => self.cursor.broken_off()?,
             Event::Rows(rows) => self.rows(&header, &rows).await?,
             Event::Xid => self.commit(&header),
             Event::Query(query) => self.query(header, query)?,
@@ -190,27 +207,30 @@ impl<T: Target> Run<'_, T> {
                 )
                 .with_workaround("Copy the data anew, and start behind the incident."));
             }
-            Event::Heartbeat { .. }
-            | Event::FormatDescription(_)
-            | Event::PreviousGtids(_)
-            | Event::MariadbGtidList(_)
-            | Event::TableMap(_)
-            | Event::Ignored(_) => {}
+            Event::Heartbeat { .. } | Event::TableMap(_) | Event::Ignored(_) => {}
             // The reader has opened these, or refused them.
             Event::Payload { .. } | Event::StartEncryption => {}
         }
         Ok(())
     }
 
-    fn rotate(&mut self, header: &Header, file: String, pos: u64) {
+    fn rotate(&mut self, header: &Header, file: String, pos: u64) -> Result<()> {
         debug!(file, pos, "rotate");
+        self.cursor.broken_off()?;
         let position = self.cursor.rotate(file, pos);
         // An artificial rotation names the file that the dump begins in, which is no progress.
-        if !header.is_artificial() && self.cursor.is_at_boundary() {
+        if !header.is_artificial() {
             let mut location = self.planner.location().clone();
             location.position = position;
             self.planner.advance(location);
         }
+        Ok(())
+    }
+
+    fn begin(&mut self, header: &Header, gtid: Option<Gtid>, begun: bool) -> Result<()> {
+        self.cursor.broken_off()?;
+        let read = self.planner.location();
+        self.cursor.begin(header, gtid, begun, read)
     }
 
     /// Whether the rows of a transaction may be in the target already.
@@ -227,7 +247,7 @@ impl<T: Target> Run<'_, T> {
     }
 
     /// Tells the planner about the open transaction, once it turns out to have rows.
-    fn open(&mut self, header: &Header) -> Result<()> {
+    pub(super) fn open(&mut self, header: &Header) -> Result<()> {
         if self.cursor.is_planned() {
             return Ok(());
         }
@@ -292,15 +312,14 @@ impl<T: Target> Run<'_, T> {
         match done.result {
             Ok(()) => {
                 self.planner.done(slot, Outcome::Applied);
-                self.alone = self.alone.filter(|alone| *alone != slot);
+                self.alone.remove(&slot);
                 self.facts.count_batch(&done.batch, done.took);
                 Ok(())
             }
             // Keys that only the target's collation takes for equal may have been applied in the
             // wrong order: alone, behind everything that comes before, the batch must fit.
-            Err(Refused::Failed(error)) if is_duplicate(&error) && self.alone.is_none() => {
+            Err(Refused::Failed(error)) if is_duplicate(&error) && self.alone.insert(slot) => {
                 warn!(slot, %error, "duplicate key, trying the batch alone");
-                self.alone = Some(slot);
                 self.planner.done(slot, Outcome::Failed);
                 self.planner.retry_alone(slot);
                 Ok(())
