@@ -5,7 +5,8 @@ use std::time::Duration;
 use dm_tests::{
     Result,
     job::Job,
-    servers::{Brand, Database, Role},
+    servers::{Brand, Database, Options, Role},
+    sql::Client,
     types::{Columns, TypesTable},
     worker::Worker,
     workload::{Background, Workload},
@@ -68,6 +69,20 @@ async fn common_types_from_mysql_to_mariadb() -> Result<()> {
     types(MYSQL, MARIADB, Columns::Common, "types_ma").await
 }
 
+/// The default is that the binlog says nothing about signs, charsets and names.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_of_mariadb_with_metadata() -> Result<()> {
+    let source = Database::start(MARIADB, Role::Source, &Options::default())?;
+    let target = Database::shared(MYSQL, Role::Target)?;
+    for metadata in ["MINIMAL", "FULL"] {
+        let sql = format!("SET GLOBAL binlog_row_metadata = {metadata}");
+        Client::connect(&source).await?.run(&sql).await?;
+        let schema = format!("types_{}", metadata.to_lowercase());
+        copy_types(&source, target, Columns::Common, &schema).await?;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_from_mysql_to_mysql() -> Result<()> {
     killed(MYSQL, MYSQL, true, "kill_mm").await
@@ -126,6 +141,15 @@ async fn load(from: Brand, to: Brand, gtid: bool, schema: &str) -> Result<()> {
 
 async fn types(from: Brand, to: Brand, columns: Columns, schema: &str) -> Result<()> {
     let (source, target) = servers(from, to)?;
+    copy_types(source, target, columns, schema).await
+}
+
+async fn copy_types(
+    source: &Database,
+    target: &Database,
+    columns: Columns,
+    schema: &str,
+) -> Result<()> {
     let job = Job::new(source, target, &[schema]).await?;
     let table = TypesTable::new(columns);
     table.create(source, schema).await?;

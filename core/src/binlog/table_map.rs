@@ -76,7 +76,8 @@ impl TableMap {
         match field {
             SIGNEDNESS => {
                 let bits = Bits::most_first(reader.rest());
-                for (index, column) in select(columns, is_numeric).enumerate() {
+                let has_sign = |kind| has_sign(flavor, kind);
+                for (index, column) in select(columns, has_sign).enumerate() {
                     column.unsigned = Some(bits.get(index));
                 }
             }
@@ -161,19 +162,20 @@ fn read_meta(code: u8, reader: &mut Reader<'_>) -> Result<u16> {
     }
 }
 
-/// Whether the map says if a column of this type is unsigned.
-fn is_numeric(kind: ColumnKind) -> bool {
-    matches!(
-        kind,
+/// Whether the map says if a column of this type is unsigned. For MariaDB a YEAR is unsigned.
+fn has_sign(flavor: Flavor, kind: ColumnKind) -> bool {
+    match kind {
         ColumnKind::Tiny
-            | ColumnKind::Short
-            | ColumnKind::Int24
-            | ColumnKind::Long
-            | ColumnKind::LongLong
-            | ColumnKind::Float
-            | ColumnKind::Double
-            | ColumnKind::Decimal { .. }
-    )
+        | ColumnKind::Short
+        | ColumnKind::Int24
+        | ColumnKind::Long
+        | ColumnKind::LongLong
+        | ColumnKind::Float
+        | ColumnKind::Double
+        | ColumnKind::Decimal { .. } => true,
+        ColumnKind::Year => flavor == Flavor::Mariadb,
+        _ => false,
+    }
 }
 
 /// Whether the map gives a collation for a column of this type. Of those without text, MySQL counts

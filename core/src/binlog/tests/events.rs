@@ -274,6 +274,24 @@ fn mariadb_gives_a_collation_for_geometries_too() {
     assert_eq!(Charset::from_collation_id(2304), Some(Charset::Utf8));
 }
 
+/// For MariaDB a YEAR is a number with a sign, for MySQL it is not.
+#[test]
+fn signs_behind_a_year() {
+    // YEAR, INT UNSIGNED, INT.
+    let mut body = std::vec![1, 0, 0, 0, 0, 0, 1, 0, 1, b'd', 0, 1, b't', 0];
+    body.extend_from_slice(&[3, 13, 3, 3, 0, 0b111]);
+    let cases = [
+        (Flavor::Mysql, 0b1000_0000, None),
+        (Flavor::Mariadb, 0b1100_0000, Some(true)),
+    ];
+    for (flavor, signs, year) in cases {
+        let body = [&body[..], &[1, 1, signs]].concat();
+        let map = TableMap::parse(flavor, &body).unwrap();
+        let unsigned: Vec<_> = map.columns.iter().map(|column| column.unsigned).collect();
+        assert_eq!(unsigned, [year, Some(true), Some(false)], "{flavor}");
+    }
+}
+
 #[test]
 fn commit_times_of_transactions() {
     let mut tagged = 0;
