@@ -1,8 +1,8 @@
 //! Reading binlogs of MySQL 8.0 to 9.7 and MariaDB from 10.5 on.
 //!
 //! Bytes become [`Frame`]s (length and CRC32 are right, nothing else was looked at), frames become
-//! [`Event`]s, rows events are sliced into [`RowImage`]s (offsets into the bytes of the event, no
-//! copies), and a column of an image becomes an SQL literal or a key only when it is asked for.
+//! [`Event`]s, rows events are sliced into [`RowImage`]s (bytes of their own, with offsets of the
+//! columns), and a column of an image becomes an SQL literal or a key only when it is asked for.
 //!
 //! The bytes are not trusted, checksum or not: every read is checked, counts in the data never
 //! decide about memory, and malformed input is an error, not a panic and not an endless loop.
@@ -24,7 +24,7 @@ pub use column::{Column, ColumnKind};
 pub use decoder::Decoder;
 pub use error::{BinlogError, Result};
 pub use event::{
-    Event, FormatDescription, GtidTimes, MariadbFlags, PayloadCompression, QueryEvent, StatusVars,
+    AlterPhase, Event, FormatDescription, GtidTimes, MariadbFlags, PayloadCompression, QueryEvent, StatusVars,
 };
 pub use frame::{Frame, HEADER_LEN, Header, event_type};
 pub use gtid::{Flavor, Gtid, GtidSet, Intervals, MariadbGtidSet, MysqlGtidSet, Tsid};

@@ -1,6 +1,9 @@
-//! Rows events: row images as offsets into the bytes of the event.
+//! Rows events, and their row images: bytes with offsets of columns.
+//!
+//! An event may be a small part of a large piece of memory. Images that wait to be applied must not
+//! keep all of that, so each group of some images has a copy of its bytes.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use bytes::Bytes;
 
@@ -69,19 +72,19 @@ pub struct RowChange {
     pub after: Option<RowImage>,
 }
 
-/// One row image: where each column's value is in the bytes of its event. Cloning is cheap.
+/// One row image. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct RowImage {
-    chunk: Arc<Chunk>,
+    group: Arc<Group>,
     first: u32,
 }
 
-/// Images that were sliced together.
+/// Images that were sliced together and share memory.
 #[derive(Debug)]
-struct Chunk {
-    rows: Bytes,
+struct Group {
+    rows: Box<[u8]>,
     /// Per image where each column starts, and where the last one ends.
-    offsets: Vec<u32>,
+    offsets: Box<[u32]>,
     /// Columns of an image.
     columns: u32,
 }
@@ -92,9 +95,9 @@ const NULL: u32 = 1 << 31;
 const ABSENT: u32 = 1 << 30;
 const OFFSET: u32 = ABSENT - 1;
 
-/// Offsets after which a chunk is full: some images together save allocations, all of them would
-/// let a small hostile event ask for gigabytes.
-const CHUNK_OFFSETS: usize = 2048;
+/// Memory after which a group is full. Some images together save allocations, but one that is left
+/// over of a group keeps all of it. A larger row has a group of its own.
+const GROUP_BYTES: usize = 2048;
 
 const STMT_END: u16 = 1;
 const NO_FOREIGN_KEY_CHECKS: u16 = 2;
@@ -193,10 +196,25 @@ impl RowsEvent {
         RowIter {
             event: self,
             at: 0,
-            chunk: None,
+            offsets: Vec::new(),
+            group: None,
             next: 0,
             error: None,
         }
+    }
+
+    /// How many rows there are, without a copy of any. What is malformed counts as one.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        let (mut at, mut count) = (0, 0);
+        while at < self.rows.len() {
+            count += 1;
+            match self.row_end(at, &mut |_| ()) {
+                Ok(end) => at = end,
+                Err(_) => break,
+            }
+        }
+        count
     }
 
     /// Bytes that the row images take.
@@ -205,29 +223,45 @@ impl RowsEvent {
         self.rows.len()
     }
 
-    /// Finds the columns of the image at `at` and returns where it ends.
-    fn slice(&self, at: usize, present: &[u8], offsets: &mut Vec<u32>) -> Result<usize> {
+    /// Finds the columns of the row at `at`, in all its images, and returns where it ends.
+    fn row_end(&self, at: usize, found: &mut impl FnMut(u32)) -> Result<usize> {
+        let images = &self.present[..self.kind.images()];
+        let end = images
+            .iter()
+            .try_fold(at, |at, present| self.image_end(at, present, found))?;
+        if end == at {
+            return Err(BinlogError::Malformed("rows event without columns"));
+        }
+        Ok(end)
+    }
+
+    fn image_end(&self, at: usize, present: &[u8], found: &mut impl FnMut(u32)) -> Result<usize> {
         let widths = &self.table.widths;
         if !present.is_empty() {
-            return self.slice_partial(at, present, offsets);
+            return self.partial_image_end(at, present, found);
         }
         let rows = &self.rows[..];
         let mut end = at + widths.len().div_ceil(8);
         let nulls = rows.get(at..end).ok_or(BinlogError::Truncated(WHAT))?;
         for (index, width) in widths.iter().enumerate() {
             if nulls[index / 8] >> (index % 8) & 1 == 1 {
-                offsets.push(end as u32 | NULL);
+                found(end as u32 | NULL);
             } else {
-                offsets.push(end as u32);
+                found(end as u32);
                 end = value_end(rows, end, *width)?;
             }
         }
-        offsets.push(end as u32);
+        found(end as u32);
         Ok(end)
     }
 
     /// The same for an image without all columns, where only those there have a NULL bit.
-    fn slice_partial(&self, at: usize, present: &[u8], offsets: &mut Vec<u32>) -> Result<usize> {
+    fn partial_image_end(
+        &self,
+        at: usize,
+        present: &[u8],
+        found: &mut impl FnMut(u32),
+    ) -> Result<usize> {
         let present = Bits::least_first(present);
         let widths = &self.table.widths;
         let count = (0..widths.len())
@@ -240,18 +274,18 @@ impl RowsEvent {
         let mut nth = 0;
         for (index, width) in widths.iter().enumerate() {
             if !present.get(index) {
-                offsets.push(end as u32 | ABSENT);
+                found(end as u32 | ABSENT);
                 continue;
             }
             if nulls.get(nth) {
-                offsets.push(end as u32 | NULL);
+                found(end as u32 | NULL);
             } else {
-                offsets.push(end as u32);
+                found(end as u32);
                 end = value_end(rows, end, *width)?;
             }
             nth += 1;
         }
-        offsets.push(end as u32);
+        found(end as u32);
         Ok(end)
     }
 }
@@ -273,10 +307,12 @@ fn value_end(rows: &[u8], at: usize, width: Width) -> Result<usize> {
 #[derive(Debug)]
 pub struct RowIter<'a> {
     event: &'a RowsEvent,
-    /// Where the next chunk starts.
+    /// Where the next group starts.
     at: usize,
-    chunk: Option<Arc<Chunk>>,
-    /// Index of the next image's offsets in the chunk.
+    /// Room for its offsets.
+    offsets: Vec<u32>,
+    group: Option<Arc<Group>>,
+    /// Index of the next image's offsets in the group.
     next: usize,
     error: Option<BinlogError>,
 }
@@ -284,39 +320,45 @@ pub struct RowIter<'a> {
 impl RowIter<'_> {
     /// Slices some more rows. What was sliced before an error is still handed out.
     fn fill(&mut self) {
-        let event = self.event;
-        let stride = event.table.widths.len() + 1;
-        let mut offsets = Vec::with_capacity(stride * event.kind.images());
-        while self.at < event.rows.len() && offsets.len() < CHUNK_OFFSETS {
+        let (event, offsets) = (self.event, &mut self.offsets);
+        offsets.clear();
+        let start = self.at;
+        while self.at < event.rows.len() {
             let whole = offsets.len();
-            let end = event.present[..event.kind.images()]
-                .iter()
-                .try_fold(self.at, |at, present| {
-                    event.slice(at, present, &mut offsets)
-                });
+            // What a group holds counts from its own start; the marks are in higher bits.
+            let found = &mut |offset| offsets.push(offset - start as u32);
+            let end = event.row_end(self.at, found);
+            let is_full = |end| end - start + size_of_val(&offsets[..]) > GROUP_BYTES;
             match end {
-                Ok(end) if end > self.at => self.at = end,
-                Ok(_) => self.error = Some(BinlogError::Malformed("rows event without columns")),
-                Err(error) => self.error = Some(error),
-            }
-            if self.error.is_some() {
-                offsets.truncate(whole);
-                self.at = event.rows.len();
+                Ok(end) if whole == 0 || !is_full(end) => self.at = end,
+                // It begins the next group.
+                Ok(_) => {
+                    offsets.truncate(whole);
+                    break;
+                }
+                Err(error) => {
+                    self.error = Some(error);
+                    offsets.truncate(whole);
+                    break;
+                }
             }
         }
         self.next = 0;
-        self.chunk = Some(Arc::new(Chunk {
-            rows: event.rows.clone(),
-            offsets,
-            columns: (stride - 1) as u32,
+        self.group = Some(Arc::new(Group {
+            rows: event.rows[start..self.at].into(),
+            offsets: offsets[..].into(),
+            columns: event.table.widths.len() as u32,
         }));
+        if self.error.is_some() {
+            self.at = event.rows.len();
+        }
     }
 
-    fn image(&mut self, chunk: &Arc<Chunk>) -> RowImage {
+    fn image(&mut self, group: &Arc<Group>) -> RowImage {
         let first = self.next as u32;
-        self.next += chunk.columns as usize + 1;
+        self.next += group.columns as usize + 1;
         RowImage {
-            chunk: chunk.clone(),
+            group: group.clone(),
             first,
         }
     }
@@ -326,22 +368,22 @@ impl Iterator for RowIter<'_> {
     type Item = Result<RowChange>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let is_done = |chunk: &Arc<Chunk>| self.next >= chunk.offsets.len();
-        if self.chunk.as_ref().is_none_or(is_done) {
+        let is_done = |group: &Arc<Group>| self.next >= group.offsets.len();
+        if self.group.as_ref().is_none_or(is_done) {
             if self.at < self.event.rows.len() {
                 self.fill();
             } else {
-                self.chunk = None;
+                self.group = None;
             }
         }
-        let chunk = match &self.chunk {
-            Some(chunk) if self.next < chunk.offsets.len() => chunk.clone(),
+        let group = match &self.group {
+            Some(group) if self.next < group.offsets.len() => group.clone(),
             _ => return self.error.take().map(Err),
         };
         let (before, after) = match self.event.kind {
-            RowsKind::Insert => (None, Some(self.image(&chunk))),
-            RowsKind::Delete => (Some(self.image(&chunk)), None),
-            RowsKind::Update => (Some(self.image(&chunk)), Some(self.image(&chunk))),
+            RowsKind::Insert => (None, Some(self.image(&group))),
+            RowsKind::Delete => (Some(self.image(&group)), None),
+            RowsKind::Update => (Some(self.image(&group)), Some(self.image(&group))),
         };
         Some(Ok(RowChange { before, after }))
     }
@@ -351,7 +393,7 @@ impl RowImage {
     /// Number of columns, with those that are not in the image.
     #[must_use]
     pub fn columns(&self) -> usize {
-        self.chunk.columns as usize
+        self.group.columns as usize
     }
 
     /// The bytes of a column as they are in the event, with the length in front where the type has
@@ -363,21 +405,21 @@ impl RowImage {
         if index >= self.columns() {
             return None;
         }
-        let offsets = &self.chunk.offsets[self.first as usize + index..];
+        let offsets = &self.group.offsets[self.first as usize + index..];
         let (start, end) = (offsets[0], offsets[1] & OFFSET);
-        (start & (NULL | ABSENT) == 0).then(|| &self.chunk.rows[start as usize..end as usize])
+        (start & (NULL | ABSENT) == 0).then(|| &self.group.rows[start as usize..end as usize])
     }
 
     /// Whether the image has the column, be it NULL or not.
     #[must_use]
     pub fn is_present(&self, index: usize) -> bool {
-        index < self.columns() && self.chunk.offsets[self.first as usize + index] & ABSENT == 0
+        index < self.columns() && self.group.offsets[self.first as usize + index] & ABSENT == 0
     }
 
-    /// Bytes that the image takes in its event.
+    /// Bytes that the values of the image take.
     #[must_use]
     pub fn len(&self) -> usize {
-        let offsets = &self.chunk.offsets[self.first as usize..];
+        let offsets = &self.group.offsets[self.first as usize..];
         let last = offsets[self.columns()];
         (last & OFFSET) as usize - (offsets[0] & OFFSET) as usize
     }
@@ -386,5 +428,22 @@ impl RowImage {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bytes of all images that it shares memory with.
+    #[cfg(test)]
+    pub(super) fn group_bytes(&self) -> usize {
+        self.group.rows.len()
+    }
+
+    /// Its share of the memory that it is in, in bytes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        // The group, and the counters beside it.
+        const SHARED: usize = size_of::<Group>() + 2 * size_of::<usize>();
+        let stride = self.columns() + 1;
+        let images = self.group.offsets.len() / stride;
+        let nulls = self.columns().div_ceil(8);
+        self.len() + nulls + stride * size_of::<u32>() + SHARED.div_ceil(images)
     }
 }

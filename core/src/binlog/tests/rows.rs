@@ -170,13 +170,12 @@ fn minimal_images_say_which_columns_they_have() {
     assert_eq!(event.table.to_string(), "`s`.`t`");
 }
 
-/// More rows than fit into one chunk of offsets, with an error behind them.
-#[test]
-fn many_rows_are_sliced_in_chunks() {
+/// An event of TINY and LONG columns with as many rows, of which each third is all NULL.
+fn long_event(rows: u32, behind: &[u8]) -> RowsEvent {
     let columns = std::vec![Column::new(ColumnKind::Tiny), Column::new(ColumnKind::Long)];
     let table = std::sync::Arc::new(TableMap::new(7, "d", "t", columns));
     let mut body = std::vec![7, 0, 0, 0, 0, 0, 1, 0, 2, 0, 2, 0b11];
-    for row in 0..5000u32 {
+    for row in 0..rows {
         match row % 3 {
             0 => body.push(0b11),
             _ => {
@@ -185,10 +184,16 @@ fn many_rows_are_sliced_in_chunks() {
             }
         }
     }
-    body.extend_from_slice(&[0, 1, 2]);
+    body.extend_from_slice(behind);
     let body = Bytes::from(body);
     let head = super::super::rows::RowsHead::parse(&body, 2).unwrap();
-    let event = RowsEvent::parse(&head, &body, RowsKind::Insert, table).unwrap();
+    RowsEvent::parse(&head, &body, RowsKind::Insert, table).unwrap()
+}
+
+/// More rows than fit into one group, with an error behind them.
+#[test]
+fn many_rows_are_sliced_in_groups() {
+    let event = long_event(5000, &[0, 1, 2]);
     let mut count = 0;
     for (row, change) in (0u32..).zip(event.rows()) {
         let Ok(change) = change else {
@@ -204,4 +209,47 @@ fn many_rows_are_sliced_in_chunks() {
     }
     assert_eq!(count, 5000);
     assert_eq!(event.rows().filter(|row| row.is_err()).count(), 1);
+    assert_eq!(event.count(), 5001);
+}
+
+#[test]
+fn rows_are_counted_as_they_are_sliced() {
+    for sample in &SAMPLES {
+        for (event, rows) in sample.rows() {
+            assert_eq!(event.count(), rows.len() as u64);
+        }
+    }
+}
+
+/// The event's memory is free as soon as its images are made, and these account for their own.
+#[test]
+fn images_have_memory_of_their_own() {
+    let event = long_event(3000, &[]);
+    let memory: usize = event
+        .rows()
+        .map(|change| change.unwrap().after.unwrap().memory())
+        .sum();
+    let offsets = 3000 * 3 * size_of::<u32>();
+    let least = event.rows_len() + offsets;
+    assert!((least..least + least / 10).contains(&memory), "{memory}");
+
+    let columns = std::vec![Column::new(ColumnKind::Blob { len_bytes: 4 })];
+    let table = std::sync::Arc::new(TableMap::new(7, "d", "t", columns));
+    let mut body = std::vec![7, 0, 0, 0, 0, 0, 1, 0, 2, 0, 1, 1];
+    for len in [10u32, 1 << 20, 10, 10] {
+        body.push(0);
+        body.extend_from_slice(&len.to_le_bytes());
+        body.resize(body.len() + len as usize, 0xab);
+    }
+    let body = Bytes::from(body);
+    let head = super::super::rows::RowsHead::parse(&body, 2).unwrap();
+    let event = RowsEvent::parse(&head, &body, RowsKind::Insert, table).unwrap();
+    let images: Vec<_> = event
+        .rows()
+        .map(|change| change.unwrap().after.unwrap())
+        .collect();
+    drop((event, body));
+    // A small row beside a large one does not keep it.
+    let held: Vec<_> = images.iter().map(RowImage::group_bytes).collect();
+    assert_eq!(held, [15, (1 << 20) + 5, 30, 30]);
 }

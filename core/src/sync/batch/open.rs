@@ -138,9 +138,9 @@ impl Open {
         if let Some(index) = self.joinable(table, effect, &change, touching) {
             let entry = &mut self.entries[index as usize];
             entry.reborn |= entry.after.is_none() && entry.before.is_some();
-            let old = entry.after.as_ref().map_or(0, image_bytes);
+            let old = entry.after.as_ref().map_or(0, RowImage::memory);
             entry.after = change.after;
-            let new = entry.after.as_ref().map_or(0, image_bytes);
+            let new = entry.after.as_ref().map_or(0, RowImage::memory);
             self.bytes = self.bytes + new - old;
             self.packet_bytes += table.sql_bytes(new.saturating_sub(old));
             return index;
@@ -258,10 +258,5 @@ impl Open {
 /// Memory of a change's images.
 pub(in crate::sync) fn change_bytes(change: &RowChange) -> usize {
     let images = [&change.before, &change.after];
-    images.into_iter().flatten().map(image_bytes).sum()
-}
-
-/// Memory of an image: its bytes in the event, and where its columns are in them.
-fn image_bytes(image: &RowImage) -> usize {
-    image.len() + (image.columns() + 1) * size_of::<u32>()
+    images.into_iter().flatten().map(RowImage::memory).sum()
 }

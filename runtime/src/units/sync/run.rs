@@ -258,7 +258,7 @@ impl<S: Source, T: Target> Run<'_, S, T> {
 
     async fn rows(&mut self, header: &Header, rows: &RowsEvent) -> Result<()> {
         self.open(header)?;
-        let count = rows.rows().count() as u64;
+        let count = rows.count();
         self.facts.metrics.event_rows.observe(count as f64);
         let plan = match self.tables.decide(&rows.table).await? {
             Decision::Skip => {
