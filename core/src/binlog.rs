@@ -24,7 +24,8 @@ pub use column::{Column, ColumnKind};
 pub use decoder::Decoder;
 pub use error::{BinlogError, Result};
 pub use event::{
-    AlterPhase, Event, FormatDescription, GtidTimes, MariadbFlags, PayloadCompression, QueryEvent, StatusVars,
+    AlterPhase, Event, FormatDescription, GtidTimes, MariadbFlags, PayloadCompression, QueryEvent,
+    StatusVars,
 };
 pub use frame::{Frame, HEADER_LEN, Header, event_type};
 pub use gtid::{Flavor, Gtid, GtidSet, Intervals, MariadbGtidSet, MysqlGtidSet, Tsid};

@@ -12,7 +12,7 @@ pub use gtid::{GtidTimes, MariadbFlags};
 pub(super) use gtid::{gtid, gtid_list, gtid_tagged, mariadb_gtid};
 pub use misc::{FormatDescription, PayloadCompression};
 pub(super) use misc::{heartbeat_v2, incident, inflate, payload, rotate, xa_prepare};
-pub use query::{QueryEvent, StatusVars};
+pub use query::{AlterPhase, QueryEvent, StatusVars};
 
 use super::{Gtid, GtidSet, RowsEvent, TableMap};
 

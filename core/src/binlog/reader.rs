@@ -113,6 +113,14 @@ impl<'a> Reader<'a> {
         Ok(text(self.bytes(len)?))
     }
 
+    /// What is before the next zero byte, which is skipped.
+    pub(super) fn until_zero(&mut self) -> Result<&'a [u8]> {
+        let len = self.data[self.at..].iter().position(|byte| *byte == 0);
+        let bytes = self.bytes(len.ok_or_else(|| self.truncated())?)?;
+        self.at += 1;
+        Ok(bytes)
+    }
+
     /// A string with a one-byte length.
     pub(super) fn short_str(&mut self) -> Result<String> {
         let len = usize::from(self.u8()?);

@@ -1,4 +1,4 @@
-use alloc::{borrow::Cow, string::String};
+use alloc::{borrow::Cow, string::String, vec::Vec};
 
 use bytes::Bytes;
 
@@ -42,6 +42,8 @@ pub struct StatusVars {
     pub collation_database: Option<u16>,
     /// Who a view or routine runs as: user and host.
     pub invoker: Option<(String, String)>,
+    /// The schemas that the statement touches, by MySQL; `None` also if they are too many to tell.
+    pub schemas: Option<Vec<String>>,
     /// Fraction of the statement's timestamp, in microseconds.
     pub microseconds: Option<u32>,
     /// `explicit_defaults_for_timestamp`.
@@ -54,6 +56,20 @@ pub struct StatusVars {
     pub sql_require_primary_key: Option<bool>,
     /// `default_table_encryption`.
     pub default_table_encryption: Option<bool>,
+    /// Which part of an ALTER it is, on MariaDB with `binlog_alter_two_phase=ON`.
+    pub alter: Option<AlterPhase>,
+}
+
+/// A part of an ALTER that MariaDB logs twice: when it starts, so that replicas can start too, and
+/// when it is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlterPhase {
+    /// It starts; nothing has changed yet.
+    Start,
+    /// It is done.
+    Commit,
+    /// It failed.
+    Rollback,
 }
 
 impl QueryEvent {
@@ -138,15 +154,7 @@ fn parse_vars(data: &[u8]) -> Result<StatusVars> {
             // Size of the event on the original source.
             10 => drop(reader.u32()?),
             11 => vars.invoker = Some((reader.short_str()?, reader.short_str()?)),
-            // Databases that the statement touches, each ending with a zero byte; 254: too many.
-            12 => match reader.u8()? {
-                254 => {}
-                count => {
-                    for _ in 0..count {
-                        while reader.u8()? != 0 {}
-                    }
-                }
-            },
+            12 => vars.schemas = schemas(&mut reader)?,
             13 => vars.microseconds = Some(little_endian_24(&mut reader)?),
             // Commit timestamps of old MySQL 5.7 milestones.
             14 | 15 => drop(reader.u64()?),
@@ -158,7 +166,7 @@ fn parse_vars(data: &[u8]) -> Result<StatusVars> {
             // MariaDB: fraction of the timestamp, transaction number, GTID flags, collations.
             128 => vars.microseconds = Some(little_endian_24(&mut reader)?),
             129 => vars.ddl_xid = Some(reader.u64()?),
-            130 => drop(reader.u16()?),
+            130 => vars.alter = alter_phase(&mut reader)?,
             131 => {
                 let pairs = usize::from(reader.u8()?);
                 reader.range(pairs * 4)?;
@@ -168,6 +176,39 @@ fn parse_vars(data: &[u8]) -> Result<StatusVars> {
         }
     }
     Ok(vars)
+}
+
+/// Names of schemas, each ending with a zero byte.
+fn schemas(reader: &mut Reader<'_>) -> Result<Option<Vec<String>>> {
+    const TOO_MANY: u8 = 254;
+    let count = reader.u8()?;
+    if count == TOO_MANY {
+        return Ok(None);
+    }
+    let mut names = Vec::new();
+    for _ in 0..count {
+        names.push(text(reader.until_zero()?));
+    }
+    // An empty name stands for what has none.
+    let told = !names.is_empty() && names.iter().all(|name| !name.is_empty());
+    Ok(told.then_some(names))
+}
+
+/// More flags of MariaDB's GTIDs; the number of the ALTER that started is behind them.
+fn alter_phase(reader: &mut Reader<'_>) -> Result<Option<AlterPhase>> {
+    const START: u16 = 2;
+    const COMMIT: u16 = 4;
+    const ROLLBACK: u16 = 8;
+    let flags = reader.u16()?;
+    if flags & (COMMIT | ROLLBACK) != 0 {
+        reader.u64()?;
+    }
+    Ok(match flags {
+        _ if flags & COMMIT != 0 => Some(AlterPhase::Commit),
+        _ if flags & ROLLBACK != 0 => Some(AlterPhase::Rollback),
+        _ if flags & START != 0 => Some(AlterPhase::Start),
+        _ => None,
+    })
 }
 
 fn little_endian_24(reader: &mut Reader<'_>) -> Result<u32> {
@@ -224,12 +265,14 @@ mod tests {
             lc_time_names: Some(6),
             collation_database: Some(45),
             invoker: Some(("root".into(), "localhost".into())),
+            schemas: Some(alloc::vec!["db1".into(), "db2".into()]),
             microseconds: Some(0x30201),
             explicit_defaults_for_timestamp: Some(true),
             ddl_xid: Some(9),
             default_collation_for_utf8mb4: Some(255),
             sql_require_primary_key: Some(true),
             default_table_encryption: Some(false),
+            alter: None,
         };
         assert_eq!(vars, expected);
         for len in 0..data.len() {
@@ -239,5 +282,23 @@ mod tests {
         let mariadb = b"\x0c\xfe\x80\x01\0\0\x81\x05\0\0\0\0\0\0\0\x82\0\0\x83\x01\x21\0\x2d\0";
         let vars = parse_vars(mariadb).unwrap();
         assert_eq!((vars.microseconds, vars.ddl_xid), (Some(1), Some(5)));
+        assert_eq!(vars.schemas, None);
+    }
+
+    #[test]
+    fn the_parts_of_an_alter() {
+        let number = [1, 0, 0, 0, 0, 0, 0, 0];
+        let cases = [
+            (&[0x82, 2, 0][..], &[][..], Some(AlterPhase::Start)),
+            (&[0x82, 4, 0], &number, Some(AlterPhase::Commit)),
+            (&[0x82, 8, 0], &number, Some(AlterPhase::Rollback)),
+            (&[0x82, 0, 0], &[], None),
+        ];
+        for (flags, number, expected) in cases {
+            // What follows is read in the right place.
+            let data = [flags, number, &[131, 1, 33, 0, 45, 0]].concat();
+            assert_eq!(parse_vars(&data).unwrap().alter, expected);
+        }
+        assert!(parse_vars(&[0x82, 4, 0, 1]).is_err());
     }
 }
