@@ -83,6 +83,29 @@ async fn every_type_of_mariadb_with_metadata() -> Result<()> {
     Ok(())
 }
 
+/// MariaDB can log an ALTER when it starts and again when it is decided.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alter_in_two_phases_is_applied_once() -> Result<()> {
+    let (source, target) = servers(MARIADB, MYSQL)?;
+    let job = Job::new(source, target, &["two_phases"]).await?;
+    let mut client = Client::connect(source).await?;
+    client
+        .run(
+            "CREATE DATABASE two_phases; USE two_phases; SET binlog_alter_two_phase = ON; \
+             CREATE TABLE t (id INT PRIMARY KEY, a INT); INSERT INTO t VALUES (1, 1), (2, 1); \
+             ALTER TABLE t ADD COLUMN b INT DEFAULT 7; INSERT INTO t VALUES (3, 2, 9)",
+        )
+        .await?;
+    let failed = client.run("ALTER TABLE t ADD UNIQUE KEY (a)").await;
+    assert!(failed.unwrap_err().to_string().contains("Duplicate"));
+    client
+        .run("ALTER TABLE t DROP COLUMN a; INSERT INTO t VALUES (4, 5)")
+        .await?;
+    let mut worker = Worker::standalone(&job)?;
+    caught_up(&job, &worker, source, target).await?;
+    worker.stop()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_from_mysql_to_mysql() -> Result<()> {
     killed(MYSQL, MYSQL, true, "kill_mm").await

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use dm_core::{
-    binlog::{Header, QueryEvent},
+    binlog::{AlterPhase, Header, QueryEvent},
     error::{Error, Result, code},
     sync::{
         ddl::{Context, Piece, Statement, classify},
@@ -32,6 +32,11 @@ pub(super) struct Barrier {
 impl<S: Source, T: Target> Run<'_, S, T> {
     /// Understands a statement, and plans what it means.
     pub(super) fn query(&mut self, header: Header, query: QueryEvent) -> Result<()> {
+        // An ALTER in two parts is run when it is decided.
+        if let Some(AlterPhase::Start | AlterPhase::Rollback) = query.vars.alter {
+            self.commit(&header);
+            return Ok(());
+        }
         let Some(sql) = query.text().map(Cow::into_owned) else {
             let sql = String::from_utf8_lossy(&query.sql);
             return Err(refuse(&sql, "a statement in this client's character set"));
