@@ -107,26 +107,42 @@ fn set_statement(at: &mut Cursor<'_>) -> Parse<Statement> {
     }
 }
 
-/// A statement that changes rows. The table is only needed to tell whether it is replicated at all;
-/// where it is not found, the default schema stands for it.
+/// A statement that changes rows. The table is only needed to tell whether it is replicated at all,
+/// so it is given only by forms that have a single one.
 fn rows(verb: &str, at: &mut Cursor<'_>) -> Statement {
     let before: &[&str] = match verb {
         "INSERT" | "REPLACE" => &["LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "IGNORE", "INTO"],
         "UPDATE" => &["LOW_PRIORITY", "IGNORE"],
-        "DELETE" => &["LOW_PRIORITY", "QUICK", "IGNORE", "FROM"],
+        "DELETE" => &["LOW_PRIORITY", "QUICK", "IGNORE"],
         "LOAD" => {
             while at.next().is_some() && !at.is("TABLE") {}
             &["TABLE"]
         }
-        _ => return Statement::Rows(at.default_schema()),
+        _ => return Statement::Rows(None),
     };
     while before.iter().any(|word| at.take(word)) {}
+    if verb == "DELETE" && !at.take("FROM") {
+        return Statement::Rows(None);
+    }
     let name = at
         .name(Role::Subject)
         .ok()
         .and_then(|index| at.names.get(index));
     let name = name.map(|name| name.name.clone());
-    Statement::Rows(name.unwrap_or_else(|| at.default_schema()))
+    let ends: &[&str] = match verb {
+        "UPDATE" => &["SET"],
+        "DELETE" => &["WHERE", "ORDER", "LIMIT", "RETURNING"],
+        _ => return Statement::Rows(name),
+    };
+    let is_end = |at: &Cursor<'_>| match at.peek() {
+        None => verb == "DELETE",
+        Some(_) => ends.iter().any(|word| at.is(word)),
+    };
+    if !is_end(at) {
+        at.take("AS");
+        at.ident();
+    }
+    Statement::Rows(name.filter(|_| is_end(at)))
 }
 
 fn create(at: &mut Cursor<'_>) -> Parse<Statement> {

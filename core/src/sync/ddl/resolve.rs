@@ -105,17 +105,36 @@ impl Rules {
         Ok(pieces)
     }
 
-    /// Refuses a statement that changes rows, unless its table is filtered out.
+    /// Refuses a statement that changes rows, unless nothing that it changes is replicated.
+    ///
+    /// `table` is the only one in the statement, if there is only one; `schemas` are those that the
+    /// source says it touches, which includes what triggers and functions do.
     ///
     /// # Errors
-    /// Always the same one, with the table in it.
-    pub fn refuse_rows(&self, table: &TableName) -> Result<()> {
-        if !self.filter.allows(table) || !matches!(self.class(table), Class::Real) {
+    /// Always the same one, with what it changes.
+    pub fn refuse_rows(&self, table: Option<&TableName>, schemas: Option<&[String]>) -> Result<()> {
+        let is_left_out = |table: &TableName| {
+            !self.filter.allows(table) || !matches!(self.class(table), Class::Real)
+        };
+        let is_schema_left_out =
+            |schema: &String| is_left_out(&TableName::new(schema.as_str(), ""));
+        if schemas.is_some_and(|schemas| schemas.iter().all(is_schema_left_out)) {
             return Ok(());
         }
+        let is_alone = |table: &TableName| {
+            schemas.is_none_or(|schemas| schemas.iter().all(|schema| *schema == table.schema))
+        };
+        if table.is_some_and(|table| is_left_out(table) && is_alone(table)) {
+            return Ok(());
+        }
+        let changed = match (table, schemas) {
+            (_, Some(schemas)) => format!("schemas {}", schemas.join(", ")),
+            (Some(table), None) => format!("{table}"),
+            (None, None) => "tables that it does not tell".into(),
+        };
         let message = format!(
             "only support ROW format binlog, unexpected DML statement found in query event: it \
-             changes {table}"
+             changes {changed}"
         );
         Err(Error::new(&code::SYNCER_UNIT_DML_STATEMENT_FOUND, message).with_workaround(
             "Set `binlog_format` to ROW, globally and in every session of the source that changes \
@@ -275,16 +294,29 @@ mod tests {
     #[test]
     fn rows_as_text_are_refused_unless_filtered_out() {
         let rules = rules(true);
-        assert_eq!(
-            rules
-                .refuse_rows(&TableName::new("a", "t"))
-                .unwrap_err()
-                .code,
-            36014
-        );
-        for (schema, table) in [("a", "skip"), ("mysql", "rds_heartbeat2"), ("a", "_t_gho")] {
-            assert_eq!(rules.refuse_rows(&TableName::new(schema, table)), Ok(()));
+        let is_refused = |table: Option<(&str, &str)>, schemas: Option<&[&str]>| {
+            let table = table.map(|(schema, table)| TableName::new(schema, table));
+            let schemas: Option<Vec<String>> =
+                schemas.map(|names| names.iter().map(|&name| name.into()).collect());
+            match rules.refuse_rows(table.as_ref(), schemas.as_deref()) {
+                Ok(()) => false,
+                Err(error) => {
+                    assert_eq!(error.code, 36014);
+                    true
+                }
+            }
+        };
+        assert!(is_refused(Some(("a", "t")), None));
+        for name in [("a", "skip"), ("mysql", "rds_heartbeat2"), ("a", "_t_gho")] {
+            assert!(!is_refused(Some(name), None), "{name:?}");
+            assert!(!is_refused(Some(name), Some(&[name.0])), "{name:?}");
+            // A trigger or a function changes something there.
+            assert!(is_refused(Some(name), Some(&[name.0, "b"])), "{name:?}");
         }
+        assert!(is_refused(None, None));
+        assert!(is_refused(None, Some(&["a", "mysql"])));
+        assert!(!is_refused(None, Some(&["mysql", "sys"])));
+        assert!(!is_refused(Some(("mysql", "x")), Some(&["mysql", "sys"])));
     }
 
     #[test]

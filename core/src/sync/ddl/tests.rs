@@ -316,7 +316,8 @@ fn names_are_folded_as_the_source_does() {
 #[test]
 fn what_is_no_definition_is_told_apart() {
     let skipped = Statement::Skipped;
-    let rows = |schema: &str, table: &str| Statement::Rows(TableName::new(schema, table));
+    let rows = |schema: &str, table: &str| Statement::Rows(Some(TableName::new(schema, table)));
+    let other_rows = Statement::Rows(None);
     let table: &[(&str, Statement)] = &[
         ("BEGIN", Statement::Begin),
         ("start transaction", Statement::Begin),
@@ -399,8 +400,24 @@ fn what_is_no_definition_is_told_apart() {
             "LOAD DATA INFILE 'x' IGNORE INTO TABLE `t` (a)",
             rows("db", "t"),
         ),
-        ("WITH x AS (SELECT 1) UPDATE t SET a = 1", rows("db", "")),
-        ("SELECT `f`()", rows("db", "")),
+        ("UPDATE t AS x SET a = 1", rows("db", "t")),
+        ("UPDATE t `set` SET a = 1", rows("db", "t")),
+        ("DELETE QUICK FROM t x WHERE a", rows("db", "t")),
+        ("DELETE FROM t ORDER BY a LIMIT 1", rows("db", "t")),
+        // Other tables may be meant as well, or instead.
+        (
+            "WITH x AS (SELECT 1) UPDATE t SET a = 1",
+            other_rows.clone(),
+        ),
+        ("UPDATE t, other.u SET u.a = 1", other_rows.clone()),
+        (
+            "UPDATE t JOIN other.u USING (a) SET u.a = 1",
+            other_rows.clone(),
+        ),
+        ("DELETE t, u FROM t JOIN u", other_rows.clone()),
+        ("DELETE FROM u USING t JOIN u", other_rows.clone()),
+        ("SELECT `f`()", other_rows.clone()),
+        ("CALL p()", other_rows),
     ];
     for (sql, expected) in table {
         assert_eq!(

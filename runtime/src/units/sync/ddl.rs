@@ -59,7 +59,8 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                 self.end_statement(&header);
             }
             Statement::Rows(table) => {
-                self.tables.rules().refuse_rows(&table)?;
+                let schemas = query.vars.schemas.as_deref();
+                self.tables.rules().refuse_rows(table.as_ref(), schemas)?;
                 self.end_statement(&header);
             }
             Statement::Ddl(ddl) => {

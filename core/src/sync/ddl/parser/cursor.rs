@@ -176,7 +176,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The default schema, as a name.
-    pub(super) fn default_schema(&self) -> TableName {
+    fn default_schema(&self) -> TableName {
         self.fold(TableName::new(self.context.schema, ""))
     }
 
