@@ -30,6 +30,8 @@ use crate::ports::{EventStream, Source, SourceEnd, SourceFacts, Start};
 
 /// How long the question for the end of the binlog may take.
 const END_MAX: Duration = Duration::from_secs(5);
+/// How long the search for the GTIDs at a position may take, which reads a file of the binlog.
+const GTIDS_MAX: Duration = Duration::from_secs(600);
 /// Server ids are drawn from here on, as the existing worker does.
 const SERVER_ID_FIRST: u32 = 429_496_729;
 /// How many there are to draw from.
@@ -248,6 +250,58 @@ impl Upstream {
         rows.into_iter().filter_map(file).collect()
     }
 
+    /// Reads the file from its start.
+    async fn find_gtids(&self, position: &Position) -> Result<GtidSet> {
+        let flavor = self.flavor().await?;
+        let start = Position::new(position.file.clone(), Position::FIRST);
+        let mut stream = self.dump(&Start::Position(start)).await?;
+        let mut decoder = Decoder::new(flavor).accept_unchecked();
+        let mut file = position.file.clone();
+        // What came before the file; the file says so in one of its first events.
+        let mut gtids = None;
+        let mut open = false;
+        loop {
+            let frame = decoder.frame(stream.next().await?)?;
+            let header = frame.header;
+            match decoder.event(&frame)? {
+                Event::PreviousGtids(before) | Event::MariadbGtidList(before) => {
+                    if header.log_pos >= position.pos {
+                        return Ok(before);
+                    }
+                    gtids = Some(before);
+                }
+                Event::Gtid { gtid, .. } | Event::MariadbGtid { gtid, .. } => {
+                    gtids
+                        .get_or_insert_with(|| GtidSet::empty(flavor))
+                        .add(&gtid);
+                    open = true;
+                }
+                Event::AnonymousGtid { .. } => open = true,
+                Event::Query(query) if &query.sql[..] != b"BEGIN" => open = false,
+                Event::Xid | Event::XaPrepare { .. } | Event::Payload { .. } => open = false,
+                // Without a name it is the oldest file.
+                Event::Rotate { file: first, .. } if file.is_empty() => file = first,
+                Event::Rotate { file: next, .. } if next != file => {
+                    return Err(unknown_gtids(position, "is behind the end of the file"));
+                }
+                Event::Heartbeat { pos, .. } if pos < position.pos => {
+                    return Err(unknown_gtids(position, "is behind the end of the binlog"));
+                }
+                _ => {}
+            }
+            if let Some(gtids) = &gtids
+                && !header.is_artificial()
+                && header.log_pos >= position.pos
+            {
+                return if header.log_pos == position.pos && !open {
+                    Ok(gtids.clone())
+                } else {
+                    Err(unknown_gtids(position, "is not the end of a transaction"))
+                };
+            }
+        }
+    }
+
     async fn end_of(&self, flavor: Flavor, status: Row) -> Result<SourceEnd> {
         let mut status = status.into_iter();
         let file = status.next().flatten().unwrap_or_default();
@@ -353,39 +407,16 @@ impl Source for Upstream {
             .unwrap_or_else(|_| Err(self.unreachable(&Fault::Silence(END_MAX))))
     }
 
-    /// Reads the file from its start.
     async fn gtids_at(&self, position: &Position) -> Result<GtidSet> {
-        let flavor = self.flavor().await?;
-        let start = Position::new(position.file.clone(), Position::FIRST);
-        let mut stream = self.dump(&Start::Position(start)).await?;
-        let mut decoder = Decoder::new(flavor).accept_unchecked();
-        let mut gtids = GtidSet::empty(flavor);
-        let mut open = false;
-        loop {
-            let frame = decoder.frame(stream.next().await?)?;
-            let header = frame.header;
-            match decoder.event(&frame)? {
-                Event::PreviousGtids(before) | Event::MariadbGtidList(before) => gtids = before,
-                Event::Gtid { gtid, .. } | Event::MariadbGtid { gtid, .. } => {
-                    gtids.add(&gtid);
-                    open = true;
-                }
-                Event::AnonymousGtid { .. } => open = true,
-                Event::Query(query) if &query.sql[..] != b"BEGIN" => open = false,
-                Event::Xid | Event::XaPrepare { .. } | Event::Payload { .. } => open = false,
-                Event::Rotate { file, .. } if file != position.file => {
-                    return Err(no_boundary(position));
-                }
-                _ => {}
-            }
-            if !header.is_artificial() && header.log_pos >= position.pos {
-                return if header.log_pos == position.pos && !open {
-                    Ok(gtids)
-                } else {
-                    Err(no_boundary(position))
-                };
-            }
-        }
+        timeout(GTIDS_MAX, self.find_gtids(position))
+            .await
+            .unwrap_or_else(|_| {
+                let seconds = GTIDS_MAX.as_secs();
+                Err(unknown_gtids(
+                    position,
+                    &format!("was not reached within {seconds} s"),
+                ))
+            })
     }
 }
 
@@ -415,8 +446,8 @@ impl EventStream for BinlogStream {
     }
 }
 
-fn no_boundary(position: &Position) -> Error {
-    let text = format!("{position} is not the end of a transaction, so it has no set of GTIDs");
+fn unknown_gtids(position: &Position, why: &str) -> Error {
+    let text = format!("{position} {why}, so its set of GTIDs is not known");
     Error::new(&code::CONFIG_META_INVALID, text)
         .with_scope(Scope::Upstream)
         .with_workaround("Give `binlog-gtid` in `meta`, or a position between transactions.")
