@@ -15,6 +15,8 @@ use super::Fault;
 
 /// A payload of this length has a continuation.
 const PAYLOAD_MAX: usize = 0xff_ffff;
+/// The longest message: 1 GiB is the most that a server takes or writes, and a bit is around it.
+const MESSAGE_MAX: usize = (1 << 30) + 1024;
 /// Length of a packet's header.
 const HEADER: usize = 4;
 /// How much is asked of the socket at once. Events are slices of such chunks, so that one small
@@ -100,6 +102,9 @@ impl Wire {
                 return Ok(None);
             };
             let len = u32::from_le_bytes([a, b, c, 0]) as usize;
+            if self.large.len() + len > MESSAGE_MAX {
+                return Err(Fault::Protocol("a message of more than 1 GiB"));
+            }
             let missing = (HEADER + len).saturating_sub(self.buf.len());
             if missing > 0 {
                 self.buf.reserve(missing);
@@ -269,6 +274,17 @@ mod tests {
             assert!(read[0].as_ref().unwrap() == &payload, "{extra}");
             assert_eq!(read[1].as_ref().unwrap(), &b"next"[..]);
         }
+    }
+
+    #[tokio::test]
+    async fn a_message_has_an_end() {
+        let (near, mut far) = duplex(1 << 10);
+        let mut wire = Wire::new(Box::new(near), Duration::from_secs(5));
+        // As if so much had come already.
+        wire.large = BytesMut::zeroed(MESSAGE_MAX - 9);
+        wire.sequence = 7;
+        far.write_all(&packet(7, &[1; 10])).await.unwrap();
+        assert!(matches!(wire.read().await, Err(Fault::Protocol(_))));
     }
 
     #[tokio::test]
