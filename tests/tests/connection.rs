@@ -84,15 +84,22 @@ async fn every_way_in_works_and_wrong_ones_say_why() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn session_variables_are_set() -> Result<()> {
     let mut db = config(Database::shared(Brand::Mysql, Role::Source)?);
-    let session =
-        [("time_zone", "+03:00"), ("sql_mode", "ANSI")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let session = [
+        ("time_zone", "+03:00"),
+        ("sql_mode", "ANSI"),
+        ("wait_timeout", "100"),
+    ];
+    let session = session.map(|(k, v)| (k.to_owned(), v.to_owned()));
     db.session = Some(session.into());
     let mut conn = Conn::open(&db).await.map_err(|e| e.to_string())?;
     let rows = conn
-        .query("SELECT @@time_zone, @@sql_mode LIKE '%ANSI%'")
+        .query("SELECT @@time_zone, @@sql_mode LIKE '%ANSI%', @@wait_timeout")
         .await;
     let row = rows.map_err(|e| e.to_string())?.remove(0);
-    assert_eq!(row, [Some("+03:00".to_owned()), Some("1".to_owned())]);
+    assert_eq!(
+        row,
+        ["+03:00", "1", "100"].map(|text| Some(text.to_owned()))
+    );
 
     db.session = Some([("no_such_variable".to_owned(), "1".to_owned())].into());
     assert!(fails(&db).await.starts_with("Error 1193 (HY000)"));

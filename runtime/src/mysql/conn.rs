@@ -24,6 +24,7 @@ use self::{
     packet::{Fields, Stream, Wire},
 };
 pub(crate) use self::{der::common_name, tls::config as tls_config};
+use super::session::{Variable, quoted};
 
 /// How long a server may take to accept a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -191,8 +192,8 @@ impl Conn {
         login.run(greeting, &mut wire).await?;
         let mut conn = Self { wire, version };
         for (name, value) in db.session() {
-            conn.set(&format!("SESSION {}", identifier(name)), value)
-                .await?;
+            let set = format!("SET SESSION {}={}", quoted(name), Variable(value));
+            conn.query(&set).await?;
         }
         Ok(conn)
     }
@@ -201,17 +202,6 @@ impl Conn {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
-    }
-
-    /// Sets a variable to a text.
-    ///
-    /// # Errors
-    /// What the server says.
-    pub async fn set(&mut self, name: &str, value: &str) -> Result<(), Fault> {
-        let value = value.replace('\\', "\\\\").replace('\'', "''");
-        self.query(&format!("SET {name} = '{value}'"))
-            .await
-            .map(drop)
     }
 
     /// Runs a statement and reads its result to the end.
@@ -303,11 +293,6 @@ impl RawEvents {
 
 fn is_end(payload: &[u8]) -> bool {
     payload.first() == Some(&EOF) && payload.len() < EOF_LEN_MAX
-}
-
-/// A name as SQL wants it.
-fn identifier(name: &str) -> String {
-    format!("`{}`", name.replace('`', "``"))
 }
 
 #[cfg(test)]

@@ -102,7 +102,10 @@ impl Replica {
             Point::MariadbGtids(set) => {
                 conn.query("SET @mariadb_slave_capability = 4, @slave_gtid_strict_mode = 1")
                     .await?;
-                conn.set("@slave_connect_state", set).await
+                // GTIDs are numbers and dashes.
+                conn.query(&format!("SET @slave_connect_state = '{set}'"))
+                    .await
+                    .map(drop)
             }
         }
     }

@@ -339,7 +339,7 @@ impl Display for Literal<'_> {
 }
 
 /// Displays the value of a session variable: numbers bare, since most servers take no others.
-struct Variable<'a>(&'a str);
+pub(super) struct Variable<'a>(pub(super) &'a str);
 
 impl Display for Variable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
