@@ -138,6 +138,16 @@ pub enum ColumnKind {
         /// Bytes of the bit mask, 1 to 8.
         bytes: u8,
     },
+    /// VARCHAR or BLOB of MariaDB with the attribute COMPRESSED, which cannot be read.
+    Compressed {
+        /// Bytes that a length takes, 1 to 4.
+        len_bytes: u8,
+    },
+    /// A type that is not known here; nor is where its values end.
+    Unknown {
+        /// Type code.
+        code: u8,
+    },
 }
 
 /// How many bytes a value takes: fixed by the type, or said by a length in front of it.
@@ -145,13 +155,14 @@ pub enum ColumnKind {
 pub(super) enum Width {
     Fixed(u8),
     Prefixed(u8),
+    Unknown,
 }
 
 impl ColumnKind {
     /// Resolves a type code and its metadata, of which `u16` is what MySQL keeps in memory.
     ///
     /// # Errors
-    /// A type that is unknown, or metadata that the type cannot have.
+    /// Metadata that the type cannot have.
     pub(super) fn resolve(code: u8, meta: u16) -> Result<Self> {
         let [low, high] = meta.to_le_bytes();
         let fsp = || (low <= 6).then_some(low);
@@ -177,6 +188,10 @@ impl ColumnKind {
             17 => fsp().map(|fsp| Self::Timestamp { fsp }),
             18 => fsp().map(|fsp| Self::DateTime { fsp }),
             19 => fsp().map(|fsp| Self::Time { fsp }),
+            140 => len_bytes().map(|len_bytes| Self::Compressed { len_bytes }),
+            141 => Some(Self::Compressed {
+                len_bytes: if meta > 255 { 2 } else { 1 },
+            }),
             242 => len_bytes().map(|len_bytes| Self::Vector { len_bytes }),
             245 => len_bytes().map(|len_bytes| Self::Json { len_bytes }),
             246 => (matches!(low, 1..=65) && high <= 38 && high <= low).then_some(Self::Decimal {
@@ -188,7 +203,7 @@ impl ColumnKind {
             249..=252 => len_bytes().map(|len_bytes| Self::Blob { len_bytes }),
             254 => Self::string(low, high),
             255 => len_bytes().map(|len_bytes| Self::Geometry { len_bytes }),
-            _ => return Err(BinlogError::Unsupported("a column of unknown type")),
+            _ => Some(Self::Unknown { code }),
         };
         kind.ok_or(BinlogError::Malformed("column metadata"))
     }
@@ -237,7 +252,9 @@ impl ColumnKind {
             | Self::Json { len_bytes }
             | Self::Geometry { len_bytes }
             | Self::Vector { len_bytes } => Width::Prefixed(len_bytes),
+            Self::Compressed { len_bytes } => Width::Prefixed(len_bytes),
             Self::Enum { bytes } | Self::Set { bytes } => Width::Fixed(bytes),
+            Self::Unknown { .. } => Width::Unknown,
         }
     }
 
@@ -249,6 +266,7 @@ impl ColumnKind {
         let range = match self.width() {
             Width::Fixed(len) => 0..usize::from(len),
             Width::Prefixed(len) => prefixed(raw, usize::from(len))?,
+            Width::Unknown => return Err(BinlogError::Unsupported("a column of unknown type")),
         };
         if range.end == raw.len() {
             Ok(&raw[range])
@@ -309,7 +327,7 @@ mod tests {
             (245, 0),
             (246, 0x0500),
             (246, 66),
-            (6, 0),
+            (140, 0),
         ];
         for (code, meta) in bad {
             assert!(ColumnKind::resolve(code, meta).is_err(), "{code} {meta}");

@@ -137,6 +137,7 @@ impl Decoder {
             }
             kind::FORMAT_DESCRIPTION => Event::FormatDescription(FormatDescription::parse(body)?),
             kind::QUERY => Event::Query(QueryEvent::parse(body)?),
+            kind::EXECUTE_LOAD_QUERY => Event::Query(QueryEvent::parse_load(body)?),
             kind::XID => Event::Xid,
             kind::XA_PREPARE => event::xa_prepare(body)?,
             kind::TABLE_MAP => Event::TableMap(self.table_map(body)?),
@@ -146,7 +147,10 @@ impl Decoder {
             code @ kind::WRITE_ROWS..=kind::DELETE_ROWS => {
                 self.rows(body, code - kind::WRITE_ROWS, 2)?
             }
-            kind::PARTIAL_UPDATE_ROWS => Event::PartialUpdateRows,
+            kind::PARTIAL_UPDATE_ROWS => {
+                let head = RowsHead::parse(body, 2)?;
+                Event::PartialUpdateRows(self.table(head.table_id)?)
+            }
             kind::TRANSACTION_PAYLOAD => event::payload(body)?,
             kind::GTID => {
                 let (gtid, times) = event::gtid(body)?;
@@ -216,10 +220,14 @@ impl Decoder {
         if head.is_dummy() {
             return Ok(Event::Ignored(kind::WRITE_ROWS));
         }
-        let table = self.tables.get(&head.table_id);
-        let (_, table) = table.ok_or(BinlogError::UnknownTable(head.table_id))?;
-        let rows = RowsEvent::parse(&head, body, RowsKind::nth(nth), table.clone())?;
+        let table = self.table(head.table_id)?;
+        let rows = RowsEvent::parse(&head, body, RowsKind::nth(nth), table)?;
         Ok(Event::Rows(rows))
+    }
+
+    fn table(&self, id: u64) -> Result<Arc<TableMap>> {
+        let (_, table) = self.tables.get(&id).ok_or(BinlogError::UnknownTable(id))?;
+        Ok(table.clone())
     }
 }
 
@@ -236,13 +244,11 @@ fn ignored(header: &Header, code: u8) -> Result<Event> {
         | kind::TRANSACTION_CONTEXT
         | kind::VIEW_CHANGE
         | kind::ANNOTATE_ROWS
-        | kind::BINLOG_CHECKPOINT => Ok(Event::Ignored(code)),
-        kind::APPEND_BLOCK
+        | kind::BINLOG_CHECKPOINT
+        // The file of a LOAD DATA; what matters is the statement behind.
+        | kind::APPEND_BLOCK
         | kind::DELETE_FILE
-        | kind::BEGIN_LOAD_QUERY
-        | kind::EXECUTE_LOAD_QUERY => {
-            Err(BinlogError::Unsupported("LOAD DATA logged as a statement"))
-        }
+        | kind::BEGIN_LOAD_QUERY => Ok(Event::Ignored(code)),
         _ if header.is_ignorable() => Ok(Event::Ignored(code)),
         _ => Err(BinlogError::UnknownEvent(code)),
     }

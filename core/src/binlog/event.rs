@@ -79,9 +79,9 @@ pub enum Event {
         /// The compressed events.
         body: Bytes,
     },
-    /// MySQL: rows whose JSON values are only partly there
+    /// MySQL: rows of this table whose JSON values are only partly there
     /// (`binlog_row_value_options=PARTIAL_JSON`).
-    PartialUpdateRows,
+    PartialUpdateRows(Arc<TableMap>),
     /// MySQL and MariaDB: nothing happened, the source is alive. Not part of the binlog.
     Heartbeat {
         /// The file that the source is in.

@@ -203,7 +203,8 @@ impl RowsEvent {
         }
     }
 
-    /// How many rows there are, without a copy of any. What is malformed counts as one.
+    /// How many rows there are, without a copy of any. What is malformed counts as one, and so does
+    /// what a column of unknown type is in, whose rows can't be told apart.
     #[must_use]
     pub fn count(&self) -> u64 {
         let (mut at, mut count) = (0, 0);
@@ -296,6 +297,7 @@ fn value_end(rows: &[u8], at: usize, width: Width) -> Result<usize> {
     let end = match width {
         Width::Fixed(len) => at + usize::from(len),
         Width::Prefixed(len) => at + prefixed(&rows[at..], usize::from(len))?.end,
+        Width::Unknown => return Err(BinlogError::Unsupported("a column of unknown type")),
     };
     if end > rows.len() {
         return Err(BinlogError::Truncated(WHAT));

@@ -2,7 +2,7 @@
 
 use alloc::{string::String, vec::Vec};
 
-use super::{BinlogError, Column, ColumnKind, Flavor, Result, column::Width, reader::Reader};
+use super::{Column, ColumnKind, Flavor, Result, column::Width, reader::Reader};
 
 /// A table as the source saw it when it wrote the rows behind this map.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,14 @@ impl TableMap {
         let nullable = Bits::least_first(reader.bytes(count.div_ceil(8))?);
         let mut columns = Vec::with_capacity(count);
         for (index, code) in codes.iter().enumerate() {
-            let mut column = Column::new(ColumnKind::resolve(*code, read_meta(*code, &mut meta)?)?);
+            let kind = ColumnKind::resolve(*code, read_meta(*code, &mut meta)?)?;
+            if let ColumnKind::Unknown { .. } = kind {
+                // How much metadata it has is not known either, so nor is where that of others is.
+                let unknown = |code: &u8| Column::new(ColumnKind::Unknown { code: *code });
+                let columns = codes.iter().map(unknown).collect();
+                return Ok(Self::new(id, &schema, &table, columns));
+            }
+            let mut column = Column::new(kind);
             column.nullable = nullable.get(index);
             columns.push(column);
         }
@@ -152,12 +159,8 @@ const VISIBILITY: u8 = 12;
 /// Metadata of a column type: none, one byte, or two, of which the first is the low one.
 fn read_meta(code: u8, reader: &mut Reader<'_>) -> Result<u16> {
     match code {
-        4 | 5 | 17..=19 | 242 | 245 | 249..=252 | 255 => Ok(u16::from(reader.u8()?)),
-        15 | 16 | 246..=248 | 253 | 254 => reader.u16(),
-        // MariaDB's COMPRESSED columns.
-        140 | 141 => Err(BinlogError::Unsupported(
-            "a column with the COMPRESSED attribute",
-        )),
+        4 | 5 | 17..=19 | 140 | 242 | 245 | 249..=252 | 255 => Ok(u16::from(reader.u8()?)),
+        15 | 16 | 141 | 246..=248 | 253 | 254 => reader.u16(),
         _ => Ok(0),
     }
 }
@@ -182,7 +185,10 @@ fn has_sign(flavor: Flavor, kind: ColumnKind) -> bool {
 /// VECTOR and MariaDB counts GEOMETRY.
 fn has_collation(flavor: Flavor, kind: ColumnKind) -> bool {
     match kind {
-        ColumnKind::Fixed { .. } | ColumnKind::Var { .. } | ColumnKind::Blob { .. } => true,
+        ColumnKind::Fixed { .. }
+        | ColumnKind::Var { .. }
+        | ColumnKind::Blob { .. }
+        | ColumnKind::Compressed { .. } => true,
         ColumnKind::Vector { .. } => flavor == Flavor::Mysql,
         ColumnKind::Geometry { .. } => flavor == Flavor::Mariadb,
         _ => false,

@@ -13,7 +13,7 @@ pub use super::charset::Charset;
 pub use key::{KeyFold, write_key};
 
 use super::{
-    Column, ColumnKind, Result,
+    BinlogError, Column, ColumnKind, Result,
     reader::{big_endian, little_endian},
 };
 
@@ -163,6 +163,9 @@ pub fn write_literal(
         }
         ColumnKind::Fixed { .. } | ColumnKind::Var { .. } | ColumnKind::Blob { .. } => {
             return text::write(out, column.kind, hint.charset(column), hint, value);
+        }
+        ColumnKind::Compressed { .. } | ColumnKind::Unknown { .. } => {
+            return Err(BinlogError::Unsupported("a column of this type"));
         }
         ColumnKind::Json { .. } => return json::write_literal(out, hint.dialect, value),
         ColumnKind::Geometry { .. } | ColumnKind::Vector { .. } => {

@@ -87,6 +87,7 @@ impl TablePlan {
     /// [`code::SYNCER_UNIT_DML_COLUMN_NOT_MATCH`] if a column of the source has no counterpart.
     pub fn new(map: &TableMap, schema: &Table, dialect: Dialect) -> Result<Self> {
         let targets = match_columns(map, schema)?;
+        check_kinds(map, schema, &targets)?;
         let columns: Vec<_> = (map.columns.iter().zip(&targets))
             .map(|(column, &index)| PlanColumn::new(column, &schema.columns[index], dialect))
             .collect();
@@ -390,6 +391,45 @@ impl Text {
         }
         text
     }
+}
+
+/// Refuses what the binlog doesn't tell well enough to write it.
+fn check_kinds(map: &TableMap, schema: &Table, targets: &[usize]) -> Result<()> {
+    for (column, &target) in map.columns.iter().zip(targets) {
+        let info = &schema.columns[target];
+        let refused = |what: &str, workaround: &str| {
+            let message = format!("column {} of {map} {what}", Quoted(&info.name));
+            Err(
+                Error::new(&code::SYNCER_UNIT_NOT_SUPPORTED_OPERATE, message).with_workaround(
+                    format!("{workaround}, or exclude the table with the `block-allow-list`."),
+                ),
+            )
+        };
+        match column.kind {
+            ColumnKind::Compressed { .. } => {
+                return refused(
+                    "has the attribute COMPRESSED, whose values can't be replicated yet",
+                    "Take the attribute off the column in the source",
+                );
+            }
+            ColumnKind::Unknown { code } => {
+                return refused(
+                    &format!("can't be replicated: the table has a column of unknown type {code}"),
+                    "Change the type of the column in the source",
+                );
+            }
+            ColumnKind::TimeOld | ColumnKind::DateTimeOld | ColumnKind::TimestampOld
+                if info.column_type.contains('(') =>
+            {
+                return refused(
+                    "has a fraction of a second in a format that the binlog doesn't describe",
+                    "Set `mysql56_temporal_format=ON` in the source and rebuild the table there",
+                );
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// For each column of a table map, the index of its column in the target's table.

@@ -101,12 +101,24 @@ impl StatusVars {
 impl QueryEvent {
     /// Reads the body of a QUERY event.
     pub(in super::super) fn parse(body: &Bytes) -> Result<Self> {
+        Self::parse_behind(body, 0)
+    }
+
+    /// Reads the body of an EXECUTE_LOAD_QUERY event: a LOAD DATA whose file came before.
+    pub(in super::super) fn parse_load(body: &Bytes) -> Result<Self> {
+        // Number of the file, where its name is in the text, and what to do about duplicates.
+        Self::parse_behind(body, 4 + 4 + 4 + 1)
+    }
+
+    /// `more` bytes stand behind the fixed part.
+    fn parse_behind(body: &Bytes, more: usize) -> Result<Self> {
         let mut reader = Reader::new(body, "query event");
         let thread_id = reader.u32()?;
         let _exec_seconds = reader.u32()?;
         let schema_len = usize::from(reader.u8()?);
         let error_code = reader.u16()?;
         let vars_len = usize::from(reader.u16()?);
+        reader.range(more)?;
         let vars = parse_vars(reader.bytes(vars_len)?)?;
         let schema = text(reader.bytes(schema_len)?);
         if reader.u8()? != 0 {

@@ -274,6 +274,49 @@ fn mariadb_gives_a_collation_for_geometries_too() {
     assert_eq!(Charset::from_collation_id(2304), Some(Charset::Utf8));
 }
 
+#[test]
+fn a_load_is_the_statement_that_it_was() {
+    let mut body = std::vec![7, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+    body.extend_from_slice(&[1, 0, 0, 0, 10, 0, 0, 0, 20, 0, 0, 0, 0]);
+    body.extend_from_slice(b"d\0LOAD DATA INFILE 'x' INTO TABLE t");
+    let query = QueryEvent::parse_load(&body.into()).unwrap();
+    assert_eq!((&query.schema[..], query.thread_id), ("d", 7));
+    assert_eq!(&query.sql[..], b"LOAD DATA INFILE 'x' INTO TABLE t");
+}
+
+/// Nobody needs to read what is filtered out.
+#[test]
+fn columns_that_cannot_be_read_are_told() {
+    let map = |codes: &[u8], meta: &[u8]| {
+        let mut body = std::vec![1, 0, 0, 0, 0, 0, 1, 0, 1, b'd', 0, 1, b't', 0];
+        body.push(codes.len() as u8);
+        body.extend_from_slice(codes);
+        body.push(meta.len() as u8);
+        body.extend_from_slice(meta);
+        body.push(0);
+        TableMap::parse(Flavor::Mariadb, &body).unwrap()
+    };
+    let kinds = |map: &TableMap| map.columns.iter().map(|c| c.kind).collect::<Vec<_>>();
+    let compressed = map(&[140, 141, 15, 3], &[2, 44, 1, 40, 0]);
+    let expected = [
+        ColumnKind::Compressed { len_bytes: 2 },
+        ColumnKind::Compressed { len_bytes: 2 },
+        ColumnKind::Var { bytes_max: 40 },
+        ColumnKind::Long,
+    ];
+    assert_eq!(kinds(&compressed), expected);
+
+    // The metadata of a type that is not known has a length that is not known.
+    let unknown = map(&[3, 200, 15], &[1, 2, 3, 40, 0]);
+    let expected = [3, 200, 15].map(|code| ColumnKind::Unknown { code });
+    assert_eq!(kinds(&unknown), expected);
+    let body = Bytes::from_static(&[1, 0, 0, 0, 0, 0, 1, 0, 2, 0, 3, 7, 0, 1, 2, 3, 4, 5]);
+    let head = super::super::rows::RowsHead::parse(&body, 2).unwrap();
+    let event = RowsEvent::parse(&head, &body, RowsKind::Insert, unknown.into()).unwrap();
+    assert_eq!(event.count(), 1);
+    assert!(event.rows().next().unwrap().is_err());
+}
+
 /// For MariaDB a YEAR is a number with a sign, for MySQL it is not.
 #[test]
 fn signs_behind_a_year() {

@@ -135,7 +135,9 @@ pub fn write_key(
         ColumnKind::Year
         | ColumnKind::Json { .. }
         | ColumnKind::Geometry { .. }
-        | ColumnKind::Vector { .. } => out.extend_from_slice(value),
+        | ColumnKind::Vector { .. }
+        | ColumnKind::Compressed { .. }
+        | ColumnKind::Unknown { .. } => out.extend_from_slice(value),
     }
 }
 

@@ -89,6 +89,36 @@ fn columns_must_match() {
 }
 
 #[test]
+fn what_the_binlog_does_not_tell_is_refused() {
+    let plan = |kind, column_type: &str| {
+        let map = TableMap::new(1, "d", "t", vec![crate::binlog::Column::new(kind)]);
+        let schema = Table {
+            name: TableName::new("d", "t"),
+            columns: vec![ColumnInfo {
+                column_type: column_type.into(),
+                ..column("c", true, None)
+            }],
+            keys: Vec::new(),
+        };
+        TablePlan::new(&map, &schema, Dialect::MySql)
+    };
+    let refused = [
+        (ColumnKind::Compressed { len_bytes: 1 }, "varchar(9)"),
+        (ColumnKind::Unknown { code: 200 }, "int"),
+        (ColumnKind::TimeOld, "time(3)"),
+        (ColumnKind::DateTimeOld, "datetime(6)"),
+        (ColumnKind::TimestampOld, "timestamp(1)"),
+    ];
+    for (kind, column_type) in refused {
+        let error = plan(kind, column_type).unwrap_err();
+        assert!(error.is(&code::SYNCER_UNIT_NOT_SUPPORTED_OPERATE));
+        assert!(error.message.contains("column `c` of `d`.`t`"), "{error}");
+        assert!(error.workaround.contains("block-allow-list"), "{error}");
+    }
+    assert!(plan(ColumnKind::TimeOld, "time").is_ok());
+}
+
+#[test]
 fn safe_mode_trusts_nothing() {
     let columns = vec![column("id", false, None), column("u", true, None)];
     let keys = vec![unique("PRIMARY", &[Some(0)]), unique("u", &[Some(1)])];

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use dm_core::{
-    binlog::{Event, Gtid, Header, RowsEvent},
+    binlog::{Event, Gtid, Header, RowsEvent, TableMap},
     error::{Error, Result, code},
     sync::{
         plan::{Outcome, Planner},
@@ -190,16 +190,7 @@ impl<S: Source, T: Target> Run<'_, S, T> {
             Event::Xid => self.commit(&header),
             Event::Query(query) => self.query(header, query)?,
             Event::XaPrepare { xid, .. } => return Err(refuse(&xid, "XA PREPARE")),
-            Event::PartialUpdateRows => {
-                return Err(Error::new(
-                    &code::SYNCER_UNSUPPORTED_STMT,
-                    "the source logs only the changed parts of JSON values",
-                )
-                .with_workaround(
-                    "Set `binlog_row_value_options` of the source to '' globally and in every \
-                     session, and start the task behind this location.",
-                ));
-            }
+            Event::PartialUpdateRows(table) => self.partial_rows(&header, &table).await?,
             Event::Incident { number, message } => {
                 return Err(Error::new(
                     &code::SYNCER_GET_EVENT,
@@ -277,6 +268,25 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         }
         for change in rows.rows() {
             self.planner.row(&plan, change?)?;
+        }
+        Ok(())
+    }
+
+    /// Rows without all of their values: fine as long as nobody wants them.
+    async fn partial_rows(&mut self, header: &Header, table: &Arc<TableMap>) -> Result<()> {
+        self.open(header)?;
+        match self.tables.decide(table).await? {
+            // How many they are is not known; one, always.
+            Decision::Skip => self.planner.skip_rows(1),
+            Decision::Write(_) => {
+                let message = format!("the source logs only the changed parts of {table}'s JSON");
+                return Err(
+                    Error::new(&code::SYNCER_UNSUPPORTED_STMT, message).with_workaround(
+                        "Set `binlog_row_value_options` of the source to '' globally and in every \
+                     session, and start the task behind this location.",
+                    ),
+                );
+            }
         }
         Ok(())
     }
