@@ -13,9 +13,11 @@ use super::{
     rows::RowsHead,
 };
 
-/// Table maps that are kept at most. Sources renumber a table at every change of its definition, so
-/// a long file can have many; a rows event always follows its own map.
+/// Table maps that are kept at most from one statement to the next. Sources renumber a table at
+/// every change of its definition, so a long file can have many; every statement brings its own.
 const TABLES_MAX: usize = 4096;
+/// Table maps that a statement has at most; not even triggers reach so many tables.
+const STATEMENT_TABLES_MAX: usize = 16 * TABLES_MAX;
 
 /// Decodes the events of one stream: one dump connection, or one file after the other.
 ///
@@ -78,8 +80,15 @@ impl Decoder {
         };
         self.complete(&mut header);
         let frame = Frame::cut(header, &raw, checksum_len)?;
-        if header.event_type == kind::ROTATE {
-            self.pos = event::rotate(&frame.body)?.pos;
+        match header.event_type {
+            kind::ROTATE => self.pos = event::rotate(&frame.body)?.pos,
+            // By GTID a source leaves out what is known, and this is its only word about that.
+            kind::HEARTBEAT_V2 => {
+                if let Event::Heartbeat { pos, .. } = event::heartbeat_v2(&frame.body)? {
+                    self.pos = self.pos.max(pos);
+                }
+            }
+            _ => {}
         }
         Ok(frame)
     }
@@ -152,14 +161,8 @@ impl Decoder {
                 Event::PartialUpdateRows(self.table(head.table_id)?)
             }
             kind::TRANSACTION_PAYLOAD => event::payload(body)?,
-            kind::GTID => {
-                let (gtid, times) = event::gtid(body)?;
-                Event::Gtid { gtid, times }
-            }
-            kind::ANONYMOUS_GTID => {
-                let (_, times) = event::gtid(body)?;
-                Event::AnonymousGtid { times }
-            }
+            kind::GTID => event::gtid(body)?,
+            kind::ANONYMOUS_GTID => event::anonymous_gtid(body)?,
             kind::GTID_TAGGED => event::gtid_tagged(body)?,
             kind::PREVIOUS_GTIDS => {
                 Event::PreviousGtids(GtidSet::Mysql(MysqlGtidSet::decode(body)?))
@@ -206,8 +209,8 @@ impl Decoder {
             return Ok(map.clone());
         }
         let map = Arc::new(TableMap::parse(self.flavor, body)?);
-        if self.tables.len() >= TABLES_MAX {
-            self.tables.clear();
+        if self.tables.len() >= STATEMENT_TABLES_MAX {
+            return Err(BinlogError::Malformed("statement with too many tables"));
         }
         // A copy: the event's own bytes may be a part of something larger.
         let copy = Bytes::copy_from_slice(body);
@@ -215,13 +218,16 @@ impl Decoder {
         Ok(map)
     }
 
-    fn rows(&self, body: &Bytes, nth: u8, version: u8) -> Result<Event> {
+    fn rows(&mut self, body: &Bytes, nth: u8, version: u8) -> Result<Event> {
         let head = RowsHead::parse(body, version)?;
         if head.is_dummy() {
             return Ok(Event::Ignored(kind::WRITE_ROWS));
         }
         let table = self.table(head.table_id)?;
         let rows = RowsEvent::parse(&head, body, RowsKind::nth(nth), table)?;
+        if rows.stmt_end && self.tables.len() >= TABLES_MAX {
+            self.tables.clear();
+        }
         Ok(Event::Rows(rows))
     }
 

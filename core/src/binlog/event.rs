@@ -9,7 +9,7 @@ use alloc::{string::String, sync::Arc};
 use bytes::Bytes;
 
 pub use gtid::{GtidTimes, MariadbFlags};
-pub(super) use gtid::{gtid, gtid_list, gtid_tagged, mariadb_gtid};
+pub(super) use gtid::{anonymous_gtid, gtid, gtid_list, gtid_tagged, mariadb_gtid};
 pub use misc::{FormatDescription, PayloadCompression};
 pub(super) use misc::{heartbeat_v2, incident, inflate, payload, rotate, xa_prepare};
 pub use query::{AlterPhase, QueryEvent, StatusVars};

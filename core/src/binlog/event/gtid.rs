@@ -1,6 +1,8 @@
 use alloc::string::String;
 
-use super::super::{BinlogError, Gtid, GtidSet, MariadbGtidSet, Result, reader::Reader};
+use super::super::{
+    BinlogError, Gtid, GtidSet, MariadbGtidSet, Result, gtid::GNO_MAX, reader::Reader,
+};
 use super::Event;
 
 /// What the GTID event of a MySQL transaction says beside its identity.
@@ -14,9 +16,31 @@ pub struct GtidTimes {
     pub transaction_len: u64,
 }
 
-/// Reads a GTID or ANONYMOUS_GTID event: identity and times.
-pub(in super::super) fn gtid(body: &[u8]) -> Result<(Gtid, GtidTimes)> {
-    let mut reader = Reader::new(body, "GTID event");
+/// Reads a GTID event.
+pub(in super::super) fn gtid(body: &[u8]) -> Result<Event> {
+    let (sid, gno, times) = identity(body)?;
+    let tag = String::new();
+    let gtid = mysql_gtid(sid, tag, gno).ok_or(BinlogError::Malformed(WHAT))?;
+    Ok(Event::Gtid { gtid, times })
+}
+
+/// Reads an ANONYMOUS_GTID event, which has the same fields.
+pub(in super::super) fn anonymous_gtid(body: &[u8]) -> Result<Event> {
+    let (_, _, times) = identity(body)?;
+    Ok(Event::AnonymousGtid { times })
+}
+
+const WHAT: &str = "GTID event";
+
+/// The identity of a transaction, if the number is one that a server can give.
+fn mysql_gtid(sid: [u8; 16], tag: String, gno: u64) -> Option<Gtid> {
+    (1..=GNO_MAX)
+        .contains(&gno)
+        .then_some(Gtid::Mysql { sid, tag, gno })
+}
+
+fn identity(body: &[u8]) -> Result<([u8; 16], u64, GtidTimes)> {
+    let mut reader = Reader::new(body, WHAT);
     let _flags = reader.u8()?;
     let sid = reader.array()?;
     let gno = reader.u64()?;
@@ -27,12 +51,7 @@ pub(in super::super) fn gtid(body: &[u8]) -> Result<(Gtid, GtidTimes)> {
         let _sequence_number = reader.u64()?;
         times = self::times(&mut reader)?;
     }
-    let gtid = Gtid::Mysql {
-        sid,
-        tag: String::new(),
-        gno,
-    };
-    Ok((gtid, times))
+    Ok((sid, gno, times))
 }
 
 /// Seven bytes each; the highest bit of the first says whether there is a second.
@@ -110,13 +129,10 @@ pub(in super::super) fn gtid_tagged(body: &[u8]) -> Result<Event> {
         }
     }
     times.original_commit = original.unwrap_or(times.immediate_commit);
-    match (sid, u64::try_from(gno)) {
-        (Some(sid), Ok(gno)) => Ok(Event::Gtid {
-            gtid: Gtid::Mysql { sid, tag, gno },
-            times,
-        }),
-        _ => Err(reader.malformed()),
-    }
+    let gno = u64::try_from(gno).unwrap_or_default();
+    let gtid = sid.and_then(|sid| mysql_gtid(sid, tag, gno));
+    let gtid = gtid.ok_or_else(|| reader.malformed())?;
+    Ok(Event::Gtid { gtid, times })
 }
 
 /// Flags of a MariaDB transaction.

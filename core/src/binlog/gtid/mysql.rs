@@ -7,7 +7,7 @@ use super::{
 };
 
 /// The highest transaction number that MySQL hands out.
-const GNO_MAX: u64 = i64::MAX as u64 - 1;
+pub(in super::super) const GNO_MAX: u64 = i64::MAX as u64 - 1;
 
 /// The longest tag that MySQL accepts, in bytes.
 const TAG_LEN_MAX: usize = 32;

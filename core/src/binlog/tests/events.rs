@@ -274,6 +274,47 @@ fn mariadb_gives_a_collation_for_geometries_too() {
     assert_eq!(Charset::from_collation_id(2304), Some(Charset::Utf8));
 }
 
+/// A statement's maps stay until it ends, however many there were before.
+#[test]
+fn table_maps_stay_to_the_end_of_a_statement() {
+    let mut decoder = Decoder::new(Flavor::Mysql);
+    let mut decode = |event_type, body: &[u8]| {
+        let header = Header {
+            timestamp: 0,
+            event_type,
+            server_id: 1,
+            event_size: 0,
+            log_pos: 0,
+            flags: 0,
+        };
+        let body = Bytes::copy_from_slice(body);
+        decoder.event(&Frame { header, body })
+    };
+    let id = |id: u16| [id.to_le_bytes(), [0; 2], [0; 2], [1, 0]].concat();
+    for table in 0..5000 {
+        let map = [&id(table)[..], b"\x01d\0\x01t\0\x01\x03\0\0"].concat();
+        decode(event_type::TABLE_MAP, &map).unwrap();
+    }
+    for (table, flags) in [(0, 0), (4999, 1)] {
+        let mut rows = [&id(table)[..], &[2, 0, 1, 1, 0, 1, 2, 3, 4]].concat();
+        rows[6] = flags;
+        decode(event_type::WRITE_ROWS, &rows).unwrap();
+    }
+    let rows = [&id(4999)[..], &[2, 0, 1, 1, 0, 1, 2, 3, 4]].concat();
+    let gone = decode(event_type::WRITE_ROWS, &rows).unwrap_err();
+    assert_eq!(gone, BinlogError::UnknownTable(4999));
+}
+
+#[test]
+fn numbers_that_no_server_gives_are_refused() {
+    let body = |gno: u64| [&[0; 17][..], &gno.to_le_bytes()].concat();
+    for gno in [0, i64::MAX as u64, u64::MAX] {
+        assert!(event::gtid(&body(gno)).is_err(), "{gno}");
+        assert!(event::anonymous_gtid(&body(gno)).is_ok());
+    }
+    assert!(event::gtid(&body(i64::MAX as u64 - 1)).is_ok());
+}
+
 #[test]
 fn a_load_is_the_statement_that_it_was() {
     let mut body = std::vec![7, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];

@@ -143,6 +143,21 @@ fn positions_go_on_beyond_four_gigabytes() {
     assert_eq!(end(&mut decoder, xid(0x80, 0)), 0x80);
 }
 
+/// By GTID a source leaves out what is known, be it more than the 32 bits of a position.
+#[test]
+fn a_heartbeat_tells_how_far_a_source_has_gone_on() {
+    let mut decoder = Decoder::new(Flavor::Mysql);
+    decoder.frame(format(None)).unwrap();
+    let mut body = vec![1, 13];
+    body.extend_from_slice(b"binlog.000003");
+    body.extend_from_slice(&[2, 9, 0xfe, 0, 0, 0, 0x40, 1, 0, 0, 0, 0]);
+    decoder
+        .frame(event(event_type::HEARTBEAT_V2, 0, 0, &body, true))
+        .unwrap();
+    let xid = event(event_type::XID, 0x4000_001f, 0, &[7; 8], true);
+    assert_eq!(decoder.frame(xid).unwrap().header.log_pos, 0x1_4000_001f);
+}
+
 #[test]
 fn unknown_events_are_ignored_only_when_they_say_so() {
     let mut decoder = Decoder::new(Flavor::Mysql);
