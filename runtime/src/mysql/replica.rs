@@ -24,6 +24,9 @@ const COM_BINLOG_DUMP_GTID: u8 = 0x1e;
 /// middle of a transaction, and positions no longer follow from each other. MariaDB only.
 const SEND_ANNOTATE_ROWS: u16 = 0x02;
 
+/// Flag of a dump: heartbeats with positions of 64 bits. MySQL only, as far back as 8.0.26.
+const USE_HEARTBEAT_V2: u16 = 0x02;
+
 /// The first four bytes of a binlog file are no event.
 const FIRST_EVENT: u64 = 4;
 
@@ -166,7 +169,7 @@ impl Replica {
         let len = |bytes: &[u8]| {
             u32::try_from(bytes.len()).map_err(|_| Fault::Protocol("set of GTIDs too large"))
         };
-        let mut body = 0u16.to_le_bytes().to_vec();
+        let mut body = USE_HEARTBEAT_V2.to_le_bytes().to_vec();
         body.extend_from_slice(&self.server_id.to_le_bytes());
         body.extend_from_slice(&len(file.as_bytes())?.to_le_bytes());
         body.extend_from_slice(file.as_bytes());
@@ -223,7 +226,7 @@ mod tests {
         };
         let (command, body) = replica("w").request(&from).unwrap();
         assert_eq!(command, COM_BINLOG_DUMP_GTID);
-        assert_eq!(body[..10], [0, 0, 4, 3, 2, 1, 13, 0, 0, 0]);
+        assert_eq!(body[..10], [2, 0, 4, 3, 2, 1, 13, 0, 0, 0]);
         assert_eq!(body[23..31], pos.to_le_bytes());
         assert_eq!(body[31..], [8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 
