@@ -146,9 +146,13 @@ impl Frame {
     /// A whole event from inside a TRANSACTION_PAYLOAD; those have headers but no checksums.
     ///
     /// # Errors
-    /// Another length than the event says it has.
+    /// Another length than the event says it has, or one more payload.
     pub fn inside_payload(raw: &Bytes) -> Result<Self> {
-        Self::cut(Header::parse(raw)?, raw, 0)
+        let header = Header::parse(raw)?;
+        if header.event_type == event_type::TRANSACTION_PAYLOAD {
+            return Err(BinlogError::Malformed("transaction payload event"));
+        }
+        Self::cut(header, raw, 0)
     }
 
     /// Cuts a body out of a whole event.

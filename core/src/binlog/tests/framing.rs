@@ -159,6 +159,13 @@ fn a_heartbeat_tells_how_far_a_source_has_gone_on() {
 }
 
 #[test]
+fn a_payload_has_no_payload_in_it() {
+    let inside = |kind| Frame::inside_payload(&event(kind, 0, 0, &[0], false));
+    assert!(inside(event_type::XID).is_ok());
+    assert!(inside(event_type::TRANSACTION_PAYLOAD).is_err());
+}
+
+#[test]
 fn unknown_events_are_ignored_only_when_they_say_so() {
     let mut decoder = Decoder::new(Flavor::Mysql);
     decoder.frame(format(None)).unwrap();
