@@ -81,17 +81,26 @@ pub(super) enum Effect {
 
 impl TablePlan {
     /// Matches the columns of a table map with those of the target's table: by name where the map
-    /// carries names (then the target may have more), else by order.
+    /// carries names (then the target may have more, and needs none for what MariaDB hides), else
+    /// by order.
     ///
     /// # Errors
     /// [`code::SYNCER_UNIT_DML_COLUMN_NOT_MATCH`] if a column of the source has no counterpart.
     pub fn new(map: &TableMap, schema: &Table, dialect: Dialect) -> Result<Self> {
         let targets = match_columns(map, schema)?;
         check_kinds(map, schema, &targets)?;
+        // The target makes such a column by itself, if it has one at all.
+        let hidden = ColumnInfo {
+            generated: true,
+            ..ColumnInfo::default()
+        };
         let columns: Vec<_> = (map.columns.iter().zip(&targets))
-            .map(|(column, &index)| PlanColumn::new(column, &schema.columns[index], dialect))
+            .map(|(column, target)| {
+                let info = target.map_or(&hidden, |index| &schema.columns[index]);
+                PlanColumn::new(column, info, dialect)
+            })
             .collect();
-        let image_index = |target| targets.iter().position(|&index| index == target);
+        let image_index = |target| targets.iter().position(|&index| index == Some(target));
         let name_seed = keys::hash(
             schema.name.table.to_lowercase().as_bytes(),
             keys::hash(schema.name.schema.to_lowercase().as_bytes(), 0),
@@ -394,9 +403,11 @@ impl Text {
 }
 
 /// Refuses what the binlog doesn't tell well enough to write it.
-fn check_kinds(map: &TableMap, schema: &Table, targets: &[usize]) -> Result<()> {
-    for (column, &target) in map.columns.iter().zip(targets) {
-        let info = &schema.columns[target];
+fn check_kinds(map: &TableMap, schema: &Table, targets: &[Option<usize>]) -> Result<()> {
+    for (column, target) in map.columns.iter().zip(targets) {
+        let Some(info) = target.map(|index| &schema.columns[index]) else {
+            continue;
+        };
         let refused = |what: &str, workaround: &str| {
             let message = format!("column {} of {map} {what}", Quoted(&info.name));
             Err(
@@ -432,8 +443,19 @@ fn check_kinds(map: &TableMap, schema: &Table, targets: &[usize]) -> Result<()> 
     Ok(())
 }
 
-/// For each column of a table map, the index of its column in the target's table.
-fn match_columns(map: &TableMap, schema: &Table) -> Result<Vec<usize>> {
+/// What else a row can have more columns for.
+const HIDDEN: &str = " MariaDB also logs columns that it hides: for a UNIQUE key over TEXT or BLOB \
+     a hash, which is left out if the source has `binlog_row_metadata=FULL`; for SYSTEM VERSIONING \
+     the period of a row, and such a table can't be replicated: exclude it with the \
+     `block-allow-list`.";
+
+/// Beginning of the name of a hidden column, which MariaDB keeps the hash in that makes a UNIQUE
+/// key over TEXT or BLOB.
+const HIDDEN_HASH: &str = "DB_ROW_HASH_";
+
+/// For each column of a table map, the index of its column in the target's table; none for one that
+/// is hidden in the source.
+fn match_columns(map: &TableMap, schema: &Table) -> Result<Vec<Option<usize>>> {
     let names: Option<Vec<&str>> = map
         .columns
         .iter()
@@ -450,13 +472,16 @@ fn match_columns(map: &TableMap, schema: &Table) -> Result<Vec<usize>> {
         )
         .with_workaround(format!(
             "Give {} the columns that `{}`.`{}` has in the source (a DDL of it may have been \
-             skipped or filtered), then resume the task.",
-            schema.name, map.schema, map.table,
+             skipped or filtered), then resume the task.{}",
+            schema.name,
+            map.schema,
+            map.table,
+            if have > want { HIDDEN } else { "" },
         ))
     };
     match names {
         // Without any column names of the source, only the order can say what belongs together.
-        None if have == want => Ok((0..want).collect()),
+        None if have == want => Ok((0..want).map(Some).collect()),
         None => Err(mismatch(format!(
             "the target's table {} has {want} columns, the source's row has {have}, and it doesn't \
              name them (`binlog_row_metadata` isn't FULL)",
@@ -467,7 +492,11 @@ fn match_columns(map: &TableMap, schema: &Table) -> Result<Vec<usize>> {
                 let same = |column: &ColumnInfo| {
                     column.name == name || column.name.to_lowercase() == name.to_lowercase()
                 };
-                schema.columns.iter().position(same).ok_or_else(|| {
+                let index = schema.columns.iter().position(same);
+                if index.is_none() && name.starts_with(HIDDEN_HASH) {
+                    return Ok(None);
+                }
+                index.map(Some).ok_or_else(|| {
                     mismatch(format!(
                         "the target's table {} has no column {}",
                         schema.name,

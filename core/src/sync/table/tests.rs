@@ -88,6 +88,31 @@ fn columns_must_match() {
     assert!(error.to_string().contains("has no column `b`"), "{error}");
 }
 
+/// MariaDB keeps a hash for a UNIQUE key over TEXT, and logs it like a column.
+#[test]
+fn a_hidden_hash_is_left_out() {
+    let columns = |names: &[&str]| -> Vec<ColumnInfo> {
+        let columns = names.iter().map(|name| column(name, true, None));
+        columns.collect()
+    };
+    let all = columns(&["a", "DB_ROW_HASH_1", "unused"]);
+    let fixture = Fixture::with_extra("t", all, Vec::new(), 2, Dialect::MariaDb);
+    let schema = Table {
+        name: TableName::new("d", "t"),
+        columns: columns(&["a"]),
+        keys: Vec::new(),
+    };
+    let plan = TablePlan::new(&fixture.map, &schema, Dialect::MariaDb).unwrap();
+    assert_eq!(plan.text.columns, " (`a`) VALUES ");
+    assert_eq!(plan.identity(), [0]);
+    assert!(plan.is_complete());
+
+    let unnamed = Fixture::new("t", columns(&["a", "b"]), Vec::new());
+    let error = TablePlan::new(&unnamed.map, &schema, Dialect::MariaDb).unwrap_err();
+    assert!(error.workaround.contains("binlog_row_metadata=FULL"));
+    assert!(error.workaround.contains("SYSTEM VERSIONING"));
+}
+
 #[test]
 fn what_the_binlog_does_not_tell_is_refused() {
     let plan = |kind, column_type: &str| {
