@@ -377,6 +377,8 @@ const MYSQL: &[Column] = &[
             // JSON text keeps a decimal's value, not its trailing zeros.
             "JSON_ARRAY(CAST(1.5 AS DECIMAL(5,1)), CAST(-0.00001 AS DECIMAL(10,5)))",
             "JSON_ARRAY(CAST(x'00FF' AS BINARY), 1e100, -1)",
+            "JSON_OBJECT('b', CAST(x'275C00' AS BINARY))",
+            "CAST(CAST(x'FF' AS BINARY) AS JSON)",
         ],
     ),
     (

@@ -51,7 +51,17 @@ async fn mysql_to_mariadb_by_gtid() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_type_of_mysql() -> Result<()> {
-    types(MYSQL, MYSQL, Columns::Mysql, "types_mm").await
+    types(MYSQL, MYSQL, Columns::Mysql, "types_mm").await?;
+    // Printed, a string is like the bytes that it stands for.
+    let (source, target) = servers(MYSQL, MYSQL)?;
+    let sql = "SELECT JSON_TYPE(json_temporal), JSON_TYPE(json_temporal->'$[0]'), \
+               JSON_TYPE(json_temporal->'$.b'), JSON_TYPE(json_temporal->'$.d') \
+               FROM types_mm.every_type ORDER BY id";
+    let kinds = Client::connect(target).await?.rows(sql).await?;
+    assert_eq!(kinds, Client::connect(source).await?.rows(sql).await?);
+    let blobs = kinds.iter().flatten().flatten();
+    assert!(blobs.filter(|kind| *kind == "BLOB").count() > 2);
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

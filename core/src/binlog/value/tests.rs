@@ -209,6 +209,32 @@ fn large_json_containers() {
     assert_eq!(literal(json, &raw), "'[-70000, \"it\\'s \\\\\"q\\\\\"\"]'");
 }
 
+/// MySQL prints bytes in a document as base64, which would come back as a string.
+#[test]
+fn bytes_in_json_stay_bytes() {
+    let literal = |dialect, field_type: u8| {
+        let value = [2, 1, 0, 12, 0, 15, 7, 0, field_type, 3, 0, b'\'', 0xff];
+        let mut raw = Vec::from((value.len() as u16).to_le_bytes());
+        // An array with one value, which its entry points to.
+        raw.extend_from_slice(&value);
+        let hint = ColumnHint {
+            dialect,
+            ..ColumnHint::default()
+        };
+        literal_of(&column(ColumnKind::Json { len_bytes: 2 }), &hint, &raw)
+    };
+    for field_type in [15, 249, 252, 254] {
+        assert_eq!(
+            literal(Dialect::MySql, field_type).unwrap(),
+            "CAST(JSON_ARRAY(CAST(_binary'\\0\\'\u{fffd}' AS BINARY)) AS JSON)"
+        );
+        let text = format!("'[\"base64:type{field_type}:ACf/\"]'");
+        assert_eq!(literal(Dialect::MariaDb, field_type).unwrap(), text);
+    }
+    assert!(literal(Dialect::MySql, 16).is_err());
+    assert!(literal(Dialect::TiDb, 16).is_ok());
+}
+
 /// Each level has two entries that point to the same next one: 2^30 values in some hundred bytes.
 #[test]
 fn json_cannot_explode() {
