@@ -88,9 +88,55 @@ async fn every_type_of_mariadb_with_metadata() -> Result<()> {
         let sql = format!("SET GLOBAL binlog_row_metadata = {metadata}");
         Client::connect(&source).await?.run(&sql).await?;
         let schema = format!("types_{}", metadata.to_lowercase());
+        Client::connect(&source)
+            .await?
+            .run(
+                "CREATE OR REPLACE TABLE test.compressed (a VARCHAR(9) CHARACTER SET latin1, \
+                 t TEXT COMPRESSED CHARACTER SET utf8mb4, b INT UNSIGNED, \
+                 v VARCHAR(300) COMPRESSED CHARACTER SET latin1, c TEXT CHARACTER SET gbk); \
+                 INSERT INTO test.compressed VALUES ('a', 't', 1, 'v', 'c')",
+            )
+            .await?;
         copy_types(&source, target, Columns::Common, &schema).await?;
     }
-    Ok(())
+
+    // A hidden column is known by its name.
+    let target = Database::shared(MARIADB, Role::Target)?;
+    let job = Job::new(&source, target, &["hashed"]).await?;
+    Client::connect(&source)
+        .await?
+        .run(
+            "CREATE DATABASE hashed; USE hashed; \
+             CREATE TABLE t (id INT PRIMARY KEY, a TEXT, b INT, UNIQUE KEY (a)); \
+             INSERT INTO t VALUES (1, 'x', 1), (2, 'y', 2), (3, NULL, 3); \
+             UPDATE t SET a = 'z', b = 4 WHERE id = 2; DELETE FROM t WHERE id = 1",
+        )
+        .await?;
+    let mut worker = Worker::standalone(&job)?;
+    caught_up(&job, &worker, &source, target).await?;
+    worker.stop()
+}
+
+/// What can't be replicated stops nothing where nobody wants it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_filtered_out_need_not_be_understood() -> Result<()> {
+    let (source, target) = servers(MARIADB, MYSQL)?;
+    let job = Job::new(source, target, &["wanted"]).await?;
+    Client::connect(source)
+        .await?
+        .run(
+            "CREATE DATABASE wanted; CREATE DATABASE unwanted; USE unwanted; \
+             CREATE TABLE c (id INT PRIMARY KEY, t TEXT COMPRESSED, v VARCHAR(300) COMPRESSED); \
+             INSERT INTO c VALUES (1, REPEAT('x', 1000), 'y'); UPDATE c SET id = 2; \
+             SET binlog_format = STATEMENT; UPDATE c SET v = 'z'; DELETE FROM c WHERE id = 2; \
+             SELECT 5 INTO OUTFILE 'five'; LOAD DATA INFILE 'five' INTO TABLE c (id); \
+             SET binlog_format = ROW; CREATE TABLE wanted.t (id INT PRIMARY KEY); \
+             INSERT INTO wanted.t VALUES (1)",
+        )
+        .await?;
+    let mut worker = Worker::standalone(&job)?;
+    caught_up(&job, &worker, source, target).await?;
+    worker.stop()
 }
 
 /// MariaDB can log an ALTER when it starts and again when it is decided.
