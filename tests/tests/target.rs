@@ -394,6 +394,7 @@ fn ddl(world: &World, kind: Kind, table: &str, sql: &str, pos: u64) -> Ddl {
             kind,
             sources: vec![(Role::Subject, TableName::new("shop", table))],
             targets: vec![TableName::new(&world.data, table)],
+            swaps: false,
             sql: sql.replace("$", &world.data),
         },
         timestamp: 1_700_000_000,
@@ -558,6 +559,72 @@ async fn an_unsettled_ddl_is_settled_by_what_the_table_looks_like() -> Result<()
             if !executed {
                 assert_done!(new.ddl(&alter).await);
             }
+        }
+    }
+    Ok(())
+}
+
+/// A partition that changes places with a table: both look the same before and after.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_is_never_undone_by_executing_it_again() -> Result<()> {
+    for brand in BRANDS {
+        for lost in [true, false] {
+            let mut world = World::new(brand).await?;
+            let tables = "CREATE TABLE $.t (a INT PRIMARY KEY) PARTITION BY RANGE (a)
+                   (PARTITION p VALUES LESS THAN (10), PARTITION q VALUES LESS THAN (20));
+                 CREATE TABLE $.x (a INT PRIMARY KEY);
+                 INSERT INTO $.t VALUES (1),(11); INSERT INTO $.x VALUES (2),(3)";
+            world.sql.run(&tables.replace('$', &world.data)).await?;
+            let (target, _) = world.owner(1, 2).await?;
+            let sql = "ALTER TABLE $.t EXCHANGE PARTITION p WITH TABLE $.x";
+            let mut exchange = ddl(&world, Kind::AlterTable, "t", sql, 900);
+            exchange.piece.swaps = true;
+            let partner = TableName::new(&world.data, "x");
+            exchange.piece.targets.push(partner.clone());
+            if lost {
+                // It is executed, but nobody hears of it.
+                let mut blocker = Client::connect(world.server).await?;
+                let hold = format!("BEGIN; SELECT * FROM {}.t", world.data);
+                blocker.run(&hold).await?;
+                let cut = Duration::from_millis(700);
+                let cut = tokio::time::timeout(cut, target.ddl(&exchange)).await;
+                assert!(cut.is_err());
+                blocker.run("ROLLBACK").await?;
+                let start = Instant::now();
+                while world.count("x").await? == 2 {
+                    // The server may have noticed the lost client: then execute it as it would.
+                    if start.elapsed() > Duration::from_secs(2) {
+                        world.sql.run(&exchange.piece.sql).await?;
+                    }
+                }
+            } else {
+                // The former owner executed it, and left no record.
+                world.sql.run(&exchange.piece.sql).await?;
+                exchange.replay = true;
+                let ended = target.ddl(&exchange).await;
+                assert!(matches!(ended, Applied::Unknown(_)), "{ended:?}");
+            }
+            let new = world.connect().await?;
+            for _ in 0..2 {
+                let error = new.take_over(None).await.unwrap_err();
+                assert!(error.is(&code::SYNCER_DDL_UNSETTLED), "{error}");
+                assert!(error.workaround.contains("COMMENT"), "{error}");
+            }
+            // As the workaround says.
+            let settled = format!("ALTER TABLE {partner} COMMENT='exchanged'");
+            world.sql.run(&settled).await?;
+            for slot in new.take_over(None).await?.slots {
+                assert_eq!(slot.applied, Progress::at(at(900)), "{brand:?} {lost}");
+            }
+            assert_eq!((world.count("t").await?, world.count("x").await?), (3, 1));
+
+            // A refusal is certain.
+            let mut refusal = exchange;
+            refusal.replay = false;
+            refusal.piece.sql = refusal.piece.sql.replace(" p ", " no_such_partition ");
+            let ended = new.ddl(&refusal).await;
+            assert!(matches!(ended, Applied::Failed { .. }), "{ended:?}");
+            new.take_over(None).await?;
         }
     }
     Ok(())

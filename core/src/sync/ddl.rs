@@ -86,6 +86,10 @@ pub struct Draft {
     pub kind: Kind,
     /// The names in it, in order.
     pub names: Vec<Name>,
+    /// Whether it exchanges things, so that all names may be there afterwards as before and
+    /// executing it again would undo it: `EXCHANGE PARTITION`, and columns or tables of which each
+    /// gives its name to another.
+    pub swaps: bool,
     parts: Vec<Part>,
 }
 

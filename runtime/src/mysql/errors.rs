@@ -107,6 +107,12 @@ pub(crate) fn is_transient(error: &SqlError) -> bool {
     }
 }
 
+/// Whether a statement was cut off from outside, perhaps only after it was done.
+pub(crate) fn is_interruption(number: u16) -> bool {
+    // Shutdown, killed, out of time; what TiDB says of anything unexpected.
+    matches!(number, 1053 | 1105 | 1317 | 1927 | 1969 | 3024)
+}
+
 /// Whether a refused COMMIT certainly left nothing behind.
 pub(crate) fn is_rolled_back(number: u16) -> bool {
     matches!(

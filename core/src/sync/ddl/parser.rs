@@ -7,7 +7,7 @@ use core::ops::Range;
 
 use cursor::{Cursor, Patch};
 
-use super::{Context, Ddl, Draft, Kind, Part, Role, Statement, Xa, lexer};
+use super::{Context, Ddl, Draft, Kind, Name, Part, Role, Statement, Xa, lexer};
 use crate::error::{Error, Result, code};
 
 /// How much of a statement an error shows, in characters.
@@ -267,14 +267,24 @@ fn rename(at: &mut Cursor<'_>) -> Parse<Statement> {
         return Err("it renames neither tables nor users");
     }
     at.soften_if();
-    list(at, Kind::RenameTable, |at| {
+    let renamed = list(at, Kind::RenameTable, |at| {
         at.name(Role::Subject)?;
         at.skip_wait();
         if !at.take("TO") {
             return Err("`TO` is missing");
         }
         at.name(Role::NewName).map(drop)
-    })
+    })?;
+    let Statement::Ddl(mut ddl) = renamed else {
+        return Err("it renames nothing");
+    };
+    let names = |role| at.names.iter().filter(move |name| name.role == role);
+    let is_taken = |old: &Name| names(Role::NewName).any(|new| new.name == old.name);
+    let swaps = names(Role::Subject).all(is_taken);
+    for piece in &mut ddl.pieces {
+        piece.swaps = swaps;
+    }
+    Ok(Statement::Ddl(ddl))
 }
 
 /// Objects of the server that a target of rows does not need.
@@ -327,19 +337,28 @@ fn alter_specs(at: &mut Cursor<'_>) -> Parse<()> {
     at.skip_wait();
     let mut depth = 0;
     let mut at_start = true;
+    let mut renamed = Vec::new();
     while at.peek().is_some() {
         if depth == 0 {
             if at_start && (at.is("DISCARD") || at.is("IMPORT")) {
                 return Err("it exchanges files of the server, which the target does not have");
             }
-            if at_start && at.take("RENAME") {
-                if !["COLUMN", "INDEX", "KEY"].iter().any(|word| at.is(word)) {
+            if at_start && at.take("CHANGE") {
+                at.take("COLUMN");
+                renamed.extend(renamed_column(at));
+            } else if at_start && at.take("RENAME") {
+                if at.take("COLUMN") {
+                    renamed.extend(renamed_column(at));
+                } else if !at.is("INDEX") && !at.is("KEY") {
                     if !at.take("TO") && !at.take("AS") && at.symbol('=') {
                         at.next();
                     }
                     at.name(Role::NewName)?;
                 }
-            } else if at_start && (at.take("EXCHANGE") || at.take("CONVERT")) {
+            } else if at_start && at.take("EXCHANGE") {
+                at.swaps = true;
+                partner(at)?;
+            } else if at_start && at.take("CONVERT") {
                 partner(at)?;
             }
             at.soften_if();
@@ -348,7 +367,19 @@ fn alter_specs(at: &mut Cursor<'_>) -> Parse<()> {
         depth += at.bracket();
         at.next();
     }
+    // A name that is gone afterwards shows that the statement ran; one that another column, or a
+    // new one, may have taken does not.
+    at.swaps |= !renamed.is_empty() && renamed.iter().all(|name| at.repeats(name));
     Ok(())
+}
+
+/// `a b …` or `a TO b`: the name that a column loses, if it does.
+fn renamed_column(at: &mut Cursor<'_>) -> Option<String> {
+    at.soften_if();
+    let (old, _) = at.ident()?;
+    at.take("TO");
+    let (new, _) = at.ident()?;
+    (old.to_lowercase() != new.to_lowercase()).then_some(old)
 }
 
 /// `EXCHANGE PARTITION p WITH TABLE t`, `CONVERT PARTITION p TO TABLE t`, `CONVERT TABLE t TO …`.
@@ -398,6 +429,7 @@ fn replaceable(
                 Kind::DropDatabase
             },
             names: at.names[..1].to_vec(),
+            swaps: false,
             parts: alloc::vec![Part::Text(dropping.into()), Part::Name(0)],
         };
         ddl.pieces.insert(0, dropped);
@@ -475,5 +507,10 @@ fn draft(at: &Cursor<'_>, kind: Kind, stretches: &[Range<usize>]) -> Draft {
     if let Some(Part::Text(last)) = parts.last_mut() {
         last.truncate(last.trim_end().len());
     }
-    Draft { kind, names, parts }
+    Draft {
+        kind,
+        names,
+        swaps: at.swaps,
+        parts,
+    }
 }

@@ -32,6 +32,8 @@ pub struct Piece {
     pub sources: Vec<(Role, TableName)>,
     /// The same names in the target, in the same order.
     pub targets: Vec<TableName>,
+    /// Whether executing it again would undo it; see [`Draft::swaps`].
+    pub swaps: bool,
     /// The text for the target.
     pub sql: String,
 }
@@ -98,6 +100,7 @@ impl Rules {
                     .iter()
                     .map(|name| (name.role, name.name.clone()))
                     .collect(),
+                swaps: draft.swaps,
                 sql: draft.rewrite(&targets),
                 targets,
             });

@@ -255,6 +255,39 @@ fn names_are_replaced_and_nothing_else() {
 }
 
 #[test]
+fn what_another_execution_would_undo_is_known() {
+    for (sql, swaps) in [
+        ("ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u", true),
+        (
+            "ALTER TABLE t CHANGE a b INT, CHANGE COLUMN `B` A INT FIRST",
+            true,
+        ),
+        (
+            "ALTER TABLE t RENAME COLUMN a TO b, RENAME COLUMN b TO a",
+            true,
+        ),
+        ("ALTER TABLE t DROP a, CHANGE b a INT, ADD b INT", true),
+        ("RENAME TABLE a TO x, b TO a, x TO b", true),
+        // These leave a name behind that is gone.
+        ("ALTER TABLE t CONVERT PARTITION p TO TABLE u", false),
+        ("ALTER TABLE t CHANGE a b INT, ADD INDEX (b)", false),
+        ("ALTER TABLE t CHANGE a b INT, CHANGE b c INT", false),
+        ("ALTER TABLE t CHANGE a `A` INT, ADD INDEX (a)", false),
+        (
+            "ALTER TABLE t RENAME INDEX a TO b, RENAME INDEX b TO a",
+            false,
+        ),
+        ("RENAME TABLE t TO _t_old, _t_new TO t", false),
+        ("TRUNCATE t", false),
+    ] {
+        assert!(
+            ddl(sql).pieces.iter().all(|piece| piece.swaps == swaps),
+            "{sql}"
+        );
+    }
+}
+
+#[test]
 fn replacing_is_dropping_and_creating() {
     assert_eq!(
         rewritten("CREATE OR REPLACE TABLE t (a int)"),

@@ -4,8 +4,16 @@
 //! (the *intent*, with what the tables looked like), then it runs, then one transaction clears the
 //! intent and moves all slots behind it. Whoever finds an intent ends the connection that it names,
 //! waits until that is gone, and compares: a table that looks different now means that the DDL ran.
-//! Where nothing looks different, it did not run, or running it again changes nothing either
-//! (`TRUNCATE`, `DROP … IF EXISTS` of what is not there): no row was applied since.
+//! Where nothing looks different, it did not run, or running it again changes nothing either, since
+//! no row was applied in between: `TRUNCATE`, `AUTO_INCREMENT`, a rebuild, what names things that
+//! are there already or gone. The exceptions are statements that swap (`EXCHANGE PARTITION`, columns
+//! that take each other's names): the second execution would undo the first. Whether one of them ran
+//! nobody but an operator can say.
+//!
+//! A *replay* is of a statement that somebody else may have executed without an intent. What was
+//! there before is not known then, so only the answer of the target tells. What swaps is not
+//! tried at all, swapping names of tables included. What gives no name to what it adds (a key, a
+//! CHECK, a foreign key, a number of partitions) may add it twice, which costs space but no row.
 //!
 //! On TiDB a DDL outlives its connection: its job is waited for.
 
@@ -51,6 +59,9 @@ struct Intent {
     boundary: StoredLocation,
     txn: Option<String>,
     rows: u64,
+    /// Whether it may have run although nothing looks different.
+    #[serde(default)]
+    hidden: bool,
 }
 
 impl Inner {
@@ -71,6 +82,10 @@ impl Inner {
             Applied::Done => {}
             other => return other,
         }
+        if ddl.replay && ddl.piece.swaps {
+            runner.close().await;
+            return Applied::Unknown(undecided(&intent));
+        }
         info!(sql = ddl.piece.sql, "executing DDL");
         let ended = runner.unlimited(&ddl.piece.sql).await;
         runner.close().await;
@@ -89,6 +104,9 @@ impl Inner {
         } else {
             // A refusal leaves nothing behind, but an interruption may come too late.
             match self.ran(session, &intent).await {
+                Ok(false) if intent.hidden && errors::is_interruption(number) => {
+                    return Applied::Unknown(undecided(&intent));
+                }
                 Ok(ran) => ran,
                 Err(error) => return Applied::Unknown(error),
             }
@@ -117,6 +135,8 @@ impl Inner {
         if self.ran(session, &intent).await? {
             info!(sql = intent.sql, "it was executed");
             error_of(self.finish(session, &intent).await)
+        } else if intent.hidden {
+            Err(undecided(&intent))
         } else {
             info!(sql = intent.sql, "it was not executed");
             error_of(self.send_control(session, "`intent`=NULL", "").await)
@@ -162,6 +182,8 @@ impl Inner {
             boundary: StoredLocation::from(boundary),
             txn: txn.as_ref().map(ToString::to_string),
             rows: *rows,
+            // Of a rename that was not executed before, the names tell.
+            hidden: ddl.piece.swaps && (ddl.replay || ddl.piece.kind != Kind::RenameTable),
         })
     }
 
@@ -240,6 +262,22 @@ impl Inner {
             sleep(Duration::from_secs(1)).await;
         }
     }
+}
+
+/// Whether the statement ran does not show, and running it again is no way to find out.
+fn undecided(intent: &Intent) -> Error {
+    let message = format!(
+        "whether a statement was executed can't be told, and executing it again would undo it: {}",
+        intent.sql
+    );
+    Error::new(&code::SYNCER_DDL_UNSETTLED, message)
+        .with_scope(Scope::Downstream)
+        .with_workaround(
+            "Compare the rows of the tables that the statement names with the source's. If it was \
+             not executed, execute it in the target by hand. Then change the COMMENT of one of these \
+             tables there (`ALTER TABLE … COMMENT='…'`), which tells the worker that the statement \
+             is done, and resume the task.",
+        )
 }
 
 /// Whether a rename found the old name gone and the new one there.

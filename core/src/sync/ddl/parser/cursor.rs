@@ -36,6 +36,8 @@ pub(super) struct Cursor<'a> {
     pub(super) names: Vec<Name>,
     /// What is to be replaced, sorted by place.
     pub(super) patches: Vec<(Range<usize>, Patch)>,
+    /// Whether it exchanges things.
+    pub(super) swaps: bool,
 }
 
 impl<'a> Cursor<'a> {
@@ -55,6 +57,7 @@ impl<'a> Cursor<'a> {
             end,
             names: Vec::new(),
             patches: Vec::new(),
+            swaps: false,
         }
     }
 
@@ -124,6 +127,16 @@ impl<'a> Cursor<'a> {
         let span = self.peek().filter(is_ident)?.span.clone();
         self.at += 1;
         Some((lexer::unquote(&self.sql[span.clone()]).into_owned(), span))
+    }
+
+    /// Whether an identifier stands in the statement more than once.
+    pub(super) fn repeats(&self, name: &str) -> bool {
+        let name = name.to_lowercase();
+        let same = |token: &&Token| {
+            matches!(token.kind, lexer::Kind::Word | lexer::Kind::Quoted)
+                && lexer::unquote(&self.sql[token.span.clone()]).to_lowercase() == name
+        };
+        self.cut.tokens.iter().filter(same).count() > 1
     }
 
     /// Where the next token begins.
