@@ -387,6 +387,65 @@ async fn lenient_batches_take_what_strict_ones_refuse() -> Result<()> {
     Ok(())
 }
 
+/// Timed out, sent all the same, and executed when younger ones are: a packet's own fence does not
+/// stop it.
+#[tokio::test(flavor = "multi_thread")]
+async fn late_control_packets_change_nothing() -> Result<()> {
+    for brand in BRANDS {
+        let mut world = World::new(brand).await?;
+        let log = "SET GLOBAL log_output='TABLE', GLOBAL general_log=";
+        world.sql.run(&format!("{log}1")).await?;
+        let (target, _) = world.owner(1, 2).await?;
+        let create = ddl(
+            &world,
+            Kind::CreateTable,
+            "t",
+            "CREATE TABLE $.t (a INT)",
+            700,
+        );
+        assert_done!(target.ddl(&create).await);
+        let checkpoint = Checkpoint {
+            global: at(700),
+            ..Checkpoint::default()
+        };
+        assert_done!(target.checkpoint(&checkpoint).await);
+        world.sql.run(&format!("{log}0")).await?;
+
+        // The new slots, the intent, its end, the checkpoint; put together from their statements.
+        let sql = "SELECT CONVERT(argument USING utf8mb4) FROM mysql.general_log WHERE thread_id IN \
+                   (SELECT thread_id FROM mysql.general_log WHERE argument LIKE '%slot`=-1 AND%' AND \
+                   argument LIKE '%$%')";
+        let mut packets = Vec::new();
+        for row in world.sql.rows(&sql.replace('$', &world.progress())).await? {
+            let text = row[0].clone().unwrap_or_default();
+            let text = text.trim_end_matches(';');
+            match packets.last_mut() {
+                _ if text == "BEGIN" || text.starts_with("BEGIN;") => {
+                    packets.push(text.to_owned());
+                }
+                Some(packet) if !packet.ends_with("COMMIT") => *packet += &format!(";{text}"),
+                _ => {}
+            }
+        }
+        packets.retain(|packet| packet.contains("`slot`=-1 AND `fence`=1 AND"));
+        assert_eq!(packets.len(), 4, "{packets:#?}");
+
+        let seq = target.read_back(0).await?;
+        let mut session = target.session(0).await?;
+        assert_done!(write(&mut session, seq, "").await);
+        let rows = format!("SELECT * FROM {} ORDER BY slot", world.progress());
+        let before = world.sql.rows(&rows).await?;
+        for packet in packets {
+            let mut late = Client::connect(world.server).await?;
+            let error = late.run(&packet).await.unwrap_err().to_string();
+            assert!(error.contains("Duplicate entry"), "{packet}: {error}");
+        }
+        assert_eq!(world.sql.rows(&rows).await?, before);
+        assert_done!(target.checkpoint(&checkpoint).await);
+    }
+    Ok(())
+}
+
 fn ddl(world: &World, kind: Kind, table: &str, sql: &str, pos: u64) -> Ddl {
     Ddl {
         piece: Piece {

@@ -4,14 +4,15 @@
 //!
 //! One row per slot says what that slot has applied. It is written in the same transaction as the
 //! slot's rows, under two conditions: the fence is still the writer's, and `seq` is still what the
-//! batch was planned from. Slot -1 is the *control row* of a source: what takes part in no slot.
+//! batch was planned from. Slot -1 is the *control row* of a source: what takes part in no slot. It
+//! is written under the same two conditions.
 //!
 //! | column | slot rows | control row |
 //! | --- | --- | --- |
 //! | `id`, `slot` | source id, slot number; the key | source id, -1 |
 //! | `slots` | how many slots there are | the same |
 //! | `fence` | the ownership that may write | the same |
-//! | `seq` | counts the row's moves | highest `seq` of former slots |
+//! | `seq` | counts the row's moves | counts its writes |
 //! | `binlog_name`, `_pos`, `_gtid` | all before it is applied | the checkpoint as written last |
 //! | `txn`, `txn_rows` | next transaction, how much of it is applied | exit point as written last |
 //! | `session` | connection that may have a transaction open | the same |
@@ -197,7 +198,7 @@ impl Meta {
     /// was planned before come too late. The `BEGIN` is statement number 1.
     pub(crate) fn take_over(&self, Fence(fence): Fence, may_be_there: bool) -> String {
         let Self { progress, id, .. } = self;
-        let set = format!("`fence`={fence},`session`=CONNECTION_ID()");
+        let set = format!("`fence`={fence},`seq`=`seq`+1,`session`=CONNECTION_ID()");
         let below = if may_be_there { "<=" } else { "<" };
         format!(
             "INSERT IGNORE INTO {progress} (`id`,`slot`) VALUES ({id},{CONTROL});{};\

@@ -14,7 +14,7 @@ mod takeover;
 
 use std::sync::{
     Arc, Mutex as StdMutex, PoisonError,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
 use dm_core::{
@@ -64,6 +64,8 @@ struct Inner {
     options: Options,
     /// The fence of the last takeover.
     fence: AtomicI64,
+    /// Step of the control row, as far as is known. Read and written only with `control` at hand.
+    step: AtomicU64,
     /// End of the window that must be applied in safe mode, as the control row has it.
     safe_until: StdMutex<Option<Location>>,
     /// For everything that is not rows. Taken out while in use, so that an abandoned operation
@@ -98,6 +100,7 @@ impl Target {
             meta,
             options,
             fence: AtomicI64::new(0),
+            step: AtomicU64::new(0),
             safe_until: StdMutex::new(None),
             control: Mutex::new(Some(session)),
         })))
@@ -241,10 +244,13 @@ impl Inner {
         }
     }
 
-    /// As [`Self::write_control`], on a session that is at hand.
+    /// As [`Self::write_control`], on a session that is at hand. Each write is a step, so that one
+    /// that times out and lands late finds its place taken. After one whose end is unknown, the next
+    /// may find that as well: then only a takeover says where things are.
     async fn send_control(&self, session: &mut Session, set: &str, body: &str) -> Applied {
-        let fence = self.fence();
-        let mut sql = self.meta.fenced(CONTROL, fence, None, set);
+        let (fence, step) = (self.fence(), self.step.load(Ordering::Acquire));
+        let set = format!("`seq`=`seq`+1,{set}");
+        let mut sql = self.meta.fenced(CONTROL, fence, Some(step), &set);
         for part in [body, "COMMIT"] {
             if !part.is_empty() {
                 sql.push(';');
@@ -256,10 +262,14 @@ impl Inner {
             begin: 0,
             slot: CONTROL,
             fence,
-            seq: None,
+            seq: Some(step),
             deed: "a late write",
         };
-        self.send(session, packet).await
+        let ended = self.send(session, packet).await;
+        if matches!(ended, Applied::Done) {
+            self.step.store(step + 1, Ordering::Release);
+        }
+        ended
     }
 
     /// Runs a fenced packet and says how it ended.
@@ -385,7 +395,7 @@ impl Inner {
             ..Checkpoint::default()
         };
         let set = format!(
-            "`seq`={seq},`slots`={slots},{},{}",
+            "`slots`={slots},{},{}",
             self.meta.remember(&checkpoint),
             self.meta.safe_until(safe_until)
         );

@@ -5,7 +5,7 @@
 //! in the rows are ended. From then on each packet that was planned before comes too late: it has
 //! an older fence, or the same one with an older step.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::atomic::Ordering, time::Duration};
 
 use dm_core::{
     binlog::Dialect,
@@ -52,10 +52,10 @@ impl Inner {
 
         let rows = session.rows(&self.meta.select()).await?;
         let rows: Vec<_> = rows.iter().map(ProgressRow::read).collect();
-        let intent = rows
-            .iter()
-            .find_map(|row| row.intent.as_deref().filter(|_| row.slot == CONTROL));
-        match intent {
+        let control = rows.iter().find(|row| row.slot == CONTROL);
+        let step = control.map_or(0, |row| row.seq);
+        self.step.store(step, Ordering::Release);
+        match control.and_then(|row| row.intent.as_deref()) {
             Some(intent) => {
                 self.settle(session, intent).await?;
                 let rows = session.rows(&self.meta.select()).await?;
