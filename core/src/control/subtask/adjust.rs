@@ -168,10 +168,11 @@ impl SubtaskConfig {
         let checks_keys = self.to.session().any(|(name, value)| {
             name.eq_ignore_ascii_case("foreign_key_checks") && !keys_off(value)
         });
-        if checks_keys && (self.sync.compact || self.sync.multiple_rows) {
+        if checks_keys {
             return Err(invalid(
                 "foreign_key_checks",
-                "on in the target's session needs `compact: false` and `multiple-rows: false`",
+                "can't be on in the target's session: changes are joined and applied in parallel, \
+                 so that a child may come before its parent; the source has checked them already",
             ));
         }
         Ok(())

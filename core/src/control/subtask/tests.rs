@@ -109,10 +109,8 @@ fn what_cannot_be_right_is_refused_by_code() {
         ("[[route-rules]]\nschema-pattern = 'a'", 20045),
         ("[[filter-rules]]\nschema-pattern = 'a'", 20037),
         ("[block-allow-list]\ndo-dbs = ['~(']", 20044),
-        (
-            "compact = true\n[to.session]\nforeign_key_checks = '1'",
-            20900,
-        ),
+        ("[to.session]\nforeign_key_checks = '1'", 20900),
+        ("[to.session]\nFOREIGN_KEY_CHECKS = 'ON'", 20900),
     ] {
         let error = with(text).expect_err(text);
         assert_eq!(error.code, number, "{text}: {error}");
@@ -121,6 +119,7 @@ fn what_cannot_be_right_is_refused_by_code() {
         "timezone = '+14:00'",
         "timezone = '-12:59'",
         "timezone = 'Asia/Shanghai'",
+        "[to.session]\nforeign_key_checks = 'OFF'",
     ] {
         with(text).expect(text);
     }
