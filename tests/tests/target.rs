@@ -899,6 +899,39 @@ async fn definitions_of_tables_are_read() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tables_without_transactions_are_refused() -> Result<()> {
+    for brand in BRANDS {
+        let mut world = World::new(brand).await?;
+        let (target, _) = world.owner(1, 1).await?;
+        let mut engines = vec!["MyISAM", "MEMORY"];
+        if brand == Brand::Mariadb {
+            engines.push("Aria");
+        }
+        for engine in engines {
+            let name = TableName::new(&world.data, engine);
+            let create = format!("CREATE TABLE {name} (a INT PRIMARY KEY) ENGINE={engine}");
+            world.sql.run(&create).await?;
+            let error = target.table(&name).await.unwrap_err();
+            assert!(error.is(&code::SYNCER_TARGET_NOT_TRANSACTIONAL), "{error}");
+            assert!(error.message.contains(engine), "{error}");
+            let cure = format!("ALTER TABLE {name} ENGINE=InnoDB");
+            assert!(error.workaround.contains(&cure), "{error}");
+            world.sql.run(&cure).await?;
+            assert!(target.table(&name).await?.is_some());
+        }
+        let more = "CREATE TABLE $.t (a INT PRIMARY KEY) PARTITION BY HASH (a) PARTITIONS 2;
+                    CREATE VIEW $.v AS SELECT * FROM $.t";
+        world.sql.run(&more.replace('$', &world.data)).await?;
+        let table = |name| TableName::new(&world.data, name);
+        assert!(target.table(&table("t")).await?.is_some());
+        let error = target.table(&table("v")).await.unwrap_err();
+        assert!(error.is(&code::SYNCER_TARGET_NOT_TRANSACTIONAL), "{error}");
+        assert!(error.message.contains("view"), "{error}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn errors_say_what_to_do() -> Result<()> {
     for brand in BRANDS {
         let mut world = World::new(brand).await?;

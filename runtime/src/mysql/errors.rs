@@ -190,6 +190,10 @@ fn workaround(number: u16) -> Option<&'static str> {
             "Switch off `sql_require_primary_key` in the target: a table of the source, or of the \
              worker's own, has no primary key."
         }
+        1785 => {
+            "A table of the target has no transactions, which its GTIDs need: execute \
+             `ALTER TABLE … ENGINE=InnoDB` there, then resume the task."
+        }
         3819 | 4025 => "A CHECK constraint of the target refuses the row: correct or drop it.",
         _ => return None,
     })

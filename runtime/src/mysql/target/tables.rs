@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use dm_core::{
-    error::Result,
+    error::{Error, Result, Scope, code},
     sync::schema::{ColumnInfo, Key, KeyPart, Table, TableName},
 };
 use mysql_async::Row;
 
 use crate::mysql::session::{Literal, Session, Values};
 
-/// Reads a table or view; `None` when there is none of that name.
+/// Reads a table; `None` when there is none of that name.
+///
+/// # Errors
+/// Rows in it could not be committed together with their progress.
 pub(super) async fn read(session: &mut Session, name: &TableName) -> Result<Option<Table>> {
     let condition = format!(
         "TABLE_SCHEMA={} AND TABLE_NAME={}",
@@ -27,6 +30,16 @@ pub(super) async fn read(session: &mut Session, name: &TableName) -> Result<Opti
     if columns.is_empty() {
         return Ok(None);
     }
+    let kind = session
+        .rows(&format!(
+            "SELECT TABLE_TYPE,TABLES.ENGINE,TRANSACTIONS FROM information_schema.TABLES \
+             LEFT JOIN information_schema.ENGINES ON ENGINES.ENGINE=TABLES.ENGINE \
+             WHERE {condition}"
+        ))
+        .await?;
+    if let Some(kind) = kind.first() {
+        takes_transactions(name, kind)?;
+    }
     let columns: Vec<_> = columns.iter().map(column).collect();
     let parts = session
         .rows(&format!(
@@ -40,6 +53,30 @@ pub(super) async fn read(session: &mut Session, name: &TableName) -> Result<Opti
         columns,
         keys,
     }))
+}
+
+/// Refuses what an open transaction can't take back.
+fn takes_transactions(name: &TableName, kind: &Row) -> Result<()> {
+    let (message, workaround) = if kind.text(0).eq_ignore_ascii_case("view") {
+        (
+            format!("{name} is a view in the target: it has no keys to find rows by"),
+            "Route the rows to the table behind the view, or put a table in its place.".to_owned(),
+        )
+    } else if kind.text(2).eq_ignore_ascii_case("yes") {
+        return Ok(());
+    } else {
+        (
+            format!(
+                "the target's table {name} has no transactions (engine {}): its rows could be \
+                 applied twice or by halves",
+                kind.text(1)
+            ),
+            format!("Execute `ALTER TABLE {name} ENGINE=InnoDB` in the target, then resume."),
+        )
+    };
+    Err(Error::new(&code::SYNCER_TARGET_NOT_TRANSACTIONAL, message)
+        .with_scope(Scope::Downstream)
+        .with_workaround(workaround))
 }
 
 fn column(row: &Row) -> ColumnInfo {
