@@ -176,26 +176,18 @@ pub struct Recovered {
     pub safe_until: Option<Location>,
 }
 
-/// The existing worker's checkpoint, `<task>_syncer_checkpoint`.
+/// The existing worker's checkpoint, `<task>_syncer_checkpoint`: its global row.
+///
+/// What its other rows say of single tables is not needed: between the global point and the exit
+/// point rows are applied in safe mode, and structures are those of the target.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Checkpoint {
     /// Everything before it is applied.
     pub global: Location,
-    /// Nothing at or behind it is applied; between the two anything may be.
+    /// Nothing at or behind it is applied; between the two anything may be. `None` while slots are
+    /// at work: after a crash they may have come further than any point written before, and whoever
+    /// went on from this checkpoint would leave safe mode too early.
     pub exit_safe: Option<Location>,
-    /// What it says of single tables; never written by us.
-    pub tables: Vec<TablePoint>,
-}
-
-/// A source table's own point in the existing worker's checkpoint.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TablePoint {
-    /// The table, by its name in the source.
-    pub source: TableName,
-    /// Everything of this table before it is applied.
-    pub location: Location,
-    /// Its visible columns in the source at that point; empty where it does not say.
-    pub columns: Vec<String>,
 }
 
 /// A statement that commits by itself.

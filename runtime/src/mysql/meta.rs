@@ -42,7 +42,7 @@ use mysql_async::Row;
 use serde::{Deserialize, Serialize};
 
 use super::session::{Literal, Values};
-use crate::ports::{Checkpoint, TablePoint};
+use crate::ports::Checkpoint;
 
 /// Slot number of the control row.
 pub(crate) const CONTROL: i64 = -1;
@@ -328,12 +328,11 @@ impl Meta {
         sql
     }
 
-    /// Reads the existing worker's rows of this source, the global one first.
+    /// Reads the existing worker's global row of this source.
     pub(crate) fn select_checkpoint(&self) -> String {
         format!(
-            "SELECT `is_global`,`cp_schema`,`cp_table`,`binlog_name`,`binlog_pos`,`binlog_gtid`,\
-             `exit_safe_binlog_name`,`exit_safe_binlog_pos`,`exit_safe_binlog_gtid`,`table_info` \
-             FROM {} WHERE `id`={} ORDER BY `is_global` DESC",
+            "SELECT `binlog_name`,`binlog_pos`,`binlog_gtid`,`exit_safe_binlog_name`,\
+             `exit_safe_binlog_pos`,`exit_safe_binlog_gtid` FROM {} WHERE `id`={} AND `is_global`=1",
             self.checkpoint, self.id
         )
     }
@@ -386,32 +385,20 @@ impl Meta {
         })
     }
 
-    /// What the existing worker's rows say; `None` when there is no global row, or none that says
-    /// anything.
+    /// What the existing worker's global row says; `None` when there is none, or it says nothing.
     pub(crate) fn checkpoint(&self, rows: &[Row]) -> Result<Option<Checkpoint>> {
-        let Some(global) = rows.first().filter(|row| row.number::<u8>(0) == 1) else {
+        let is_set = |row: &&Row| !row.text(0).is_empty() || !row.text(2).is_empty();
+        let Some(row) = rows.first().filter(is_set) else {
             return Ok(None);
         };
-        if global.text(3).is_empty() && global.text(5).is_empty() {
-            return Ok(None);
-        }
-        let exit_safe = if global.text(6).is_empty() {
+        let exit_safe = if row.text(3).is_empty() {
             None
         } else {
-            Some(self.location(&global.text(6), global.number(7), &global.text(8))?)
+            Some(self.location(&row.text(3), row.number(4), &row.text(5))?)
         };
-        let tables = rows.iter().filter(|row| row.number::<u8>(0) == 0);
-        let tables = tables.map(|row| {
-            Ok(TablePoint {
-                source: TableName::new(row.text(1), row.text(2)),
-                location: self.location(&row.text(3), row.number(4), &row.text(5))?,
-                columns: columns_of(&row.text(9)),
-            })
-        });
         Ok(Some(Checkpoint {
-            global: self.location(&global.text(3), global.number(4), &global.text(5))?,
+            global: self.location(&row.text(0), row.number(1), &row.text(2))?,
             exit_safe,
-            tables: tables.collect::<Result<_>>()?,
         }))
     }
 }
@@ -492,40 +479,6 @@ fn location_values(location: &Location) -> String {
     )
 }
 
-/// Names of the visible columns in a `table_info`, empty where there is none.
-fn columns_of(table_info: &str) -> Vec<String> {
-    #[derive(Deserialize)]
-    struct TableInfo {
-        #[serde(default)]
-        cols: Option<Vec<Column>>,
-    }
-    #[derive(Deserialize)]
-    struct Column {
-        name: Name,
-        #[serde(default)]
-        offset: u32,
-        #[serde(default)]
-        hidden: bool,
-    }
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Name {
-        Plain(String),
-        Cased {
-            #[serde(rename = "O")]
-            original: String,
-        },
-    }
-    let info: Option<TableInfo> = serde_json::from_str(table_info).unwrap_or_default();
-    let mut columns = info.and_then(|info| info.cols).unwrap_or_default();
-    columns.retain(|column| !column.hidden);
-    columns.sort_by_key(|column| column.offset);
-    let names = columns.into_iter().map(|column| match column.name {
-        Name::Plain(name) | Name::Cased { original: name } => name,
-    });
-    names.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -550,7 +503,6 @@ mod tests {
         let checkpoint = Checkpoint {
             global: meta().location("binlog.000004", 15686, "").unwrap(),
             exit_safe: None,
-            tables: Vec::new(),
         };
         let sql = Meta::new("m", "t", "one", Flavor::Mysql).upsert_checkpoint(&checkpoint);
         assert!(
@@ -563,14 +515,5 @@ mod tests {
             ),
             "{sql}"
         );
-    }
-
-    #[test]
-    fn column_names_come_out_of_both_forms_of_table_info() {
-        let info = r#"{"cols": [{"name": {"O": "B", "L": "b"}, "offset": 1},
-            {"name": "a", "offset": 0}, {"name": "_V$_i_0", "offset": 2, "hidden": true}]}"#;
-        assert_eq!(columns_of(info), ["a", "B"]);
-        assert!(columns_of("null").is_empty());
-        assert!(columns_of("{}").is_empty());
     }
 }

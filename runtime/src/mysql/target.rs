@@ -348,10 +348,7 @@ impl Inner {
         let closes = window
             .as_ref()
             .is_some_and(|end| checkpoint.global.reaches(end, true));
-        let mut written = Checkpoint {
-            tables: Vec::new(),
-            ..checkpoint.clone()
-        };
+        let mut written = checkpoint.clone();
         if let Some(end) = window.filter(|_| !closes) {
             let covers = |exit: &Location| exit.reaches(&end, true);
             if !written.exit_safe.as_ref().is_some_and(covers) {
@@ -392,7 +389,6 @@ impl Inner {
         let checkpoint = Checkpoint {
             global: location.clone(),
             exit_safe: safe_until.cloned(),
-            ..Checkpoint::default()
         };
         let set = format!(
             "`slots`={slots},{},{}",

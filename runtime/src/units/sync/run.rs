@@ -349,7 +349,6 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         let checkpoint = Checkpoint {
             global,
             exit_safe: None,
-            tables: Vec::new(),
         };
         match self.target.checkpoint(&checkpoint).await {
             Applied::Done => {
