@@ -94,8 +94,6 @@ pub struct Planner {
     held: HeldKeys,
     /// Where the reader is: the boundary before the open transaction, if there is one.
     boundary: Arc<Location>,
-    /// The highest boundary that any slot had at the start.
-    highest: Location,
     txn: Option<Txn>,
     /// Transactions committed so far: orders the boundaries that the reader has been at.
     passed: u64,
@@ -161,13 +159,11 @@ impl Planner {
         let by_gtid = config.by_gtid;
         let boundaries = || resume.iter().map(|row| &row.applied.boundary);
         let is_lowest = |low: &&Location| boundaries().all(|other| other.reaches(low, by_gtid));
-        let is_highest = |high: &&Location| boundaries().all(|other| high.reaches(other, by_gtid));
         // Places in one stream are ordered; where they aren't, `begin` notices.
         let lowest = boundaries()
             .find(is_lowest)
             .unwrap_or(&resume[0].applied.boundary)
             .clone();
-        let highest = boundaries().find(is_highest).unwrap_or(&lowest).clone();
         let slots: Vec<_> = resume
             .into_iter()
             .map(|row| Slot::new(row, &lowest))
@@ -182,7 +178,6 @@ impl Planner {
             turn: 0,
             held: HeldKeys::new(),
             boundary: Arc::new(lowest),
-            highest,
             txn: None,
             passed: 0,
             batches: 0,
@@ -248,14 +243,6 @@ impl Planner {
         first
             .min_by_key(|first| first.0)
             .map_or(&self.boundary, |(_, boundary)| boundary)
-    }
-
-    /// Nothing of a transaction behind it is applied or under way, except of the one that is open.
-    pub fn highest(&self) -> &Location {
-        if self.replaying > 0 {
-            return &self.highest;
-        }
-        &self.boundary
     }
 
     /// Memory that is left for changes. Put more in only while it is above zero.

@@ -381,12 +381,8 @@ impl<'a> World<'a> {
         if !self.strict {
             // Only what the existing worker's checkpoint says is left.
             let open = self.history.get(self.next.0).map(|txn| txn.end.clone());
-            let highest = self
-                .planner
-                .highest()
-                .position
-                .clone()
-                .max(open.unwrap_or_default());
+            let read = self.planner.location().position.clone();
+            let highest = read.max(open.unwrap_or_default());
             self.safe_until = highest.max(self.safe_until.clone());
             self.target.progress = fresh(config.slots, self.planner.watermark());
         }
