@@ -631,7 +631,8 @@ codes! {
     SCHEMA_TRACKER_CANNOT_EXEC_DDL = 44006 SchemaTracker Internal High "";
     /// `cannot fetch downstream table schema of … to initialize upstream schema … in schema
     /// tracker`
-    SCHEMA_TRACKER_CANNOT_FETCH_DOWNSTREAM_TABLE = 44007 SchemaTracker Downstream Medium "";
+    SCHEMA_TRACKER_CANNOT_FETCH_DOWNSTREAM_TABLE = 44007 SchemaTracker Downstream Medium
+        "Create the table in the target, or exclude it: check `routes` and `block-allow-list`.";
     /// `cannot parse downstream table schema of … to initialize upstream schema … in schema
     /// tracker`
     SCHEMA_TRACKER_CANNOT_PARSE_DOWNSTREAM_TABLE = 44008 SchemaTracker Internal High "";

@@ -18,6 +18,9 @@ use crate::{
     ports::{self, Applied},
 };
 
+/// Memory that a session keeps for its next packet, in bytes.
+const PACKET_BYTES_KEPT: usize = 4 << 20;
+
 /// Applies the batches of one slot.
 #[derive(Debug)]
 pub struct SlotSession {
@@ -118,6 +121,8 @@ impl SlotSession {
             deed: "a late write",
         };
         let ended = self.target.send(&mut session, packet).await;
+        self.packet.clear();
+        self.packet.shrink_to(PACKET_BYTES_KEPT);
         if matches!(ended, Applied::Done) {
             self.lenient = lenient;
         }
@@ -191,6 +196,8 @@ fn too_big(bytes: usize, bytes_max: usize) -> Error {
             "Error 1153 (08S01): Got a packet bigger than 'max_allowed_packet' bytes ({bytes_max})"
         ))
         .with_workaround(
-            "Raise `max_allowed_packet` of the target; it is read anew at each start of the task.",
+            "Raise `max_allowed_packet` of the target; it is read anew at each start of the task. \
+             With `worker-count: 1` a transaction of the source is one batch: a higher count cuts \
+             it into several.",
         )
 }
