@@ -201,6 +201,8 @@ pub struct Ddl {
     pub time_zone: Option<String>,
     /// `sql_mode` bits of the source's session.
     pub sql_mode: Option<u64>,
+    /// `collation_server` of the source's session, by number: the default of new schemas.
+    pub collation_server: Option<u16>,
     /// Where every slot is once it ran: for the last piece of an event the end of the event, for
     /// the others its start and the number of pieces done.
     pub after: Progress,

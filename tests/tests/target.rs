@@ -459,6 +459,7 @@ fn ddl(world: &World, kind: Kind, table: &str, sql: &str, pos: u64) -> Ddl {
         timestamp: 1_700_000_000,
         time_zone: Some("+08:00".to_owned()),
         sql_mode: Some(1 << 2),
+        collation_server: None,
         after: Progress::at(at(pos)),
         replay: false,
     }
@@ -545,6 +546,36 @@ async fn a_ddl_runs_in_the_sources_session_and_moves_all_slots() -> Result<()> {
             target.take_over(None).await?.slots[0].applied,
             Progress::at(at(800))
         );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_gets_the_sources_default_collation() -> Result<()> {
+    for brand in BRANDS {
+        let mut world = World::new(brand).await?;
+        let (target, _) = world.owner(1, 1).await?;
+        let collation = format!(
+            "SELECT default_collation_name FROM information_schema.schemata \
+             WHERE schema_name='{}'",
+            world.data
+        );
+        let before = world.sql.value(&collation).await?;
+        let mut create = ddl(&world, Kind::CreateDatabase, "", "CREATE DATABASE $", 700);
+        for (pos, number, expected) in [
+            (700, Some(8), "latin1_swedish_ci"),
+            (710, Some(46), "utf8mb4_bin"),
+            // Not known here; nothing said.
+            (720, Some(2000), before.as_str()),
+            (730, None, before.as_str()),
+        ] {
+            let drop = format!("DROP DATABASE {}", world.data);
+            world.sql.run(&drop).await?;
+            create.collation_server = number;
+            create.after = Progress::at(at(pos));
+            assert_done!(target.ddl(&create).await);
+            assert_eq!(world.sql.value(&collation).await?, expected);
+        }
     }
     Ok(())
 }

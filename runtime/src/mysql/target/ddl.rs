@@ -157,6 +157,14 @@ impl Inner {
             set.push_str(&format!(",sql_mode='{mode}'"));
         }
         runner.run(&set).await?;
+        let is_schemas = matches!(ddl.piece.kind, Kind::CreateDatabase | Kind::AlterDatabase);
+        if let Some(collation) = ddl.collation_server.filter(|_| is_schemas) {
+            // A number, since the servers don't agree on names; nor do they on all numbers.
+            let set = format!("SET SESSION collation_server={collation}");
+            if let Err(error) = runner.run(&set).await {
+                warn!(sql = ddl.piece.sql, %error, "the schema gets the target's default collation");
+            }
+        }
         Ok(runner)
     }
 

@@ -142,6 +142,7 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                 timestamp: header.timestamp,
                 time_zone: query.vars.time_zone.clone(),
                 sql_mode: query.vars.sql_mode,
+                collation_server: query.vars.charset.map(|ids| ids[2]),
                 after,
                 replay,
             };
