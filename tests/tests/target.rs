@@ -840,6 +840,61 @@ async fn progress_is_void_once_somebody_else_wrote_the_checkpoint() -> Result<()
     Ok(())
 }
 
+/// What the existing worker's table can't hold stops nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_is_too_large_is_cut() -> Result<()> {
+    for brand in BRANDS {
+        let mut world = World::new(brand).await?;
+        let (target, _) = world.owner(1, 2).await?;
+        let stored = format!("SELECT binlog_pos, binlog_gtid FROM {}", world.checkpoint());
+        let far = at(5 << 30);
+        let mut gtids = "0a0431f2-e6eb-11f1-beb0-02fc00000001".to_owned();
+        (0..20_000).for_each(|number| gtids += &format!(":{}", 2 * number + 1));
+        let scattered = Location {
+            gtids: GtidSet::parse(Flavor::Mysql, &gtids).ok(),
+            ..at(700)
+        };
+        let first = "0a0431f2-e6eb-11f1-beb0-02fc00000001:1-7";
+        for (location, pos, gtids) in [(far, "4294967295", first), (scattered, "700", "")] {
+            let checkpoint = Checkpoint {
+                global: location.clone(),
+                exit_safe: None,
+            };
+            assert_done!(target.checkpoint(&checkpoint).await);
+            let expected = vec![Some(pos.to_owned()), Some(gtids.to_owned())];
+            assert_eq!(world.sql.rows(&stored).await?, [expected.clone()]);
+            assert_eq!(target.take_over(None).await?.slots.len(), 2);
+
+            target.reset(2, &location, Some(&location)).await?;
+            assert_eq!(world.sql.rows(&stored).await?, [expected]);
+            let recovered = target.take_over(None).await?;
+            assert_eq!(recovered.slots[1].applied, Progress::at(location.clone()));
+            assert_eq!(recovered.safe_until, Some(location));
+        }
+    }
+    Ok(())
+}
+
+/// The existing worker names directories of its relay log, which the source knows nothing of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_in_a_relay_log_is_one_in_the_source() -> Result<()> {
+    let mut world = World::new(Brand::Mysql).await?;
+    let (target, _) = world.owner(1, 2).await?;
+    let relay = format!(
+        "UPDATE {} SET binlog_name='binlog|000003.000001', exit_safe_binlog_pos=9,
+         exit_safe_binlog_name='binlog|000003.000002'",
+        world.checkpoint()
+    );
+    world.sql.run(&relay).await?;
+    let recovered = target.take_over(None).await?;
+    assert!(recovered.slots.is_empty());
+    let checkpoint = recovered.checkpoint.unwrap();
+    assert_eq!(checkpoint.global, at(4));
+    let exit = checkpoint.exit_safe.unwrap();
+    assert_eq!(exit.position, Position::new("binlog.000002", 9));
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn definitions_of_tables_are_read() -> Result<()> {
     for brand in BRANDS {

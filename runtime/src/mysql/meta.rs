@@ -441,6 +441,27 @@ impl From<&Location> for StoredLocation {
     }
 }
 
+/// What of a checkpoint fits into the existing worker's columns: 32 bits of an offset, 64 KiB of a
+/// GTID set. That worker goes on with the one where the other is missing, and the source refuses
+/// the greatest offset, so that a place which can't be said is noticed and not taken for another.
+pub(crate) fn fitting(checkpoint: &Checkpoint) -> Checkpoint {
+    const GTIDS_BYTES_MAX: usize = 0xffff;
+    let fit = |location: &Location| Location {
+        position: Position {
+            pos: location.position.pos.min(u32::MAX.into()),
+            ..location.position.clone()
+        },
+        gtids: location
+            .gtids
+            .clone()
+            .filter(|gtids| gtids.to_string().len() <= GTIDS_BYTES_MAX),
+    };
+    Checkpoint {
+        global: fit(&checkpoint.global),
+        exit_safe: checkpoint.exit_safe.as_ref().map(fit),
+    }
+}
+
 /// Error for a row that does not say what it should.
 pub(crate) fn invalid(what: String, error: &dyn std::fmt::Display) -> Error {
     Error::new(

@@ -32,7 +32,7 @@ use tracing::warn;
 pub use self::apply::SlotSession;
 use super::{
     errors,
-    meta::{CONTROL, GUARD, Meta},
+    meta::{CONTROL, GUARD, Meta, fitting},
     session::{Connector, Failure, Server, Session, Values, statement},
 };
 use crate::ports::{self, Applied, Checkpoint, Ddl, Recovered};
@@ -355,6 +355,7 @@ impl Inner {
                 written.exit_safe = Some(end);
             }
         }
+        let written = fit(&written);
         let mut set = self.meta.remember(&written);
         if closes {
             set.push_str(",`safe_until`=NULL");
@@ -386,10 +387,10 @@ impl Inner {
                 applied: Progress::at(location.clone()),
             })
             .collect();
-        let checkpoint = Checkpoint {
+        let checkpoint = fit(&Checkpoint {
             global: location.clone(),
             exit_safe: safe_until.cloned(),
-        };
+        });
         let set = format!(
             "`slots`={slots},{},{}",
             self.meta.remember(&checkpoint),
@@ -439,6 +440,19 @@ impl Inner {
         let window = self.safe_until.lock();
         *window.unwrap_or_else(PoisonError::into_inner) = end;
     }
+}
+
+/// Nothing of ours depends on the checkpoint, so one that is too large stops nothing.
+fn fit(checkpoint: &Checkpoint) -> Checkpoint {
+    let fitting = fitting(checkpoint);
+    if fitting != *checkpoint {
+        warn!(
+            at = %checkpoint.global,
+            "the checkpoint table can't hold this location: the existing worker could not go on \
+             from here, or only by GTID"
+        );
+    }
+    fitting
 }
 
 /// Turns an end other than `Done` into its error, where it does not matter which one it is.

@@ -138,7 +138,7 @@ impl<K: Connect> SyncUnit<K> {
     ) -> Result<Ended, Failure> {
         let (task, config) = (&self.job.task, &self.job.source);
         let source = self.connect.source(config);
-        let upstream = source.probe().await?;
+        let mut upstream = source.probe().await?;
         let rules = Rules::new(task)?;
         let target = Arc::new(self.connect.target(&self.job, &upstream).await?);
         let recovered = target.take_over(self.fence).await?;
@@ -156,6 +156,10 @@ impl<K: Connect> SyncUnit<K> {
             ..
         } = recovered;
         if progress.is_empty() {
+            if checkpoint.is_some() {
+                // Up to the takeover its owner may have applied what was not there at the probe.
+                upstream.end = source.end().await?;
+            }
             let Beginning {
                 mut at,
                 safe_until: unsafe_end,

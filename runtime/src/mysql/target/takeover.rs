@@ -4,13 +4,18 @@
 //! that is frozen) would be waited for in vain, so after a second the connections whose numbers are
 //! in the rows are ended. From then on each packet that was planned before comes too late: it has
 //! an older fence, or the same one with an older step.
+//!
+//! Progress is void once the existing worker went on, which shows in its checkpoint. What can't be
+//! noticed: it began at a checkpoint of ours, applied rows, and died before it wrote one of its own
+//! (every 30 s, and at each DDL and stop). Then its rows are applied again, outside of safe mode. To
+//! come back from it, let it write its checkpoint: pause the task, or wait half a minute.
 
 use std::{pin::pin, sync::atomic::Ordering, time::Duration};
 
 use dm_core::{
     binlog::Dialect,
     error::{Error, Result, code},
-    sync::progress::Fence,
+    sync::progress::{Fence, Location},
 };
 use mysql_async::Row;
 use tokio::time::{Instant, sleep, timeout};
@@ -23,7 +28,7 @@ use crate::{
         meta::{CONTROL, ProgressRow},
         session::{Literal, Session, Values},
     },
-    ports::{Applied, Recovered},
+    ports::{Applied, Checkpoint, Recovered},
 };
 
 /// How long former owners may finish by themselves.
@@ -214,9 +219,22 @@ impl Inner {
         Ok(Recovered {
             fence,
             slots,
-            checkpoint,
+            checkpoint: checkpoint.map(plain),
             safe_until,
         })
+    }
+}
+
+/// With the names of the source's own files: the existing worker puts the number of a directory of
+/// its relay log into them.
+fn plain(checkpoint: Checkpoint) -> Checkpoint {
+    let plain = |location: Location| Location {
+        position: location.position.plain(),
+        ..location
+    };
+    Checkpoint {
+        global: plain(checkpoint.global),
+        exit_safe: checkpoint.exit_safe.map(plain),
     }
 }
 
