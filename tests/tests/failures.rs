@@ -35,7 +35,12 @@ struct World {
 impl World {
     /// A running task; `None` where the servers are not ours to break.
     async fn new(schema: &str) -> Result<Option<Self>> {
-        let Some(world) = Self::stopped(schema).await? else {
+        Self::on(schema, &Options::default()).await
+    }
+
+    /// As [`Self::new`], with a target of its own kind.
+    async fn on(schema: &str, target: &Options) -> Result<Option<Self>> {
+        let Some(world) = Self::prepared(schema, target).await? else {
             return Ok(None);
         };
         world.start().await?;
@@ -45,8 +50,12 @@ impl World {
 
     /// A worker without a source yet.
     async fn stopped(schema: &str) -> Result<Option<Self>> {
+        Self::prepared(schema, &Options::default()).await
+    }
+
+    async fn prepared(schema: &str, target: &Options) -> Result<Option<Self>> {
         let source = Database::start(Brand::Mysql, Role::Source, &Options::default())?;
-        let target = Database::start(Brand::Mysql, Role::Target, &Options::default())?;
+        let target = Database::start(Brand::Mysql, Role::Target, target)?;
         if !source.is_ours() || !target.is_ours() {
             println!("skipped: needs servers that it may break");
             return Ok(None);
@@ -145,6 +154,45 @@ async fn a_read_only_target_is_waited_for() -> Result<()> {
     target
         .run("SET GLOBAL super_read_only = OFF, GLOBAL read_only = OFF")
         .await?;
+    world.stage(RUNNING).await?;
+    world.caught_up().await
+}
+
+/// All tables of the target share one file, which may not grow for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_target_is_waited_for() -> Result<()> {
+    let options = Options {
+        args: vec![
+            "--innodb-file-per-table=OFF".to_owned(),
+            "--innodb-data-file-path=ibdata1:12M:autoextend:max:64M".to_owned(),
+        ],
+        ..Options::default()
+    };
+    let Some(world) = World::on("full", &options).await? else {
+        return Ok(());
+    };
+    let mut source = Client::connect(&world.source).await?;
+    source
+        .run("CREATE TABLE `full`.big (id INT PRIMARY KEY, b LONGBLOB)")
+        .await?;
+    world.caught_up().await?;
+    let mut target = Client::connect(&world.target).await?;
+    target
+        .run("CREATE DATABASE filler; CREATE TABLE filler.t (b LONGBLOB)")
+        .await?;
+    for bytes in [1 << 20, 1 << 16, 1 << 12] {
+        let fill = format!("INSERT INTO filler.t VALUES (REPEAT('x', {bytes}))");
+        while target.run(&fill).await.is_ok() {}
+    }
+    for id in 0..8 {
+        let row = format!("INSERT INTO `full`.big VALUES ({id}, REPEAT('x', 1 << 20))");
+        source.run(&row).await?;
+    }
+    world.write(1).await?;
+    let error = world.paused_by_error().await?;
+    assert!(error.text().contains("Error 1114"), "{}", error.text());
+    assert!(error.workaround.contains("free space"), "{error:?}");
+    target.run("DROP TABLE filler.t").await?;
     world.stage(RUNNING).await?;
     world.caught_up().await
 }
