@@ -44,13 +44,16 @@ impl Client {
         loop {
             self.changed_rows += result.affected_rows();
             if result.is_empty() {
-                return Ok(());
+                break;
             }
             result
                 .for_each(drop)
                 .await
                 .map_err(|e| with_statement(&e, sql))?;
         }
+        // The error of a later statement waits here, behind a result that looks empty.
+        let last = result.next().await;
+        last.map(drop).map_err(|e| with_statement(&e, sql))
     }
 
     /// Rows that all statements of [`run`](Self::run) changed so far.
