@@ -70,8 +70,8 @@ impl Task {
     /// `meta`, and the session variables that depend on what the target is.
     ///
     /// # Errors
-    /// 20031 if the configuration of a source is not among `sources`, and those of
-    /// [`SubtaskConfig::adjust`].
+    /// 20031 if the configuration of a source is not among `sources`, 20011 for a start that a
+    /// source cannot find, and those of [`SubtaskConfig::adjust`].
     pub fn subtasks(
         &self,
         sources: &[SourceConfig],
@@ -84,6 +84,7 @@ impl Task {
                 let message = format!("source {id} in deployment configuration not found");
                 return Err(self.error(&code::CONFIG_SOURCE_ID_NOT_FOUND, message));
             };
+            self.check_start(instance, source)?;
             let mut config = self.resolve(instance, source)?;
             config.uuid = uuid();
             config.dump_uuid = uuid();
@@ -193,6 +194,21 @@ impl Task {
             }
         }
         Ok(())
+    }
+
+    /// Without GTIDs only a position says where to start.
+    fn check_start(&self, instance: &Instance, source: &SourceConfig) -> Result<()> {
+        let Some(meta) = &instance.meta else {
+            return Ok(());
+        };
+        if source.enable_gtid || !meta.binlog_name.is_empty() {
+            return Ok(());
+        }
+        let id = &source.source_id;
+        let message = format!(
+            "`meta` of source {id} has `binlog-gtid` only, and the source has `enable-gtid: false`"
+        );
+        Err(self.error(&code::CONFIG_META_INVALID, message))
     }
 
     fn check_expression_filters(&self) -> Result<()> {

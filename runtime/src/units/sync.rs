@@ -168,6 +168,8 @@ impl<K: Connect> SyncUnit<K> {
             if config.enable_gtid && at.gtids.is_none() {
                 at.gtids = Some(source.gtids_at(&at.position).await?);
             }
+            // Nothing is recorded that nobody can start at.
+            resume::start(&at, config.enable_gtid)?;
             info!(source = config.source_id, task = task.name, at = %at, "starts at {why}");
             progress = target
                 .reset(planning.slots, &at, unsafe_end.as_ref())
@@ -195,7 +197,7 @@ impl<K: Connect> SyncUnit<K> {
         let planner = Planner::new(planning.clone(), progress);
         slots.start(&target, planner.slots(), &done);
         self.facts.note_flushed(planner.location());
-        let from = resume::start(planner.location(), planning.by_gtid);
+        let from = resume::start(planner.location(), planning.by_gtid)?;
         info!(
             source = config.source_id,
             task = task.name,

@@ -260,3 +260,32 @@ fn old_names_still_count() {
     assert_eq!(list.do_dbs, Some(vec!["a".to_owned()]));
     assert!(config.online_ddl && config.online_ddl_scheme.is_empty());
 }
+
+#[test]
+fn a_start_by_gtid_needs_a_source_that_is_read_by_gtid() {
+    let gtids = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7";
+    let start = |meta: &str, enable_gtid| {
+        let text = LEAST.replace("{source-id: s}", &format!("{{source-id: s, meta: {meta}}}"));
+        let source = SourceConfig {
+            source_id: "s".into(),
+            enable_gtid,
+            ..SourceConfig::standard()
+        };
+        let task = Task::parse("t.yaml", &text, None).expect("valid");
+        task.subtasks(&[source], String::new).map(drop)
+    };
+    let by_gtid = format!("{{binlog-gtid: '{gtids}'}}");
+    let error = start(&by_gtid, false).expect_err("no position");
+    assert_eq!(error.code, 20011);
+    for part in [
+        "t.yaml",
+        "source s",
+        "`binlog-gtid`",
+        "`enable-gtid: false`",
+    ] {
+        assert!(error.message.contains(part), "{error}");
+    }
+    start(&by_gtid, true).expect("by GTID");
+    let both = format!("{{binlog-name: b.000001, binlog-gtid: '{gtids}'}}");
+    start(&both, false).expect("by position");
+}

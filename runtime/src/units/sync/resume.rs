@@ -3,7 +3,7 @@
 
 use dm_core::{
     binlog::{Flavor, GtidSet, Position},
-    control::{SubtaskConfig, subtask::Meta},
+    control::{SubtaskConfig, check::invalid, subtask::Meta},
     error::Result,
     sync::progress::{Applied, Location, SlotProgress},
 };
@@ -74,10 +74,22 @@ pub(super) fn without_gtids(slots: &[SlotProgress]) -> Option<Location> {
 }
 
 /// What to ask the source for, to read on from a location.
-pub(super) fn start(at: &Location, by_gtid: bool) -> Start {
+///
+/// # Errors
+/// 20900 if the location is known by GTID only and the source is not read by GTID: a position
+/// without a file is the beginning of its first file.
+pub(super) fn start(at: &Location, by_gtid: bool) -> Result<Start> {
     match &at.gtids {
-        Some(gtids) if by_gtid => Start::Gtids(gtids.clone()),
-        _ => Start::Position(at.position.clone()),
+        Some(gtids) if by_gtid => Ok(Start::Gtids(gtids.clone())),
+        _ if at.position.file.is_empty() => {
+            let why = "is false in the source, and the place to start at is known by GTID only \
+                       (`binlog-gtid` in `meta`, or a checkpoint)";
+            Err(invalid("enable-gtid", why).with_workaround(
+                "Set `enable-gtid: true` in the source, or give `binlog-name` and `binlog-pos` in \
+                 `meta` of a task that has not started.",
+            ))
+        }
+        _ => Ok(Start::Position(at.position.clone())),
     }
 }
 
@@ -90,4 +102,36 @@ fn given(meta: &Meta, flavor: Flavor) -> Result<Location> {
         position: Position::new(&meta.binlog_name, pos),
         gtids,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(name: &str, gtids: &str) -> Location {
+        let meta = Meta {
+            binlog_name: name.into(),
+            binlog_gtid: gtids.into(),
+            ..Meta::default()
+        };
+        given(&meta, Flavor::Mysql).expect("valid")
+    }
+
+    const GTIDS: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7";
+
+    /// A server takes a position without a file for the beginning of its first one.
+    #[test]
+    fn a_place_known_by_gtid_only_is_never_started_at_by_position() {
+        let error = start(&meta("", GTIDS), false).expect_err("no file");
+        assert_eq!(error.code, 20900);
+        for key in ["enable-gtid", "binlog-gtid"] {
+            assert!(error.message.contains(key), "{error}");
+        }
+        let by_gtid = start(&meta("", GTIDS), true).expect("by GTID");
+        assert!(matches!(by_gtid, Start::Gtids(_)), "{by_gtid}");
+        for by_gtid in [false, true] {
+            let from = start(&meta("b.000007", ""), by_gtid).expect("by position");
+            assert_eq!(from, Start::Position(Position::new("b.000007", 4)));
+        }
+    }
 }
