@@ -5,6 +5,7 @@
 //! what is allowed.
 
 pub mod args;
+mod files;
 mod password;
 mod source;
 pub mod support;
@@ -19,6 +20,7 @@ use dm_core::control::check;
 use dm_core::control::document::{Node, Problem, Reader, list};
 use dm_core::error::{Error, Result, code};
 
+pub use files::entries;
 pub use password::decrypt;
 pub use source::source;
 pub use worker::WorkerConfig;

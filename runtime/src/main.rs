@@ -5,7 +5,7 @@ use std::{env, fs::OpenOptions, io, process::ExitCode, sync::Arc};
 use dm_core::error::{Error, Result, code};
 use dm_runtime::{
     config::{
-        WorkerConfig,
+        self, WorkerConfig,
         args::{self, Command},
     },
     http, modes,
@@ -24,44 +24,46 @@ async fn main() -> ExitCode {
         Ok(command) => command,
         Err(error) => return refuse(&error),
     };
-    let ended = match command {
+    match command {
         Command::Print(text) => {
             print!("{text}");
-            Ok(())
+            ExitCode::SUCCESS
         }
         Command::Version => {
             print!("{}", http::version_text());
-            Ok(())
+            ExitCode::SUCCESS
         }
-        Command::Status { addr } => modes::status(&addr).await.map(|text| print!("{text}")),
+        Command::Status { addr } => match modes::status(&addr).await {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::from(BROKEN)
+            }
+        },
         Command::Standalone(args) => {
-            if let Err(error) = start_log(&args.worker) {
-                return refuse(&error);
+            let key = args.secret_key.as_ref().map(|key| key.0.as_slice());
+            let entries = config::entries(&args.sources, &args.tasks, key)
+                .and_then(|entries| start_log(&args.worker).map(|()| entries));
+            match entries {
+                Ok(entries) => ended(&args.worker, modes::standalone(&args, entries).await),
+                Err(error) => refuse(&error),
             }
-            modes::standalone(&args).await
         }
-        Command::Etcd(args) => {
-            if let Err(error) = start_log(&args.worker) {
-                return refuse(&error);
-            }
-            modes::etcd(&args).await
-        }
+        Command::Etcd(args) => match start_log(&args.worker) {
+            Ok(()) => ended(&args.worker, modes::etcd(&args).await),
+            Err(error) => refuse(&error),
+        },
         Command::Join(worker) => {
             if let Err(error) = start_log(&worker) {
                 return refuse(&error);
             }
             match modes::join(&worker).await {
-                Ok(joined) => joined.run().await,
-                Err(error) => return refuse(&error),
+                Ok(joined) => ended(&worker, joined.run().await),
+                Err(error) => refuse(&error),
             }
-        }
-    };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            error!("{error}");
-            eprintln!("{error}");
-            ExitCode::from(BROKEN)
         }
     }
 }
@@ -69,6 +71,18 @@ async fn main() -> ExitCode {
 fn refuse(error: &Error) -> ExitCode {
     eprintln!("{error}");
     ExitCode::from(REFUSED)
+}
+
+/// What is wrong goes into the log, and to the console if that is another place.
+fn ended(worker: &WorkerConfig, result: Result<()>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    error!("{error}");
+    if !worker.log_file.is_empty() {
+        eprintln!("{error}");
+    }
+    ExitCode::from(BROKEN)
 }
 
 /// Sends the log where the settings say.

@@ -10,23 +10,19 @@ use std::{
 
 use bytes::Bytes;
 use dm_core::{
-    control::{Key, SourceBound, SourceConfig, SubtaskConfig, SubtaskStage},
     error::{Error, Result, code},
     lifecycle::{Assignment, Config as Machine},
-    status::Stage,
 };
 use jiff::Timestamp;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
-use uuid::Uuid;
 
 use crate::{
     app::{self, Parts},
     config::{
-        self, WorkerConfig,
+        WorkerConfig,
         args::{Etcd as EtcdArgs, Standalone},
-        task::Task,
     },
     etcd::{Etcd, Settings, Tls},
     http,
@@ -42,13 +38,12 @@ pub const ADDRESS_FILE: &str = "address";
 /// File in the data directory that its owner has locked.
 const LOCK_FILE: &str = "lock";
 
-/// Runs alone: no etcd, no master, the files say what to do.
+/// Runs alone: no etcd, no master; [`entries`](crate::config::entries) of the files say what to do.
 ///
 /// # Errors
-/// A file that can't be read or is wrong, a data directory in use, or the listener.
-pub async fn standalone(args: &Standalone) -> Result<()> {
-    let key = args.secret_key.as_ref().map(|key| key.0.as_slice());
-    let store = Store::new(entries(&args.sources, &args.tasks, key)?);
+/// A data directory in use, or the listener.
+pub async fn standalone(args: &Standalone, entries: Vec<(Bytes, Bytes)>) -> Result<()> {
+    let store = Store::new(entries);
     let data = DataDir::lock(&args.data_dir)?;
     let listener = match listen(&args.worker.worker_addr).await {
         // Several workers may run alone on one machine; whoever asks finds the address in the
@@ -222,60 +217,6 @@ async fn open_etcd(worker: &WorkerConfig, endpoints: Vec<String>) -> Result<Etcd
         })
     };
     Etcd::new(Settings { endpoints, tls }).await
-}
-
-/// What a master would write for these files.
-fn entries(
-    sources: &[PathBuf],
-    tasks: &[PathBuf],
-    key: Option<&[u8]>,
-) -> Result<Vec<(Bytes, Bytes)>> {
-    let read = |path: &PathBuf| -> Result<(String, String)> {
-        Ok((path.display().to_string(), config::read_file(path)?))
-    };
-    let sources = sources.iter().map(|path| {
-        let (file, text) = read(path)?;
-        config::source(&file, &text, key)
-    });
-    let sources: Vec<SourceConfig> = sources.collect::<Result<_>>()?;
-    let mut subtasks: Vec<SubtaskConfig> = Vec::new();
-    for path in tasks {
-        let (file, text) = read(path)?;
-        subtasks.extend(
-            Task::parse(&file, &text, key)?.subtasks(&sources, || Uuid::new_v4().to_string())?,
-        );
-    }
-    let mut entries = Vec::new();
-    let mut put = |key: Key, value: String| {
-        entries.push((Bytes::from(key.encode()), Bytes::from(value)));
-    };
-    for source in &sources {
-        let id = source.source_id.clone();
-        // Nobody else is there: the "worker" of each source is just its name.
-        let bound = SourceBound {
-            source: id.clone(),
-            worker: id.clone(),
-        };
-        put(Key::Bound { worker: id.clone() }, bound.to_json());
-        put(Key::Source { source: id }, source.to_toml());
-    }
-    for subtask in &subtasks {
-        let (source, task) = (subtask.source_id.clone(), subtask.name.clone());
-        let stage = SubtaskStage {
-            expect: Stage::Running.number().into(),
-            source: source.clone(),
-            task: task.clone(),
-        };
-        put(
-            Key::SubtaskStage {
-                source: source.clone(),
-                task: task.clone(),
-            },
-            stage.to_json(),
-        );
-        put(Key::Subtask { source, task }, subtask.to_toml());
-    }
-    Ok(entries)
 }
 
 /// A directory that belongs to one running worker.

@@ -10,7 +10,7 @@ use std::{
 
 use dm_core::{
     control::SourceConfig,
-    error::{Error, code},
+    error::{Error, Result},
     lifecycle::{self, Job, Outcome, Start, View},
     status::UnitKind,
 };
@@ -156,20 +156,12 @@ impl<K: Connect> Units<K> {
     /// Runs a unit until it is over.
     pub async fn run(self, start: Start, stop: StopSignal, events: Events) -> Outcome {
         let Start::Subtask { job, unit, fence } = start else {
-            return refuse("the relay unit");
+            return Outcome::Failed(vec![support::refused(
+                "a relay log, which `enable-relay` or `start-relay` asks for",
+            )]);
         };
-        if unit != UnitKind::Sync {
-            return refuse(unit_name(unit));
-        }
-        let supported = support::unsupported(&job.task, &job.source).and_then(|()| {
-            let mut arguments = job.arguments.iter();
-            arguments.try_for_each(|args| support::unsupported_arguments(&job.task.name, args))
-        });
-        if let Err(error) = supported {
+        if let Err(error) = check(&job, unit) {
             return Outcome::Failed(vec![error]);
-        }
-        if job.use_relay {
-            return refuse("reading from the relay log");
         }
         self.facts.note(&job.source);
         let facts = self.facts.of(&job.source.source_id, &job.task.name);
@@ -195,29 +187,29 @@ impl<K: Connect> Units<K> {
     }
 
     /// Says whether a unit has never done anything for a subtask.
-    pub async fn probe(self, _job: Job, unit: UnitKind) -> Outcome {
+    pub async fn probe(self, job: Job, unit: UnitKind) -> Outcome {
         // Only modes with several units ask, and these need units that are not there yet.
-        refuse(unit_name(unit))
+        let refused = check(&job, unit).err();
+        Outcome::Failed(vec![refused.unwrap_or_else(|| mode_refused(&job))])
     }
 }
 
-fn unit_name(unit: UnitKind) -> &'static str {
-    match unit {
-        UnitKind::Dump => "the dump unit",
-        UnitKind::Load => "the load unit",
-        UnitKind::Sync => "the sync unit",
-        UnitKind::Relay => "the relay unit",
-        UnitKind::Check | UnitKind::InvalidUnit => "this unit",
+/// Fails if a unit would have to do what is not built yet.
+fn check(job: &Job, unit: UnitKind) -> Result<()> {
+    support::unsupported(&job.task, &job.source)?;
+    let mut arguments = job.arguments.iter();
+    arguments.try_for_each(|args| support::unsupported_arguments(&job.task.name, args))?;
+    if unit != UnitKind::Sync {
+        return Err(mode_refused(job));
     }
+    if job.use_relay {
+        return Err(support::refused(
+            "reading from the relay log, which `start-relay` asks for",
+        ));
+    }
+    Ok(())
 }
 
-fn refuse(what: &str) -> Outcome {
-    let error = Error::new(
-        &code::SYNCER_UNIT_NOT_SUPPORTED_OPERATE,
-        format!("{what} is not supported yet"),
-    )
-    .with_workaround(
-        "Run the task in mode `incremental` without relay, or with the existing worker.",
-    );
-    Outcome::Failed(vec![error])
+fn mode_refused(job: &Job) -> Error {
+    support::refused(&format!("`task-mode: {}`", job.task.mode))
 }

@@ -108,10 +108,14 @@ fn finish(wanted: &[String], task: &str) -> Result<()> {
     if wanted.is_empty() {
         return Ok(());
     }
-    let wanted = wanted.join(", ");
-    let message = format!("not supported yet by this worker: {wanted} (task {task})");
-    Err(Error::new(&code::CONFIG_NOT_SUPPORTED, message)
-        .with_workaround("Remove these settings, or run the task on another worker."))
+    Err(refused(&format!("{} (task {task})", wanted.join(", "))))
+}
+
+/// The error of what is not built yet.
+pub fn refused(what: &str) -> Error {
+    let message = format!("not supported yet by this worker: {what}");
+    Error::new(&code::CONFIG_NOT_SUPPORTED, message)
+        .with_workaround("Remove these settings, or run the task on another worker.")
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use dm_core::control::toml;
 use dm_core::error::{Error, Result, code};
 use dm_core::record;
 
+use super::support::refused;
+
 record! {
     /// The worker's own settings, in the order in which they are printed.
     WorkerConfig {
@@ -188,8 +190,7 @@ impl WorkerConfig {
             }
         }
         if self.redact_info_log {
-            let message = "not supported yet by this worker: `redact-info-log`";
-            return Err(Error::new(&code::CONFIG_NOT_SUPPORTED, message));
+            return Err(refused("`redact-info-log`"));
         }
         Ok(())
     }

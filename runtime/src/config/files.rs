@@ -1,0 +1,178 @@
+//! Source and task files of a worker that runs alone, as the keys that a master would write.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use dm_core::control::{Key, SourceBound, SourceConfig, SubtaskConfig, SubtaskStage};
+use dm_core::error::{Error, Result, code};
+use dm_core::status::Stage;
+use uuid::Uuid;
+
+use super::task::Task;
+use super::{read_file, source, support};
+
+/// Reads and checks the files; `key` decrypts their passwords.
+///
+/// # Errors
+/// A file that can't be read or is wrong, 20032 for two files that say the same of something, and
+/// 20901 for what is not built yet.
+pub fn entries(
+    sources: &[PathBuf],
+    tasks: &[PathBuf],
+    key: Option<&[u8]>,
+) -> Result<Vec<(Bytes, Bytes)>> {
+    let mut configs: Vec<SourceConfig> = Vec::new();
+    for (index, path) in sources.iter().enumerate() {
+        let config = source(&path.display().to_string(), &read_file(path)?, key)?;
+        let id = &config.source_id;
+        if let Some(first) = configs.iter().position(|other| other.source_id == *id) {
+            return Err(twice(
+                &format!("source {id}"),
+                &sources[first],
+                &sources[index],
+            ));
+        }
+        configs.push(config);
+    }
+    let mut subtasks: Vec<(SubtaskConfig, &Path)> = Vec::new();
+    for path in tasks {
+        let file = path.display().to_string();
+        let task = Task::parse(&file, &read_file(path)?, key)?;
+        for config in task.subtasks(&configs, || Uuid::new_v4().to_string())? {
+            let (name, id) = (&config.name, &config.source_id);
+            let same = |(other, _): &&(SubtaskConfig, &Path)| {
+                (&other.name, &other.source_id) == (name, id)
+            };
+            if let Some((_, first)) = subtasks.iter().find(same) {
+                return Err(twice(&format!("task {name} of source {id}"), first, path));
+            }
+            if let Some(source) = configs.iter().find(|source| source.source_id == *id) {
+                support::unsupported(&config, source).map_err(|error| error.annotate(&file))?;
+            }
+            subtasks.push((config, path));
+        }
+    }
+    Ok(encode(
+        configs,
+        subtasks.into_iter().map(|(config, _)| config),
+    ))
+}
+
+fn twice(what: &str, first: &Path, second: &Path) -> Error {
+    let message = format!(
+        "{what} is in two files: {} and {}",
+        first.display(),
+        second.display()
+    );
+    Error::new(&code::CONFIG_DUPLICATE_CFG_ITEM, message)
+        .with_workaround("Give one of the files only, or another name in one of them.")
+}
+
+fn encode(
+    sources: Vec<SourceConfig>,
+    subtasks: impl Iterator<Item = SubtaskConfig>,
+) -> Vec<(Bytes, Bytes)> {
+    let mut entries = Vec::new();
+    let mut put = |key: Key, value: String| {
+        entries.push((Bytes::from(key.encode()), Bytes::from(value)));
+    };
+    for source in sources {
+        let id = source.source_id.clone();
+        // Nobody else is there: the "worker" of each source is just its name.
+        let bound = SourceBound {
+            source: id.clone(),
+            worker: id.clone(),
+        };
+        put(Key::Bound { worker: id.clone() }, bound.to_json());
+        put(Key::Source { source: id }, source.to_toml());
+    }
+    for subtask in subtasks {
+        let (source, task) = (subtask.source_id.clone(), subtask.name.clone());
+        let stage = SubtaskStage {
+            expect: Stage::Running.number().into(),
+            source: source.clone(),
+            task: task.clone(),
+        };
+        put(
+            Key::SubtaskStage {
+                source: source.clone(),
+                task: task.clone(),
+            },
+            stage.to_json(),
+        );
+        put(Key::Subtask { source, task }, subtask.to_toml());
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const SOURCE: &str = "source-id: s\nfrom: {host: h, port: 1, user: u}\n";
+    const TASK: &str = "name: t\ntask-mode: incremental\n\
+                        target-database: {host: h, port: 1, user: u}\n\
+                        mysql-instances: [{source-id: s}]\n";
+
+    /// Writes sources and tasks into files named s0, s1, … and t0, t1, …, and reads them.
+    fn read(sources: &[&str], tasks: &[&str]) -> Result<Vec<(Bytes, Bytes)>> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let write = |kind: &str, texts: &[&str]| -> Vec<PathBuf> {
+            let file = |(index, text): (usize, &&str)| {
+                let path = dir.path().join(format!("{kind}{index}.yaml"));
+                fs::write(&path, text).expect("written");
+                path
+            };
+            texts.iter().enumerate().map(file).collect()
+        };
+        entries(&write("s", sources), &write("t", tasks), None)
+    }
+
+    #[test]
+    fn every_source_and_subtask_has_two_keys() {
+        let more = [
+            &SOURCE.replace("source-id: s", "source-id: s2"),
+            &TASK.replace("{source-id: s}", "{source-id: s}, {source-id: s2}"),
+            &TASK.replace("name: t", "name: t2"),
+        ];
+        assert_eq!(read(&[SOURCE], &[TASK]).expect("valid").len(), 4);
+        let all = read(&[SOURCE, more[0]], &[more[1], more[2]]);
+        assert_eq!(all.expect("valid").len(), 10);
+    }
+
+    #[test]
+    fn what_two_files_say_is_refused_with_both_names() {
+        for (result, what, files) in [
+            (
+                read(&[SOURCE, SOURCE], &[TASK]),
+                "source s",
+                ["s0.yaml", "s1.yaml"],
+            ),
+            (
+                read(&[SOURCE], &[TASK, TASK]),
+                "task t of source s",
+                ["t0.yaml", "t1.yaml"],
+            ),
+        ] {
+            let error = result.expect_err("twice");
+            assert!(error.is(&code::CONFIG_DUPLICATE_CFG_ITEM), "{error}");
+            for part in [what, files[0], files[1]] {
+                assert!(error.message.contains(part), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_built_yet_is_refused_with_file_and_key() {
+        for mode in ["all", "full", "dump", "load"] {
+            let task = TASK.replace("incremental", mode);
+            let error = read(&[SOURCE], &[&task]).expect_err(mode);
+            assert!(error.is(&code::CONFIG_NOT_SUPPORTED), "{error}");
+            for part in ["t0.yaml", &format!("`task-mode: {mode}`")] {
+                assert!(error.message.contains(part), "{error}");
+            }
+        }
+    }
+}
