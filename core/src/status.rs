@@ -213,7 +213,7 @@ pub struct SyncStatus {
     pub total_events: i64,
     /// Row changes per second since the start.
     pub total_tps: i64,
-    /// Row changes per second since the previous status.
+    /// Row changes per second of late.
     pub recent_tps: i64,
     /// The source's end position, as `(file, pos)`.
     pub master_binlog: String,
@@ -241,7 +241,7 @@ pub struct SyncStatus {
     pub total_rows: i64,
     /// Row changes per second since the start.
     pub total_rps: i64,
-    /// Row changes per second since the previous status.
+    /// Row changes per second of late.
     pub recent_rps: i64,
     /// Bytes read from the source's binlog.
     pub io_total_bytes: u64,

@@ -10,7 +10,7 @@ use dm_core::{
     status::{ProcessResult, SourceStatus, SubtaskStatus, SyncStatus, UnitKind, UnitStatus},
     sync::progress::Location,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     metrics::TaskStage,
@@ -146,7 +146,7 @@ fn failure(errors: &[dm_core::error::Error]) -> Option<ProcessResult> {
 fn sync_status(facts: &SyncFacts, end: Option<&SourceEnd>) -> SyncStatus {
     let flushed = facts.flushed();
     let rows = i64::try_from(facts.rows.load(Relaxed)).unwrap_or(i64::MAX);
-    let rates = facts.rates();
+    let rates = facts.rates(Instant::now());
     let gtids = |location: &Location| location.gtids.as_ref().map(ToString::to_string);
     if let Some(end) = end {
         facts.measure(end);

@@ -14,7 +14,7 @@ use dm_core::{
     lifecycle::{self, Job, Outcome, Start, View},
     status::UnitKind,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use self::sync::{SyncFacts, SyncUnit};
 use crate::{
@@ -165,6 +165,7 @@ impl<K: Connect> Units<K> {
         }
         self.facts.note(&job.source);
         let facts = self.facts.of(&job.source.source_id, &job.task.name);
+        facts.note_start(Instant::now());
         let fence = (!self.alone).then_some(fence);
         let alone = self.alone;
         let ended = SyncUnit {

@@ -20,6 +20,8 @@ use crate::{
     ports::SourceEnd,
 };
 
+/// Samples that the recent rate is taken over.
+const SAMPLES_MAX: usize = 5;
 /// Entries kept to tell the lag of what is not applied yet; a coarser answer beyond that.
 const TIMELINE_MAX: usize = 4096;
 
@@ -42,8 +44,10 @@ struct Places {
     flushed: Option<Location>,
     /// End position and commit time of transactions that were read, oldest first.
     timeline: VecDeque<(Position, u32)>,
-    /// When the rates were asked for first and last, and the rows by then.
-    asked: Option<((Instant, u64), (Instant, u64))>,
+    /// When the unit started, and the rows by then.
+    started: Option<(Instant, u64)>,
+    /// The rows by the last samples, oldest first.
+    samples: VecDeque<(Instant, u64)>,
     /// When the source's end was seen last, and how many bytes of its binlog were applied then.
     measured: Option<(Instant, u64)>,
 }
@@ -51,9 +55,9 @@ struct Places {
 /// Rows per second, whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
-    /// On average.
+    /// Since the unit started.
     pub total: i64,
-    /// Since they were asked for last.
+    /// Over the last samples.
     pub recent: i64,
 }
 
@@ -97,8 +101,10 @@ impl SyncFacts {
         })
     }
 
-    /// Tells Prometheus how far behind the target is.
+    /// Takes a sample of the rate, and tells Prometheus how far behind the target is. To be called
+    /// at a steady pace, and by nobody else.
     pub fn sample(&self, now_unix: Duration) {
+        self.note_sample(Instant::now());
         let lag = self.lag(now_unix) as f64;
         self.metrics.lag.set(lag);
         self.metrics.lag_histogram.observe(lag);
@@ -130,6 +136,20 @@ impl SyncFacts {
             }
         }
         places.measured = Some((now, offset));
+    }
+
+    /// The unit starts to work.
+    pub(in crate::units) fn note_start(&self, now: Instant) {
+        self.places().started = Some((now, self.rows.load(Relaxed)));
+    }
+
+    fn note_sample(&self, now: Instant) {
+        let sample = (now, self.rows.load(Relaxed));
+        let samples = &mut self.places().samples;
+        if samples.len() == SAMPLES_MAX {
+            samples.pop_front();
+        }
+        samples.push_back(sample);
     }
 
     /// Sets where reading is, and up to where everything is applied.
@@ -173,21 +193,20 @@ impl SyncFacts {
         self.metrics.finished(batch, took);
     }
 
-    /// Rows per second since the start of the unit, and since the last call.
+    /// Rows per second, since the unit started and of late. Asking changes nothing.
     #[must_use]
-    pub fn rates(&self) -> Rates {
+    pub fn rates(&self, now: Instant) -> Rates {
         let rows = self.rows.load(Relaxed);
-        let mut places = self.places();
-        let now = Instant::now();
-        let (first, last) = *places.asked.get_or_insert(((now, 0), (now, 0)));
-        let rate = |(since, before): (Instant, u64)| {
-            let seconds = now.duration_since(since).as_secs().max(1);
-            i64::try_from(rows.saturating_sub(before) / seconds).unwrap_or(i64::MAX)
+        let since = |since: Option<&(Instant, u64)>| {
+            since.map_or(0, |(start, before)| {
+                let seconds = now.saturating_duration_since(*start).as_secs_f64().max(1.0);
+                (rows.saturating_sub(*before) as f64 / seconds) as i64
+            })
         };
-        places.asked = Some((first, (now, rows)));
+        let places = self.places();
         Rates {
-            total: rate(first),
-            recent: rate(last),
+            total: since(places.started.as_ref()),
+            recent: since(places.samples.front()),
         }
     }
 
@@ -202,5 +221,37 @@ fn show(position: &Position, file: &Cell, pos: &Cell) {
     if let Ok(name) = FileName::parse(&position.file) {
         file.set(name.sequence as f64);
         pos.set(position.pos as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn rates_do_not_depend_on_who_asks() {
+        let metrics = Arc::new(Metrics::default());
+        let facts = SyncFacts::new(SyncMetrics::new(&metrics, "t", "s", "w"));
+        facts.rows.store(1000, Relaxed);
+        let mut now = Instant::now();
+        facts.note_start(now);
+        // A hundred rows a second for ten seconds, then nothing.
+        for second in 0..20 {
+            facts.note_sample(now);
+            now += Duration::from_secs(1);
+            if second < 10 {
+                facts.rows.fetch_add(100, Relaxed);
+            }
+            if second == 9 {
+                let rates = facts.rates(now);
+                assert_eq!((rates.total, rates.recent), (100, 100));
+                assert_eq!(facts.rates(now), rates);
+            }
+        }
+        let rates = facts.rates(now);
+        assert_eq!((rates.total, rates.recent), (50, 0));
     }
 }
