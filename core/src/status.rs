@@ -1,8 +1,10 @@
 //! What a worker tells about itself: stages, results and the status of sources and subtasks.
 //!
 //! The structures mirror the messages of the worker's gRPC service field by field, without the
-//! encoding. A number that is 0 and a text that is empty are absent on the wire.
+//! encoding; what only this worker's own report tells says so. A number that is 0 and a text that is
+//! empty are absent on the wire.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -151,6 +153,8 @@ pub struct SubtaskStatus {
     pub result: Option<ProcessResult>,
     /// The lock that a pessimistic shard DDL waits for.
     pub unresolved_ddl_lock_id: String,
+    /// Why the newest configuration is not the one in use; not on the wire.
+    pub refused: Option<Error>,
     /// What the unit has to say.
     pub status: Option<UnitStatus>,
     /// The status of the validator, if the subtask has one.
@@ -167,7 +171,7 @@ pub enum UnitStatus {
     /// Of the load unit.
     Load(LoadStatus),
     /// Of the sync unit.
-    Sync(SyncStatus),
+    Sync(Box<SyncStatus>),
 }
 
 /// The status of a dump unit.
@@ -223,6 +227,8 @@ pub struct SyncStatus {
     pub syncer_binlog: String,
     /// The GTID set of the last flushed checkpoint.
     pub syncer_binlog_gtid: String,
+    /// Up to where everything is applied, as `(file, pos)`; not on the wire.
+    pub applied: String,
     /// Shard DDLs that wait for other sources.
     pub blocking_ddls: Vec<String>,
     /// Shard groups of which not all tables have had the DDL.

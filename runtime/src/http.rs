@@ -164,7 +164,7 @@ async fn show_metrics<F: Facts>(State(shared): State<Arc<Shared<F>>>) -> Respons
 /// What `dm-worker status` prints, as JSON.
 async fn show_sources<F: Facts>(State(shared): State<Arc<Shared<F>>>) -> Response {
     let facts = &shared.facts;
-    let report = Report::new(facts.worker(), facts.sources().await);
+    let report = Report::new(facts.worker(), facts.offline(), facts.sources().await);
     match serde_json::to_vec(&report) {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),

@@ -15,6 +15,8 @@ use crate::rpc::SourceFacts;
 pub struct Report {
     /// Name of the worker.
     pub worker: String,
+    /// Why it has no lease, while it has none.
+    pub offline: Option<String>,
     /// The sources that it handles, or fails to.
     pub sources: Vec<SourceReport>,
 }
@@ -28,8 +30,19 @@ pub struct SourceReport {
     pub handled: bool,
     /// What is wrong with it.
     pub errors: Vec<String>,
+    /// Its relay, if that is on.
+    pub relay: Option<RelayReport>,
     /// Its subtasks.
     pub subtasks: Vec<SubtaskReport>,
+}
+
+/// The relay of a source.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct RelayReport {
+    /// Stage, by the name that `dmctl` shows.
+    pub stage: String,
+    /// What is wrong with it.
+    pub errors: Vec<String>,
 }
 
 /// A subtask.
@@ -45,6 +58,8 @@ pub struct SubtaskReport {
     pub paused_by_operator: bool,
     /// What is wrong with it.
     pub errors: Vec<String>,
+    /// Why its newest configuration is not the one in use.
+    pub refused: Option<String>,
     /// The sync unit's progress.
     pub sync: Option<SyncReport>,
 }
@@ -56,6 +71,8 @@ pub struct SyncReport {
     pub source_position: String,
     /// The same as a GTID set.
     pub source_gtid: String,
+    /// Up to where everything is applied.
+    pub applied: String,
     /// The checkpoint.
     pub position: String,
     /// The same as a GTID set.
@@ -73,9 +90,10 @@ pub struct SyncReport {
 impl Report {
     /// Makes the report of a worker.
     #[must_use]
-    pub fn new(worker: &str, sources: Vec<SourceFacts>) -> Self {
+    pub fn new(worker: &str, offline: Option<String>, sources: Vec<SourceFacts>) -> Self {
         Self {
             worker: worker.to_owned(),
+            offline,
             sources: sources.into_iter().map(SourceReport::from).collect(),
         }
     }
@@ -87,6 +105,10 @@ impl From<SourceFacts> for SourceReport {
             source: facts.status.source,
             handled: facts.handled,
             errors: errors(facts.status.result.as_ref()),
+            relay: facts.status.relay_status.map(|relay| RelayReport {
+                stage: relay.stage.to_string(),
+                errors: errors(relay.result.as_ref()),
+            }),
             subtasks: facts
                 .subtasks
                 .into_iter()
@@ -102,6 +124,7 @@ impl From<SubtaskStatus> for SubtaskReport {
             Some(UnitStatus::Sync(sync)) => Some(SyncReport {
                 source_position: sync.master_binlog,
                 source_gtid: sync.master_binlog_gtid,
+                applied: sync.applied,
                 position: sync.syncer_binlog,
                 gtid: sync.syncer_binlog_gtid,
                 synced: sync.synced,
@@ -121,6 +144,7 @@ impl From<SubtaskStatus> for SubtaskReport {
                     .as_ref()
                     .is_some_and(|result| result.is_canceled),
             errors: errors(status.result.as_ref()),
+            refused: status.refused.as_ref().map(Error::to_string),
             sync,
         }
     }
@@ -138,6 +162,9 @@ fn errors(result: Option<&ProcessResult>) -> Vec<String> {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "worker {}", self.worker)?;
+        if let Some(offline) = &self.offline {
+            writeln!(f, "  ! {offline}")?;
+        }
         for source in &self.sources {
             if source.source.is_empty() {
                 writeln!(f, "  no source is assigned")?;
@@ -148,6 +175,12 @@ impl fmt::Display for Report {
             }
             for error in &source.errors {
                 writeln!(f, "    ! {error}")?;
+            }
+            if let Some(relay) = &source.relay {
+                writeln!(f, "    relay: {}", relay.stage)?;
+                for error in &relay.errors {
+                    writeln!(f, "      ! {error}")?;
+                }
             }
             for task in &source.subtasks {
                 write!(
@@ -160,14 +193,12 @@ impl fmt::Display for Report {
                 }
                 writeln!(f)?;
                 if let Some(sync) = &task.sync {
+                    writeln!(f, "      {sync}")?;
+                }
+                if let Some(refused) = &task.refused {
                     writeln!(
                         f,
-                        "      at {} of {}, {} s behind, {} rows, {} rows/s",
-                        or(&sync.position, "the start"),
-                        or(&sync.source_position, "an unknown end"),
-                        sync.lag_s,
-                        sync.rows,
-                        sync.rows_per_s,
+                        "      ! its newest configuration is not in use: {refused}"
                     )?;
                 }
                 for error in &task.errors {
@@ -179,6 +210,20 @@ impl fmt::Display for Report {
     }
 }
 
+impl fmt::Display for SyncReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = or(&self.source_position, "an unknown end");
+        match or(&self.applied, &self.position) {
+            "" => write!(f, "not started; source at {end}"),
+            at => write!(
+                f,
+                "at {at} of {end}, {} s behind, {} rows, {} rows/s",
+                self.lag_s, self.rows, self.rows_per_s,
+            ),
+        }
+    }
+}
+
 const fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
     if text.is_empty() { otherwise } else { text }
 }
@@ -186,43 +231,99 @@ const fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dm_core::status::{SourceStatus, SyncStatus, UnitKind};
+    use dm_core::status::{RelayStatus, SourceStatus, SyncStatus, UnitKind};
 
-    #[test]
-    fn says_what_runs_and_what_is_wrong() {
-        let facts = SourceFacts {
+    fn broken(message: &str) -> Option<ProcessResult> {
+        Some(ProcessResult {
+            is_canceled: false,
+            errors: vec![Error::new(&dm_core::error::code::NOT_SET, message)],
+        })
+    }
+
+    /// The report of a source with one subtask, after some change.
+    fn report(
+        change: impl FnOnce(&mut SourceFacts, &mut SubtaskStatus, &mut SyncStatus),
+    ) -> Report {
+        let mut sync = SyncStatus {
+            master_binlog: "(b.000001, 9)".into(),
+            total_rows: 7,
+            ..<_>::default()
+        };
+        let mut task = SubtaskStatus {
+            name: "t".into(),
+            stage: Stage::Running,
+            unit: UnitKind::Sync,
+            ..<_>::default()
+        };
+        let mut facts = SourceFacts {
             handled: true,
             status: SourceStatus {
                 source: "one".into(),
                 ..<_>::default()
             },
-            subtasks: vec![SubtaskStatus {
-                name: "t".into(),
-                stage: Stage::Paused,
-                unit: UnitKind::Sync,
-                result: Some(ProcessResult {
-                    is_canceled: false,
-                    errors: vec![Error::new(&dm_core::error::code::NOT_SET, "broken")],
-                }),
-                status: Some(UnitStatus::Sync(SyncStatus {
-                    master_binlog: "(b.000001, 9)".into(),
-                    total_rows: 7,
-                    ..<_>::default()
-                })),
-                ..<_>::default()
-            }],
+            subtasks: Vec::new(),
         };
-        let report = Report::new("w", vec![facts]);
-        let lines = [
+        change(&mut facts, &mut task, &mut sync);
+        task.status = Some(UnitStatus::Sync(Box::new(sync)));
+        facts.subtasks.push(task);
+        Report::new("w", None, vec![facts])
+    }
+
+    fn lines(report: &Report) -> Vec<String> {
+        let json = serde_json::to_string(report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), *report);
+        report.to_string().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn says_what_runs_and_what_is_wrong() {
+        let lines = lines(&report(|_, task, _| {
+            task.stage = Stage::Paused;
+            task.result = broken("broken");
+            task.refused = Some(Error::new(&dm_core::error::code::NOT_SET, "no such list"));
+        }));
+        let expected = [
             "worker w",
             "  source one",
             "    task t: Paused, Sync unit",
-            "      at the start of (b.000001, 9), 0 s behind, 7 rows, 0 rows/s",
+            "      not started; source at (b.000001, 9)",
+            "      ! its newest configuration is not in use: [code=50000:",
+            "      ! [code=50000:",
         ];
-        let text = report.to_string();
-        assert!(text.starts_with(&lines.join("\n")), "{text}");
-        assert!(text.contains("      ! [code=50000:"), "{text}");
-        let json = serde_json::to_string(&report).unwrap();
-        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+        assert_eq!(lines.len(), expected.len(), "{lines:?}");
+        for (line, expected) in lines.iter().zip(expected) {
+            assert!(line.starts_with(expected), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn shows_what_is_applied_rather_than_the_checkpoint() {
+        let at = |applied: &str, checkpoint: &str| {
+            let lines = lines(&report(|_, _, sync| {
+                sync.applied = applied.into();
+                sync.syncer_binlog = checkpoint.into();
+            }));
+            lines.last().unwrap().clone()
+        };
+        let rest = "of (b.000001, 9), 0 s behind, 7 rows, 0 rows/s";
+        let (early, late) = ("(b.000001, 4)", "(b.000001, 8)");
+        assert_eq!(at(late, early), format!("      at {late} {rest}"));
+        assert_eq!(at("", early), format!("      at {early} {rest}"));
+    }
+
+    #[test]
+    fn says_what_the_relay_does_and_that_the_lease_is_gone() {
+        let mut report = report(|facts, _, _| {
+            facts.status.relay_status = Some(RelayStatus {
+                stage: Stage::Paused,
+                result: broken("no room"),
+                ..<_>::default()
+            });
+        });
+        report.offline = Some("not connected".into());
+        let lines = lines(&report);
+        assert_eq!(lines[..2], ["worker w", "  ! not connected"]);
+        assert_eq!(lines[3], "    relay: Paused");
+        assert!(lines[4].contains("no room"), "{lines:?}");
     }
 }

@@ -42,6 +42,9 @@ pub trait Facts: Send + Sync + 'static {
     /// The worker's name.
     fn worker(&self) -> &str;
 
+    /// Why the worker has no lease, while it has none.
+    fn offline(&self) -> Option<String>;
+
     /// Looks at the sources that the worker handles, or failed to. In a cluster there is at most
     /// one. May ask the databases, within five seconds.
     fn sources(&self) -> impl Future<Output = Vec<SourceFacts>> + Send;

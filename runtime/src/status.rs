@@ -6,8 +6,10 @@ use std::{
 };
 
 use dm_core::{
-    lifecycle::{SourceView, SubtaskView, View},
-    status::{ProcessResult, SourceStatus, SubtaskStatus, SyncStatus, UnitKind, UnitStatus},
+    lifecycle::{RelayView, SourceView, SubtaskView, View},
+    status::{
+        ProcessResult, RelayStatus, SourceStatus, SubtaskStatus, SyncStatus, UnitKind, UnitStatus,
+    },
     sync::progress::Location,
 };
 use tokio::{sync::watch, time::Instant};
@@ -37,6 +39,15 @@ pub struct Observer<K> {
 impl<K: Connect> rpc::Facts for Observer<K> {
     fn worker(&self) -> &str {
         &self.worker
+    }
+
+    fn offline(&self) -> Option<String> {
+        let view = self.view.borrow();
+        match &view.lost {
+            _ if view.online => None,
+            None => Some("not connected to etcd yet; the log says why".to_owned()),
+            Some(lost) => Some(format!("not connected to etcd; lease lost: {lost}")),
+        }
     }
 
     async fn sources(&self) -> Vec<SourceFacts> {
@@ -87,7 +98,10 @@ impl<K: Connect> Observer<K> {
             view.problems
                 .iter()
                 .filter(|problem| problem.source == source.name)
-                .map(|problem| problem.error.clone()),
+                .map(|problem| match problem.task.as_str() {
+                    "" => problem.error.clone(),
+                    task => problem.error.clone().annotate(&format!("task {task}")),
+                }),
         );
         // Only a source that something runs on is asked: the answer takes a connection.
         let end = match self.facts.source(&source.name) {
@@ -113,7 +127,10 @@ impl<K: Connect> Observer<K> {
                 .clone(),
                 worker: self.worker.clone(),
                 result: failure(&errors),
-                ..<_>::default()
+                relay_status: source
+                    .relay
+                    .as_ref()
+                    .map(|relay| relay_status(relay, end.as_ref())),
             },
             subtasks: subtasks
                 .map(|task| self.subtask(&source.name, task, end.as_ref()))
@@ -123,13 +140,16 @@ impl<K: Connect> Observer<K> {
 
     fn subtask(&self, source: &str, task: &SubtaskView, end: Option<&SourceEnd>) -> SubtaskStatus {
         let unit = task.unit.unwrap_or_default();
-        let status = (unit == UnitKind::Sync)
-            .then(|| UnitStatus::Sync(sync_status(&self.facts.of(source, &task.name), end)));
+        let status = (unit == UnitKind::Sync).then(|| {
+            let facts = self.facts.of(source, &task.name);
+            UnitStatus::Sync(Box::new(sync_status(&facts, end)))
+        });
         SubtaskStatus {
             name: task.name.clone(),
             stage: task.stage,
             unit,
             result: task.result.clone(),
+            refused: task.refused.clone(),
             status,
             ..<_>::default()
         }
@@ -141,6 +161,16 @@ fn failure(errors: &[dm_core::error::Error]) -> Option<ProcessResult> {
         is_canceled: false,
         errors: errors.to_vec(),
     })
+}
+
+fn relay_status(relay: &RelayView, end: Option<&SourceEnd>) -> RelayStatus {
+    RelayStatus {
+        master_binlog: end.map(|end| end.position.to_string()).unwrap_or_default(),
+        master_binlog_gtid: end.map(|end| end.gtids.to_string()).unwrap_or_default(),
+        stage: relay.stage,
+        result: relay.result.clone(),
+        ..<_>::default()
+    }
 }
 
 fn sync_status(facts: &SyncFacts, end: Option<&SourceEnd>) -> SyncStatus {
@@ -163,6 +193,10 @@ fn sync_status(facts: &SyncFacts, end: Option<&SourceEnd>) -> SyncStatus {
         master_binlog_gtid: end.map(|end| end.gtids.to_string()).unwrap_or_default(),
         syncer_binlog: flushed
             .as_ref()
+            .map(|at| at.position.to_string())
+            .unwrap_or_default(),
+        applied: facts
+            .applied()
             .map(|at| at.position.to_string())
             .unwrap_or_default(),
         syncer_binlog_gtid: flushed.as_ref().and_then(gtids).unwrap_or_default(),

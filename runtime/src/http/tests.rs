@@ -19,6 +19,10 @@ impl Facts for Fixed {
         "worker1"
     }
 
+    fn offline(&self) -> Option<String> {
+        None
+    }
+
     async fn sources(&self) -> Vec<SourceFacts> {
         let status = SourceStatus {
             source: "one".into(),

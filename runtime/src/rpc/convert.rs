@@ -75,7 +75,7 @@ impl From<SubtaskStatus> for pb::SubTaskStatus {
                 UnitStatus::Message(text) => Status::Msg(text),
                 UnitStatus::Dump(status) => Status::Dump(status.into()),
                 UnitStatus::Load(status) => Status::Load(status.into()),
-                UnitStatus::Sync(status) => Status::Sync(status.into()),
+                UnitStatus::Sync(status) => Status::Sync((*status).into()),
             }),
             validation: status.validation.map(Into::into),
         }

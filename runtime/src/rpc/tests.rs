@@ -156,6 +156,7 @@ fn subtask_of(status: pb::SubTaskStatus) -> SubtaskStatus {
         unit: unit(status.unit),
         result: status.result.map(result_of),
         unresolved_ddl_lock_id: status.unresolved_ddl_lock_id,
+        refused: None,
         status: status.status.map(|status| match status {
             Recorded::Msg(text) => UnitStatus::Message(text),
             Recorded::Dump(dump) => UnitStatus::Dump(DumpStatus {
@@ -175,7 +176,7 @@ fn subtask_of(status: pb::SubTaskStatus) -> SubtaskStatus {
                 meta_binlog_gtid: load.meta_binlog_gtid,
                 bps: load.bps,
             }),
-            Recorded::Sync(sync) => UnitStatus::Sync(SyncStatus {
+            Recorded::Sync(sync) => UnitStatus::Sync(Box::new(SyncStatus {
                 total_events: sync.total_events,
                 total_tps: sync.total_tps,
                 recent_tps: sync.recent_tps,
@@ -192,7 +193,7 @@ fn subtask_of(status: pb::SubTaskStatus) -> SubtaskStatus {
                 io_total_bytes: sync.io_total_bytes,
                 dump_io_total_bytes: sync.dump_io_total_bytes,
                 ..SyncStatus::default()
-            }),
+            })),
             Recorded::Check(_) => panic!("no worker checks"),
         }),
         validation: status.validation.map(|validation| ValidationStatus {
