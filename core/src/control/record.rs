@@ -258,8 +258,10 @@ impl<T: Field + Default> Field for Option<T> {
 
 impl<T: Field + Default> Field for Vec<T> {
     fn read(&mut self, node: &Node, reader: &mut Reader) {
-        let Value::List(items) = &node.value else {
-            return reader.expected("a list", node);
+        let items = match &node.value {
+            Value::Null => return,
+            Value::List(items) => items,
+            _ => return reader.expected("a list", node),
         };
         self.clear();
         for (index, item) in items.iter().enumerate() {
@@ -276,8 +278,10 @@ impl<T: Field + Default> Field for Vec<T> {
 
 impl<T: Field + Default> Field for BTreeMap<String, T> {
     fn read(&mut self, node: &Node, reader: &mut Reader) {
-        let Value::Table(entries) = &node.value else {
-            return reader.expected("a table", node);
+        let entries = match &node.value {
+            Value::Null => return,
+            Value::Table(entries) => entries,
+            _ => return reader.expected("a table", node),
         };
         for entry in entries {
             let value = self.entry(entry.key.clone()).or_default();

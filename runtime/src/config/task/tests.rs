@@ -289,3 +289,10 @@ fn a_start_by_gtid_needs_a_source_that_is_read_by_gtid() {
     let both = format!("{{binlog-name: b.000001, binlog-gtid: '{gtids}'}}");
     start(&both, false).expect("by position");
 }
+
+#[test]
+fn what_is_left_empty_is_as_if_it_were_not_there() {
+    let text =
+        LEAST.replace("{source-id: s}", "{source-id: s, route-rules: }") + "syncers:\nroutes:\n";
+    Task::parse("t.yaml", &text, None).expect("valid");
+}
