@@ -22,6 +22,21 @@ pub fn positive(key: &str, value: i64) -> Result<()> {
     }
 }
 
+/// Fails unless the value is greater than 0 and not greater than `max`.
+///
+/// # Errors
+/// 20900.
+pub fn count(key: &str, value: i64, max: i64) -> Result<()> {
+    if (1..=max).contains(&value) {
+        Ok(())
+    } else {
+        Err(invalid(
+            key,
+            &format!("is {value}; must be from 1 to {max}"),
+        ))
+    }
+}
+
 /// Fails unless the value is one of those allowed.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub use adjust::{SHADOW_TABLES, TRASH_TABLES};
 pub use units::{ByteSize, DumpConfig, LoadConfig, SyncConfig, ValidatorConfig};
 
 use super::SourceConfig;

@@ -38,6 +38,10 @@ pub fn entries(
     for path in tasks {
         let file = path.display().to_string();
         let task = Task::parse(&file, &read_file(path)?, key)?;
+        if task.ignores_checks() {
+            // With a master these are the master's checks, and it has left them out.
+            return Err(support::refused("`ignore-checking-items`").annotate(&file));
+        }
         for config in task.subtasks(&configs, || Uuid::new_v4().to_string())? {
             let (name, id) = (&config.name, &config.source_id);
             let same = |(other, _): &&(SubtaskConfig, &Path)| {
@@ -162,6 +166,14 @@ mod tests {
                 assert!(error.message.contains(part), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn checks_cannot_be_passed_over() {
+        let task = format!("{TASK}ignore-checking-items: [all]\n");
+        let error = read(&[SOURCE], &[&task]).expect_err("all");
+        assert!(error.is(&code::CONFIG_NOT_SUPPORTED), "{error}");
+        assert!(error.message.contains("`ignore-checking-items`"), "{error}");
     }
 
     #[test]

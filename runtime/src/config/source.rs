@@ -5,6 +5,7 @@ use dm_core::control::document::Reader;
 use dm_core::control::record::Field;
 use dm_core::error::Result;
 
+use super::support::refused;
 use super::{decrypt, finish_yaml, invalid, parse_yaml, refuse_deprecated, refuse_keys};
 
 /// Settings of the checker that are not for the operator to choose.
@@ -14,6 +15,8 @@ const CHECKER_FIXED: &[&str] = &[
     "backoff-jitter",
     "backoff-factor",
 ];
+/// What a master fills in.
+const RELAY_DIR: &str = "relay-dir";
 const CHECKER_FREE: &[&str] = &["check-enable", "backoff-rollback", "backoff-max"];
 
 /// Reads a source file, as `dmctl operate-source create` takes it. `file` names it in errors;
@@ -22,8 +25,8 @@ const CHECKER_FREE: &[&str] = &["check-enable", "backoff-rollback", "backoff-max
 /// What takes a look at the servers stays empty: `flavor` and `server-id`.
 ///
 /// # Errors
-/// 20003 for what is not such YAML, 20900 for missing and contradictory values, and those of
-/// [`SourceConfig::adjust`].
+/// 20003 for what is not such YAML, 20900 for missing and contradictory values, 20901 for what is not
+/// built yet, and those of [`SourceConfig::adjust`].
 pub fn source(file: &str, text: &str, key: Option<&[u8]>) -> Result<SourceConfig> {
     let node = parse_yaml(file, text)?;
     let mut reader = Reader::default();
@@ -58,7 +61,10 @@ pub fn source(file: &str, text: &str, key: Option<&[u8]>) -> Result<SourceConfig
     // An empty table, as it is printed, says nothing.
     config.tracer = None;
     if config.relay_dir.is_empty() {
-        config.relay_dir = "relay-dir".into();
+        config.relay_dir = RELAY_DIR.into();
+    }
+    if config.relay_dir != RELAY_DIR {
+        return Err(refused("`relay-dir`").annotate(file));
     }
     config.from.password.0 = decrypt(&config.from.password.0, key);
     config.adjust().map_err(|error| error.annotate(file))?;
@@ -125,6 +131,7 @@ mod tests {
             ("auto-fix-gtid: true", 20900),
             ("checker: {backoff-max: 1ms}", 20043),
             ("flavor: x", 11010),
+            ("relay-dir: /r", 20901),
         ] {
             let error = source("s.yaml", &format!("{LEAST}{more}\n"), None).expect_err(more);
             assert_eq!(error.code, number, "{more}: {error}");

@@ -1,5 +1,7 @@
 //! What is valid and not built yet: refused when a subtask starts, never ignored.
 
+use dm_core::control::db::DbConfig;
+use dm_core::control::duration;
 use dm_core::control::subtask::{Mode, SyncConfig};
 use dm_core::control::{SourceConfig, SubtaskConfig, TaskCliArgs};
 use dm_core::error::{Error, Result, code};
@@ -68,6 +70,31 @@ pub fn unsupported(task: &SubtaskConfig, source: &SourceConfig) -> Result<()> {
         "experimental: async-checkpoint-flush",
     );
     refuse(task.use_relay || source.enable_relay, "enable-relay");
+    let standard = SourceConfig::standard();
+    refuse(source.purge != standard.purge, "purge of the source");
+    refuse(
+        !source.relay_binlog_name.is_empty(),
+        "relay-binlog-name of the source",
+    );
+    refuse(
+        !source.relay_binlog_gtid.is_empty(),
+        "relay-binlog-gtid of the source",
+    );
+    refuse(!source.enable, "enable: false of the source");
+    refuse(
+        task.to
+            .session()
+            .any(|(name, value)| name.eq_ignore_ascii_case("autocommit") && !is_on(value)),
+        "target-database: session: autocommit",
+    );
+    refuse(
+        task.to
+            .security
+            .iter()
+            .filter_map(|security| security.cert_allowed_cn.as_ref())
+            .any(|names| !names.is_empty()),
+        "target-database: security: cert-allowed-cn",
+    );
 
     // Without effect in the existing worker as well: whoever sets them expects one.
     let sync = &task.sync;
@@ -75,17 +102,38 @@ pub fn unsupported(task: &SubtaskConfig, source: &SourceConfig) -> Result<()> {
     refuse(!sync.meta_file.is_empty(), "syncers: meta-file");
     refuse(sync.auto_fix_gtid, "syncers: auto-fix-gtid");
     refuse(sync.disable_detect, "syncers: disable-detect");
+    refuse(sync.enable_ansi_quotes, "syncers: enable-ansi-quotes");
+    refuse(
+        limits_packets(&task.to),
+        "target-database: max-allowed-packet",
+    );
+    refuse(limits_packets(&source.from), "from: max-allowed-packet");
     refuse(task.ansi_quotes, "ansi-quotes");
     refuse(task.enable_heartbeat, "enable-heartbeat");
     refuse(!task.load.on_duplicate.is_empty(), "loaders: on-duplicate");
     // Changes are applied exactly once, so safe mode lasts no longer than it has to.
     let twice = format!("{}s", sync.checkpoint_flush_interval.saturating_mul(2));
     let usual = [SyncConfig::standard().safe_mode_duration, twice];
+    let wanted_duration = duration::parse(&sync.safe_mode_duration);
     refuse(
-        !usual.contains(&sync.safe_mode_duration),
+        !usual
+            .iter()
+            .any(|usual| duration::parse(usual) == wanted_duration),
         "syncers: safe-mode-duration",
     );
     finish(&wanted, &task.name)
+}
+
+/// Whether packets are to be smaller or larger than the server's own limit. The old default passes.
+fn limits_packets(db: &DbConfig) -> bool {
+    !matches!(db.max_allowed_packet, None | Some(0 | 67_108_864))
+}
+
+/// Whether this is the value of a session variable that is on.
+fn is_on(value: &str) -> bool {
+    ["1", "on", "true"]
+        .iter()
+        .any(|on| value.eq_ignore_ascii_case(on))
 }
 
 /// Fails if a task was started with arguments that this worker cannot follow yet.
@@ -174,6 +222,95 @@ mod tests {
         ] {
             assert!(message.contains(key), "{message}");
         }
+    }
+
+    /// The least task, with a change that alone would be ignored, names it.
+    #[test]
+    fn each_of_them_is_refused_alone() {
+        type Change = fn(&mut SubtaskConfig, &mut SourceConfig);
+        let session = |name: &str, value: &str| {
+            Some([(name.to_owned(), value.to_owned())].into_iter().collect())
+        };
+        let refused = |change: &dyn Fn(&mut SubtaskConfig, &mut SourceConfig)| {
+            let mut task = recorded("22-start-task-incr");
+            task.filter_rules = None;
+            task.expression_filter = None;
+            let mut source = SourceConfig::standard();
+            change(&mut task, &mut source);
+            unsupported(&task, &source).err().map(|error| error.message)
+        };
+        let cases: [(&str, Change); 8] = [
+            ("syncers: enable-ansi-quotes", |task, _| {
+                task.sync.enable_ansi_quotes = true;
+            }),
+            ("target-database: max-allowed-packet", |task, _| {
+                task.to.max_allowed_packet = Some(1 << 20);
+            }),
+            ("from: max-allowed-packet", |_, source| {
+                source.from.max_allowed_packet = Some(1 << 20);
+            }),
+            ("enable: false of the source", |_, source| {
+                source.enable = false
+            }),
+            ("purge of the source", |_, source| source.purge.expires = 1),
+            ("relay-binlog-name of the source", |_, source| {
+                source.relay_binlog_name = "b.000001".into();
+            }),
+            ("relay-binlog-gtid of the source", |_, source| {
+                source.relay_binlog_gtid = "0-1-1".into();
+            }),
+            ("syncers: safe-mode-duration", |task, _| {
+                task.sync.safe_mode_duration = "61s".into();
+            }),
+        ];
+        for (what, change) in cases {
+            let message = refused(&change).expect(what);
+            assert!(
+                message.contains(&format!("worker: `{what}` (task")),
+                "{message}"
+            );
+        }
+        assert_eq!(
+            refused(&|task, _| task.sync.safe_mode_duration = "1m".into()),
+            None
+        );
+        let autocommit = refused(&|task, _| task.to.session = session("autocommit", "0"));
+        assert!(autocommit.expect("off").contains("session: autocommit"));
+        assert_eq!(
+            refused(&|task, _| task.to.session = session("autocommit", "ON")),
+            None
+        );
+        // A master writes it.
+        let mode = |task: &mut SubtaskConfig, _: &mut SourceConfig| {
+            task.to.session = session("tidb_txn_mode", "optimistic");
+        };
+        assert_eq!(refused(&mode), None);
+    }
+
+    /// What a master stores of a source that does not relay is no wish for a relay.
+    #[test]
+    fn recorded_sources_ask_for_nothing_but_their_filters() {
+        let golden = include_str!("../../../core/testdata/golden/etcd-events.jsonl");
+        let mut seen = 0;
+        for line in golden.lines() {
+            let event: serde_json::Value = serde_json::from_str(line).expect("a record");
+            let (Some(key), Some(value)) = (event["key"].as_str(), event["value"].as_str()) else {
+                continue;
+            };
+            if !key.contains("/upstream/config/") {
+                continue;
+            }
+            let mut source = SourceConfig::parse(key, value.as_bytes()).expect("valid");
+            source.filters = None;
+            let mut task = recorded("22-start-task-incr");
+            task.filter_rules = None;
+            task.expression_filter = None;
+            if !source.enable_relay {
+                assert_eq!(unsupported(&task, &source), Ok(()), "{key}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 0);
     }
 
     #[test]

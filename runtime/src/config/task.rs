@@ -63,6 +63,11 @@ impl Task {
         &self.content.name
     }
 
+    /// Whether checks are to be passed over.
+    pub fn ignores_checks(&self) -> bool {
+        !self.content.ignore_checking_items.is_empty()
+    }
+
     /// The subtasks, in the order of the file, with defaults set and checked. `uuid` draws two
     /// texts for each that nobody has had before.
     ///
@@ -132,8 +137,11 @@ impl Task {
 
     fn check_deprecated(&self) -> Result<()> {
         let content = &self.content;
-        if !content.column_mappings.is_empty() {
-            let message = "`column-mappings` are no longer supported";
+        let mut instances = content.mysql_instances.iter();
+        if !content.column_mappings.is_empty()
+            || instances.any(|instance| !instance.column_mapping_rules.is_empty())
+        {
+            let message = "`column-mappings` and `column-mapping-rules` are no longer supported";
             return Err(self.error(&code::CONFIG_COLUMN_MAPPING_DEPRECATED, message));
         }
         let standard = TaskFile::standard();

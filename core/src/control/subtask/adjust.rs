@@ -10,13 +10,24 @@ use regex::Regex;
 
 use super::{ByteSize, LoadConfig, Mode, SubtaskConfig, SyncConfig, ValidatorConfig};
 use crate::binlog::Flavor;
-use crate::control::check::{invalid, one_of, positive};
+use crate::control::check::{count, invalid, one_of, positive};
 use crate::control::duration;
 use crate::control::source::{SOURCE_ID_LEN_MAX, check_gtids};
 use crate::error::{Error, Result, code};
 
-const SHADOW_TABLES: &str = "^_(.+)_(?:new|gho)$";
-const TRASH_TABLES: &str = "^_(.+)_(?:ghc|del|old)$";
+/// What `shadow-table-rules` is where it is not given.
+pub const SHADOW_TABLES: &str = "^_(.+)_(?:new|gho)$";
+/// What `trash-table-rules` is where it is not given.
+pub const TRASH_TABLES: &str = "^_(.+)_(?:ghc|del|old)$";
+
+/// Each worker of the sync unit has a connection to the target.
+const WORKERS_MAX: i64 = 1024;
+/// A batch is one transaction.
+const BATCH_MAX: i64 = 1_000_000;
+/// How long the name of a table may be, in characters.
+const TABLE_NAME_MAX: usize = 64;
+/// The longest ending of the tables in the meta schema that are named after the task.
+const META_TABLE_SUFFIX: &str = "_syncer_checkpoint";
 
 impl SubtaskConfig {
     /// Sets what is not given and checks the rest. Doing it again changes nothing.
@@ -44,6 +55,15 @@ impl SubtaskConfig {
                 &code::CONFIG_TASK_NAME_EMPTY,
                 "task name should not be empty",
             ));
+        }
+        let name_max = TABLE_NAME_MAX - META_TABLE_SUFFIX.len();
+        if self.name.chars().count() > name_max {
+            let why = format!(
+                "is too long: it must have at most {name_max} characters, since tables are named \
+                 {}{META_TABLE_SUFFIX}",
+                self.name
+            );
+            return Err(invalid("name", &why));
         }
         if self.source_id.is_empty() {
             return Err(Error::new(
@@ -203,8 +223,8 @@ impl SyncConfig {
                 "0 contradicts `safe-mode: true`",
             ));
         }
-        positive("worker-count", self.worker_count)?;
-        positive("batch", self.batch)?;
+        count("worker-count", self.worker_count, WORKERS_MAX)?;
+        count("batch", self.batch, BATCH_MAX)?;
         positive("queue-size", self.queue_size)?;
         positive("checkpoint-flush-interval", self.checkpoint_flush_interval)
     }

@@ -7,7 +7,8 @@ use dm_core::control::document::{Node, Reader, Value};
 use dm_core::control::record::{Field, Keys, Present, Record};
 use dm_core::control::rules::{BlockAllowList, ExpressionFilter, FilterRule, RouteRule};
 use dm_core::control::subtask::{
-    DumpConfig, ExperimentalConfig, LoadConfig, Meta, SyncConfig, ValidatorConfig,
+    DumpConfig, ExperimentalConfig, LoadConfig, Meta, SHADOW_TABLES, SyncConfig, TRASH_TABLES,
+    ValidatorConfig,
 };
 use dm_core::control::toml::Item;
 use dm_core::error::{Error, Result, code};
@@ -139,15 +140,36 @@ impl TaskFile {
                 }
             }
         }
-        match self.online_ddl_scheme.as_str() {
-            "" => {}
-            "pt" | "gh-ost" => self.online_ddl = true,
-            other => {
-                let message = format!("{file}: online scheme {other} not supported");
-                return Err(Error::new(&code::CONFIG_ONLINE_SCHEME_NOT_SUPPORT, message));
-            }
+        if !matches!(self.online_ddl_scheme.as_str(), "" | "pt" | "gh-ost") {
+            let message = format!(
+                "{file}: online scheme {} not supported",
+                self.online_ddl_scheme
+            );
+            return Err(Error::new(&code::CONFIG_ONLINE_SCHEME_NOT_SUPPORT, message));
         }
-        Ok(())
+        self.refuse_unused_online_ddl(file)
+    }
+
+    /// What says how to treat the tables of online schema changes contradicts leaving them alone.
+    fn refuse_unused_online_ddl(&self, file: &str) -> Result<()> {
+        let own = |rules: &[String], default: &str| !rules.is_empty() && rules != [default];
+        let given = [
+            ("online-ddl-scheme", !self.online_ddl_scheme.is_empty()),
+            (
+                "shadow-table-rules",
+                own(&self.shadow_table_rules, SHADOW_TABLES),
+            ),
+            (
+                "trash-table-rules",
+                own(&self.trash_table_rules, TRASH_TABLES),
+            ),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((key, _)) if !self.online_ddl => {
+                Err(invalid(file, key, "contradicts `online-ddl: false`"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -251,6 +251,7 @@ impl Task {
                 ("syncers: max-retry", sync.max_retry != 0),
                 ("syncers: auto-fix-gtid", sync.auto_fix_gtid),
                 ("syncers: disable-detect", sync.disable_detect),
+                ("syncers: enable-ansi-quotes", sync.enable_ansi_quotes),
             ],
         )?;
         Ok(sync)

@@ -216,6 +216,24 @@ fn what_cannot_be_right_is_refused_by_code() {
         ),
         (added("loaders: {x: }"), 20038),
         (added("column-mappings: {x: {}}"), 20064),
+        (instance("column-mapping-rules: [x]"), 20064),
+        (instance("syncer: {enable-ansi-quotes: true}"), 20900),
+        (instance("syncer: {worker-count: 4294967296}"), 20900),
+        (instance("syncer: {batch: 4294967296}"), 20900),
+        (instance("syncer-thread: 1025"), 20900),
+        (
+            changed("name: t", &format!("name: {}", "t".repeat(47))),
+            20900,
+        ),
+        (added("online-ddl: false\nonline-ddl-scheme: pt"), 20900),
+        (
+            added("online-ddl: false\nshadow-table-rules: ['^x(.+)$']"),
+            20900,
+        ),
+        (
+            added("online-ddl: false\ntrash-table-rules: ['^x(.+)$']"),
+            20900,
+        ),
         (added("expression-filter: {x: {schema: a}}"), 20038),
         (added("ignore-checking-items: [x]"), 20001),
         (added("shard-mode: x"), 20033),
@@ -246,7 +264,7 @@ fn what_cannot_be_right_is_refused_by_code() {
 #[test]
 fn old_names_still_count() {
     let text = LEAST.replace("{source-id: s}", "{source-id: s, black-white-list: b}")
-        + "black-white-list: {b: {do-dbs: [A]}}\nonline-ddl: false\nonline-ddl-scheme: pt\n";
+        + "black-white-list: {b: {do-dbs: [A]}}\nonline-ddl-scheme: pt\n";
     let task = Task::parse("t.yaml", &text, None).expect("valid");
     let source = SourceConfig {
         source_id: "s".into(),
@@ -295,4 +313,6 @@ fn what_is_left_empty_is_as_if_it_were_not_there() {
     let text =
         LEAST.replace("{source-id: s}", "{source-id: s, route-rules: }") + "syncers:\nroutes:\n";
     Task::parse("t.yaml", &text, None).expect("valid");
+    let longest = LEAST.replace("name: t", &format!("name: {}", "é".repeat(46)));
+    Task::parse("t.yaml", &longest, None).expect("valid");
 }
