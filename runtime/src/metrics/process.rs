@@ -7,13 +7,25 @@ const TICKS: f64 = 100.0;
 
 /// Processor time used so far, in seconds; 0 where it is not known.
 pub(crate) fn cpu_seconds() -> f64 {
-    // Fields 14 and 15, of which the second, the name, is in brackets and may hold anything.
+    stat_seconds(14) + stat_seconds(15)
+}
+
+/// When the process started, in seconds since 1970; `None` where it is not known.
+fn start_seconds() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let boot = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
+    Some(boot.trim().parse::<f64>().ok()? + stat_seconds(22))
+}
+
+/// A field of this process's numbers that is a time, by its number in the manual.
+fn stat_seconds(field: usize) -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The second field, the name, is in brackets and may hold anything.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let ticks = fields.split_ascii_whitespace().skip(11).take(2);
+    let ticks = fields.split_ascii_whitespace().nth(field - 3);
     ticks
-        .filter_map(|ticks| ticks.parse::<f64>().ok())
-        .sum::<f64>()
+        .and_then(|ticks| ticks.parse::<f64>().ok())
+        .unwrap_or(0.0)
         / TICKS
 }
 
@@ -38,6 +50,10 @@ pub(super) fn render(out: &mut String) {
     };
     let help = "Total user and system CPU time spent in seconds.";
     show("process_cpu_seconds_total", "counter", help, cpu_seconds());
+    if let Some(seconds) = start_seconds() {
+        let help = "Start time of the process since unix epoch in seconds.";
+        show("process_start_time_seconds", "gauge", help, seconds);
+    }
     if let Some(bytes) = resident_bytes() {
         let help = "Resident memory size in bytes.";
         show("process_resident_memory_bytes", "gauge", help, bytes as f64);

@@ -1,4 +1,8 @@
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use dm_core::sync::{batch::Batch, schema::TableName};
 
@@ -167,6 +171,16 @@ fn the_process_is_measured() {
     let text = Metrics::default().render("w", &[]);
     if Path::new("/proc/self/stat").exists() {
         assert!(text.contains("\nprocess_resident_memory_bytes "));
+        let started = text
+            .lines()
+            .find_map(|line| line.strip_prefix("process_start_time_seconds "))
+            .and_then(|seconds| seconds.parse::<f64>().ok())
+            .expect("a time");
+        let now = SystemTime::UNIX_EPOCH
+            .elapsed()
+            .expect("later")
+            .as_secs_f64();
+        assert!((now - 3600.0..=now + 2.0).contains(&started), "{started}");
         assert!(text.contains("\nprocess_cpu_seconds_total "));
     }
 }
