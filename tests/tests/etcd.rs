@@ -438,17 +438,17 @@ async fn tls_goes_both_ways() -> Result<()> {
         .arg(format!("--trusted-ca-file={}", file("ca.pem").display()))
         .args(["--client-cert-auth", "--unsafe-no-fsync"]);
     let _etcd = process::Process::start(&mut command, &dir.join("server.log"))?;
-    let client = async |identity: Option<(Vec<u8>, Vec<u8>)>| -> Result<Port> {
+    let client = async |host: &str, identity: Option<(Vec<u8>, Vec<u8>)>| -> Result<Port> {
         let ca = fs::read(file("ca.pem"))?;
         let settings = Settings {
-            endpoints: vec![format!("localhost:{port}")],
+            endpoints: vec![format!("{host}:{port}")],
             tls: Some(Tls { ca, identity }),
         };
         Ok(Port::new(settings).await?)
     };
     let ttl = Duration::from_secs(60);
     let identity = (fs::read(file("friend.pem"))?, fs::read(file("friend.key"))?);
-    let friend = client(Some(identity)).await?;
+    let friend = client("localhost", Some(identity.clone())).await?;
     let start = Instant::now();
     loop {
         match call(&friend, ControlCall::Grant { ttl }).await {
@@ -460,8 +460,16 @@ async fn tls_goes_both_ways() -> Result<()> {
             other => panic!("{other:?}"),
         }
     }
-    let nobody = call(&client(None).await?, ControlCall::Grant { ttl }).await;
+    let nobody = client("localhost", None).await?;
+    let nobody = call(&nobody, ControlCall::Grant { ttl }).await;
     assert!(!matches!(nobody, Outcome::Ok(_)), "{nobody:?}");
+    // The reason is told, not only that something is wrong with the transport.
+    let other_name = client("127.0.0.1", Some(identity)).await?;
+    let other_name = call(&other_name, ControlCall::Grant { ttl }).await;
+    assert!(
+        format!("{other_name:?}").contains("certificate"),
+        "{other_name:?}"
+    );
     Ok(())
 }
 

@@ -56,7 +56,7 @@ impl From<EtcdError> for Trouble {
             // The client's own objections come before anything is sent; what breaks later is
             // reported as a status, or as the end of a stream.
             let certain = matches!(error, EtcdError::InvalidArgs(_) | EtcdError::InvalidUri(_));
-            return Self::new(error.to_string(), certain);
+            return Self::new(with_causes(&error), certain);
         };
         let certain = never_sent(status)
             || matches!(
@@ -72,11 +72,29 @@ impl From<EtcdError> for Trouble {
                     | Code::Unauthenticated
             );
         Self {
-            text: status.message().to_owned(),
+            text: with_causes(status),
             certain,
             compacted: status.code() == Code::OutOfRange && status.message().contains("compacted"),
         }
     }
+}
+
+/// What an error says, and what led to it: on its own, that TLS failed is just a transport error.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = match error.downcast_ref::<Status>() {
+        Some(status) => status.message().to_owned(),
+        None => error.to_string(),
+    };
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        source = error.source();
+    }
+    text
 }
 
 /// Whether the request did not get as far as a connection.
