@@ -123,6 +123,10 @@ impl Connector {
             statement_binlog: take("log_bin").eq_ignore_ascii_case("on")
                 && take("binlog_format").eq_ignore_ascii_case("statement"),
         };
+        if let Some(zone) = self.time_zone() {
+            // Rows are written in UTC: it would be missed no sooner than at the first DDL.
+            set_variable(&mut session, "time_zone", zone).await?;
+        }
         let create = format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(&self.schema));
         session.run(&create).await?;
         session.close().await;
@@ -181,17 +185,7 @@ impl Connector {
             if OURS.contains(&name.as_str()) {
                 continue;
             }
-            let set = format!("SET SESSION {}={}", quoted(name), Variable(value));
-            session.run(&set).await.map_err(|error| {
-                Error {
-                    message: format!("session variable `{name}` = '{value}' is refused"),
-                    ..error
-                }
-                .with_workaround(
-                    "Remove the variable from `target-database.session`, or give it a value that \
-                     this server accepts.",
-                )
-            })?;
+            set_variable(session, name, value).await?;
         }
         Ok(())
     }
@@ -201,6 +195,21 @@ impl Connector {
             .iter()
             .any(|name| self.session.contains_key(*name))
     }
+}
+
+/// Sets a variable of the user's.
+async fn set_variable(session: &mut Session, name: &str, value: &str) -> Result<()> {
+    let set = format!("SET SESSION {}={}", quoted(name), Variable(value));
+    session.run(&set).await.map_err(|error| {
+        Error {
+            message: format!("session variable `{name}` = '{value}' is refused"),
+            ..error
+        }
+        .with_workaround(
+            "Remove the variable from `target-database.session` (`time_zone` is the task's \
+             `timezone`), or give it a value that this server accepts.",
+        )
+    })
 }
 
 /// Variables that row sessions set themselves: `sql_mode` from the user's value, the others because
