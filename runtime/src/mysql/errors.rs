@@ -33,8 +33,8 @@ pub(crate) fn connect_failed(address: &str, error: &SqlError) -> Error {
     let connect = explained(connect, error);
     if connect.cause.contains("certificate") {
         return connect.with_workaround(
-            "The server's certificate must come from `ssl-ca` of `target-database.security` and \
-             name the host (subjectAltName): correct one of the three.",
+            "The server's certificate must come from `ssl-ca` of `target-database.security`: \
+             correct one of the two.",
         );
     }
     connect

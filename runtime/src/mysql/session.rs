@@ -21,7 +21,7 @@ use mysql_async::{
 };
 use tokio::time::timeout;
 
-use super::{conn::tls, errors, sql_mode::SqlMode};
+use super::{conn::tls::Files, errors, sql_mode::SqlMode};
 
 /// How long a connection may take, greeting and login included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
@@ -47,6 +47,8 @@ pub(crate) struct Server {
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
     opts: Opts,
+    /// The same without a look at the names in the server's certificate, where there is TLS.
+    nameless: Option<Opts>,
     /// `host:port`, for messages.
     address: String,
     session: BTreeMap<String, String>,
@@ -68,13 +70,16 @@ impl Connector {
             .tcp_keepalive(Some(KEEPALIVE))
             // Rows that were found count, not only those that changed.
             .client_found_rows(true)
-            .stmt_cache_size(0)
-            .ssl_opts(tls);
+            .stmt_cache_size(0);
+        let nameless = tls
+            .clone()
+            .map(|tls| opts.clone().ssl_opts(Some(nameless(tls))).into());
         let session = db
             .session()
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
         Ok(Self {
-            opts: opts.into(),
+            opts: opts.ssl_opts(tls).into(),
+            nameless,
             address: format!("{}:{}", db.host, db.port),
             session: session.collect(),
             schema: schema.to_owned(),
@@ -90,10 +95,17 @@ impl Connector {
 
     /// A connection without any set-up.
     async fn plain(&self) -> Result<Session> {
-        let conn = timeout(CONNECT_LIMIT, Conn::new(self.opts.clone()))
-            .await
-            .unwrap_or_else(|_| Err(timed_out()))
-            .map_err(|error| errors::connect_failed(&self.address, &error))?;
+        let dial = async |opts: &Opts| {
+            let conn = timeout(CONNECT_LIMIT, Conn::new(opts.clone())).await;
+            conn.unwrap_or_else(|_| Err(timed_out()))
+        };
+        let mut conn = dial(&self.opts).await;
+        if let (Err(error), Some(nameless)) = (&conn, &self.nameless)
+            && error.to_string().contains("not valid for name")
+        {
+            conn = dial(nameless).await;
+        }
+        let conn = conn.map_err(|error| errors::connect_failed(&self.address, &error))?;
         Ok(Session {
             id: u64::from(conn.id()),
             conn,
@@ -378,70 +390,29 @@ fn dialect_of(version: &str) -> Dialect {
     }
 }
 
-/// TLS: the server's chain must end in the given authority and name the host.
+/// TLS: the server's chain must end in the given authority.
 fn ssl_opts(security: &Security) -> Result<SslOpts> {
-    let refused = |message: String| {
-        Error::new(&code::DB_DRIVER_ERROR, message)
+    let files = Files::load(security).map_err(|fault| {
+        Error::new(&code::DB_DRIVER_ERROR, fault.to_string())
             .with_scope(Scope::Downstream)
             .with_workaround("Correct `target-database.security`.")
-    };
-    if security
-        .cert_allowed_cn
-        .as_ref()
-        .is_some_and(|names| !names.is_empty())
-    {
-        return Err(refused(
-            "`cert-allowed-cn` is not supported for `target-database` yet".to_owned(),
-        ));
-    }
-    let load = |name: &str, bytes: Option<&Vec<u8>>, base64: &str, path: &str| {
-        let bytes = bytes.map_or(&[][..], Vec::as_slice);
-        let loaded = tls::load(name, (bytes, base64, path));
-        loaded.map_err(|error| refused(error.to_string()))
-    };
-    let Security {
-        ssl_ca_bytes,
-        ssl_cert_bytes,
-        ssl_key_bytes,
-        ..
-    } = security;
-    let key_bytes = ssl_key_bytes.as_ref().map(|secret| &secret.0);
-    let ca = load(
-        "ssl-ca",
-        ssl_ca_bytes.as_ref(),
-        &security.ssl_ca_base64,
-        &security.ssl_ca,
-    )?;
-    let cert = load(
-        "ssl-cert",
-        ssl_cert_bytes.as_ref(),
-        &security.ssl_cert_base64,
-        &security.ssl_cert,
-    )?;
-    let key = load(
-        "ssl-key",
-        key_bytes,
-        &security.ssl_key_base64.0,
-        &security.ssl_key,
-    )?;
-    let Some(ca) = ca else {
-        return Err(refused(
-            "`ssl-ca` is missing in `security`: nothing tells whom to trust".to_owned(),
-        ));
-    };
-    let identity = match (cert, key) {
-        (None, None) => None,
-        (Some(cert), Some(key)) => Some(ClientIdentity::new(cert.into(), key.into())),
-        _ => {
-            return Err(refused(
-                "`ssl-cert` and `ssl-key` need each other".to_owned(),
-            ));
-        }
-    };
+    })?;
+    let identity = files
+        .identity
+        .map(|(chain, key)| ClientIdentity::new(chain.into(), key.into()));
     Ok(SslOpts::default()
-        .with_root_certs(vec![ca.into()])
+        .with_root_certs(vec![files.authority.into()])
         .with_disable_built_in_roots(true)
         .with_client_identity(identity))
+}
+
+/// The same for a server whose certificate does not name its host, such as those that servers make
+/// for themselves. The chain is checked all the same.
+fn nameless(tls: SslOpts) -> SslOpts {
+    // The library passes over a wrong name where the error's text has this word. The text of the
+    // TLS library in use has it only as the name that was asked for.
+    tls.with_danger_skip_domain_validation(true)
+        .with_danger_tls_hostname_override(Some("NotValidForName"))
 }
 
 /// The failing statement's text, for messages. Literals may hold a `;`.
