@@ -93,6 +93,7 @@ pub async fn run<C: Control>(parts: Parts<C>) -> Result<()> {
     Driver::new(machine, control, units, view).run(inbox).await;
     signals.abort();
     progress.abort();
+    let _ = progress.await;
     watching.abort();
     drop(stop);
     match server.await {
@@ -151,7 +152,7 @@ async fn watch_sources(observer: Arc<Observer<Connector>>) {
 
 /// Shows how far everything is: one line that changes on a terminal, log lines elsewhere.
 async fn show_progress(views: watch::Receiver<View>, facts: Facts) {
-    let on_terminal = std::io::stdout().is_terminal();
+    let mut terminal = std::io::stdout().is_terminal().then(StatusLine::default);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = (Instant::now(), 0);
@@ -160,7 +161,7 @@ async fn show_progress(views: watch::Receiver<View>, facts: Facts) {
         let view = views.borrow().clone();
         facts.retain(&view);
         facts.sample(unix_now());
-        if !on_terminal && last.0.elapsed() < LOG_PERIOD {
+        if terminal.is_none() && last.0.elapsed() < LOG_PERIOD {
             continue;
         }
         let mut rows = 0;
@@ -182,17 +183,42 @@ async fn show_progress(views: watch::Receiver<View>, facts: Facts) {
                 source.name, task.name, task.stage
             ));
         }
+        if parts.is_empty() {
+            continue;
+        }
         let now = Instant::now();
         let seconds = now.duration_since(last.0).as_secs_f64().max(0.001);
         let rate = (rows - last.1.min(rows)) as f64 / seconds;
         last = (now, rows);
         let line = format!("{}  {rate:.0} rows/s", parts.join(" | "));
-        if on_terminal {
-            let mut out = std::io::stdout().lock();
-            // A terminal that is gone is no reason to stop.
-            let _ = write!(out, "\r\x1b[2K{line}").and_then(|()| out.flush());
-        } else if !parts.is_empty() {
-            info!("{line}");
+        match &mut terminal {
+            Some(terminal) => terminal.show(&line),
+            None => info!("{line}"),
+        }
+    }
+}
+
+/// A line on a terminal that is written over and over.
+#[derive(Default)]
+struct StatusLine {
+    shown: bool,
+}
+
+impl StatusLine {
+    fn show(&mut self, line: &str) {
+        let mut out = std::io::stdout().lock();
+        // Without wrapping: what does not fit is left out, and one line stays one line.
+        let line = format!("\r\x1b[2K\x1b[?7l{line}\x1b[?7h");
+        // A terminal that is gone is no reason to stop.
+        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+        self.shown = true;
+    }
+}
+
+impl Drop for StatusLine {
+    fn drop(&mut self) {
+        if self.shown {
+            let _ = std::io::stdout().write_all(b"\n");
         }
     }
 }
