@@ -48,7 +48,7 @@ pub async fn standalone(args: &Standalone, entries: Vec<(Bytes, Bytes)>) -> Resu
     let listener = match listen(&args.worker.worker_addr).await {
         // Several workers may run alone on one machine; whoever asks finds the address in the
         // data directory.
-        Err(error) if error.cause == ErrorKind::AddrInUse.to_string() => {
+        Err(error) if args.any_port && error.cause == ErrorKind::AddrInUse.to_string() => {
             warn!("{error}; another port is taken");
             listen("127.0.0.1:0").await?
         }
@@ -204,18 +204,13 @@ async fn open_etcd(worker: &WorkerConfig, endpoints: Vec<String>) -> Result<Etcd
         })
     };
     let security = &worker.security;
-    let tls = if security.ssl_ca.is_empty() {
-        None
-    } else {
-        let identity = match (security.ssl_cert.as_str(), security.ssl_key.as_str()) {
-            ("", _) | (_, "") => None,
-            (cert, key) => Some((read(cert)?, read(key)?)),
-        };
-        Some(Tls {
+    let tls = worker.uses_tls().then(|| -> Result<Tls> {
+        Ok(Tls {
             ca: read(&security.ssl_ca)?,
-            identity,
+            identity: Some((read(&security.ssl_cert)?, read(&security.ssl_key)?)),
         })
-    };
+    });
+    let tls = tls.transpose()?;
     Etcd::new(Settings { endpoints, tls }).await
 }
 

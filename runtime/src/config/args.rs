@@ -39,6 +39,8 @@ pub enum Command {
 pub struct Standalone {
     /// Settings of the worker.
     pub worker: WorkerConfig,
+    /// Whether another port will do where the worker's is taken: nobody asked for it.
+    pub any_port: bool,
     /// Source files.
     pub sources: Vec<PathBuf>,
     /// Task files.
@@ -87,7 +89,7 @@ const WORKER: &[Flag] = &[
     Flag(
         "relay-keepalive-ttl",
         "SECONDS",
-        "the same while it relays (default 1800)",
+        "the same while it relays (default 1800); relay is not built yet",
     ),
     Flag(
         "L",
@@ -218,7 +220,7 @@ fn standalone(args: &[String]) -> Result<Command> {
     if worker.name.is_empty() {
         worker.name = "standalone".into();
     }
-    listen_by_default(&mut worker);
+    let any_port = listen_by_default(&mut worker);
     worker.adjust()?;
     let data_dir = PathBuf::from(given.last("data-dir").unwrap_or("dm-data"));
     let key = given
@@ -229,6 +231,7 @@ fn standalone(args: &[String]) -> Result<Command> {
     let secret_key = key.map(Secret);
     Ok(Command::Standalone(Standalone {
         worker,
+        any_port,
         sources,
         tasks,
         data_dir,
@@ -245,10 +248,13 @@ fn status(args: &[String]) -> Result<Command> {
     })
 }
 
-fn listen_by_default(worker: &mut WorkerConfig) {
-    if worker.worker_addr.is_empty() {
+/// Sets an address where none is given, and says whether it did.
+fn listen_by_default(worker: &mut WorkerConfig) -> bool {
+    let wanted = worker.worker_addr.is_empty();
+    if wanted {
         worker.worker_addr = ADDRESS.into();
     }
+    wanted
 }
 
 /// Flags as given, in order.

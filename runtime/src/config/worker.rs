@@ -102,8 +102,17 @@ impl WorkerConfig {
     /// Completes addresses and the name, and checks everything.
     ///
     /// # Errors
-    /// 40069 for addresses, 20900 for other values, 20901 for what is not built yet.
+    /// 40069 for addresses, 20900 for other values, 20901 for what is not built yet. They name the
+    /// file, if there is one.
     pub fn adjust(&mut self) -> Result<()> {
+        self.check()
+            .map_err(|error| match self.config_file.as_str() {
+                "" => error,
+                file => error.annotate(&format!("{file} and flags")),
+            })
+    }
+
+    fn check(&mut self) -> Result<()> {
         self.log_level.make_ascii_lowercase();
         self.refuse_unused()?;
         one_of(
@@ -114,6 +123,7 @@ impl WorkerConfig {
         one_of("log-format", &self.log_format, &["text", "json"])?;
         positive("keepalive-ttl", self.keepalive_ttl)?;
         positive("relay-keepalive-ttl", self.relay_keepalive_ttl)?;
+        self.check_tls()?;
         self.adjust_addresses()?;
         if !self.join.is_empty() {
             self.join = self.endpoints(&self.join)?.join(",");
@@ -153,7 +163,8 @@ impl WorkerConfig {
                 .with_workaround("Set `worker-addr` to an address such as 127.0.0.1:8262."));
         };
         if self.advertise_addr.is_empty() {
-            if host.is_empty() || host == "0.0.0.0" {
+            // Only masters have to find the way.
+            if !self.join.is_empty() && (host.is_empty() || host == "0.0.0.0") {
                 return Err(bad_address(&self.worker_addr).with_workaround(
                     "Set `advertise-addr` to the address at which masters reach the worker.",
                 ));
@@ -168,6 +179,38 @@ impl WorkerConfig {
             }
             _ => Err(bad_address(&self.advertise_addr)),
         }
+    }
+
+    /// The listener needs its certificate, and the others must know whom to trust.
+    fn check_tls(&self) -> Result<()> {
+        let Security {
+            ssl_ca,
+            ssl_cert,
+            ssl_key,
+            cert_allowed_cn,
+            ..
+        } = &self.security;
+        let names = cert_allowed_cn.iter().flatten().next().is_some();
+        if !self.uses_tls() {
+            return match names {
+                true => Err(invalid(
+                    "cert-allowed-cn",
+                    "needs `ssl-ca`, `ssl-cert` and `ssl-key`",
+                )),
+                false => Ok(()),
+            };
+        }
+        for (key, path) in [
+            ("ssl-ca", ssl_ca),
+            ("ssl-cert", ssl_cert),
+            ("ssl-key", ssl_key),
+        ] {
+            if path.is_empty() {
+                let why = "must be given: TLS needs `ssl-ca`, `ssl-cert` and `ssl-key`";
+                return Err(invalid(key, why));
+            }
+        }
+        Ok(())
     }
 
     /// Settings that have no effect are refused, rather than taken and forgotten.
@@ -201,7 +244,7 @@ fn bad_address(address: &str) -> Error {
     Error::new(&code::WORKER_HOST_PORT_NOT_VALID, message)
 }
 
-fn without_scheme(address: &str) -> &str {
+pub(super) fn without_scheme(address: &str) -> &str {
     let rest = address
         .strip_prefix("http://")
         .or_else(|| address.strip_prefix("https://"));
@@ -265,7 +308,7 @@ mod tests {
     #[test]
     fn addresses_and_name_are_completed() {
         let config = adjusted(|config| {
-            config.security.ssl_ca = "ca.pem".into();
+            config.security = tls();
             config.join = "http://a:1,b:2".into();
             config.worker_addr = "0.0.0.0:8262".into();
             config.advertise_addr = "https://[::1]:8262".into();
@@ -287,11 +330,60 @@ mod tests {
             ("::1:1", ""),
         ] {
             let error = adjusted(|config| {
+                config.join = "m:1".into();
                 config.worker_addr = worker.into();
                 config.advertise_addr = advertise.into();
             })
             .expect_err(worker);
             assert!(error.is(&code::WORKER_HOST_PORT_NOT_VALID), "{error}");
+        }
+    }
+
+    fn tls() -> Security {
+        Security {
+            ssl_ca: "ca.pem".into(),
+            ssl_cert: "cert.pem".into(),
+            ssl_key: "key.pem".into(),
+            ..Security::default()
+        }
+    }
+
+    #[test]
+    fn only_masters_need_an_address_to_find() {
+        for address in ["0.0.0.0:1", ":1"] {
+            let config = adjusted(|config| config.worker_addr = address.into()).expect("alone");
+            assert_eq!(config.worker_addr, address);
+        }
+    }
+
+    /// Without an authority the others would be spoken to in plain text.
+    #[test]
+    fn tls_is_complete_or_off() {
+        type Change = fn(&mut Security);
+        let changes: [(&str, Change); 4] = [
+            ("`ssl-ca`", |security| security.ssl_ca.clear()),
+            ("`ssl-cert`", |security| security.ssl_cert.clear()),
+            ("`ssl-key`", |security| security.ssl_key.clear()),
+            ("`cert-allowed-cn`", |security| {
+                *security = Security {
+                    cert_allowed_cn: Some(vec!["dm".into()]),
+                    ..Security::default()
+                };
+            }),
+        ];
+        for (key, change) in changes {
+            let result = adjusted(|config| {
+                config.security = tls();
+                change(&mut config.security);
+                config.config_file = "w.toml".into();
+            });
+            let error = result.expect_err(key);
+            assert!(
+                error
+                    .message
+                    .starts_with(&format!("w.toml and flags: {key}")),
+                "{error}"
+            );
         }
     }
 

@@ -17,7 +17,8 @@ fn joined(line: &str) -> WorkerConfig {
 fn a_cluster_worker() {
     let worker = joined(
         "-name w1 --worker-addr=127.0.0.1:8262 -join m1:8261,http://m2:8261 -L WARN \
-         -keepalive-ttl 10 -cert-allowed-cn a -cert-allowed-cn b --redact-info-log=false",
+         -keepalive-ttl 10 -ssl-ca ca -ssl-cert cert -ssl-key key -cert-allowed-cn a \
+         -cert-allowed-cn b --redact-info-log=false",
     );
     assert_eq!(
         worker,
@@ -25,10 +26,13 @@ fn a_cluster_worker() {
             name: "w1".into(),
             worker_addr: "127.0.0.1:8262".into(),
             advertise_addr: "127.0.0.1:8262".into(),
-            join: "http://m1:8261,http://m2:8261".into(),
+            join: "https://m1:8261,https://m2:8261".into(),
             log_level: "warn".into(),
             keepalive_ttl: 10,
-            security: dm_core::control::db::Security {
+            security: Security {
+                ssl_ca: "ca".into(),
+                ssl_cert: "cert".into(),
+                ssl_key: "key".into(),
                 cert_allowed_cn: Some(vec!["a".into(), "b".into()]),
                 ..Default::default()
             },
@@ -97,6 +101,12 @@ fn a_worker_alone() {
     assert_eq!(alone.data_dir, PathBuf::from("/d"));
     assert_eq!(alone.secret_key, Some(Secret(vec![0x0f; 32])));
     assert_eq!(alone.worker.name, "standalone");
+    assert!(alone.any_port);
+    let Ok(Command::Standalone(alone)) = parse_line(&format!("{line} -worker-addr {ADDRESS}"))
+    else {
+        panic!("alone")
+    };
+    assert!(!alone.any_port);
 
     fs::write(&key, "0f").expect("written");
     assert!(
