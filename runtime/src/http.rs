@@ -13,7 +13,7 @@ use axum::{
     serve::{Listener, ListenerExt},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
@@ -72,18 +72,22 @@ where
     axum::serve(listener, router).await
 }
 
-/// Asks a worker's port for a page. The answer's body.
+/// Asks a worker's port for a page, over TLS where that is given. The answer's body.
 ///
 /// # Errors
 /// What went wrong, as a sentence.
-pub async fn fetch(address: &str, path: &str) -> Result<Vec<u8>, String> {
+pub async fn fetch(
+    address: &str,
+    path: &str,
+    tls: Option<Arc<rustls::ClientConfig>>,
+) -> Result<Vec<u8>, String> {
     let ask = async {
-        let mut stream = TcpStream::connect(address).await?;
+        let stream = TcpStream::connect(address).await?;
         let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        io::Result::Ok(answer)
+        match tls {
+            Some(config) => exchange(tls::connect(stream, &config).await?, &request).await,
+            None => exchange(stream, &request).await,
+        }
     };
     let answer = match timeout(ASK_LIMIT, ask).await {
         Ok(answer) => answer.map_err(|error| error.to_string())?,
@@ -97,6 +101,16 @@ pub async fn fetch(address: &str, path: &str) -> Result<Vec<u8>, String> {
         return Err(head.lines().next().unwrap_or_default().to_owned());
     }
     Ok(answer[end + 4..].to_vec())
+}
+
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &str,
+) -> io::Result<Vec<u8>> {
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(answer)
 }
 
 /// The six lines that also `-V` prints.

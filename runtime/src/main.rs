@@ -33,7 +33,7 @@ async fn main() -> ExitCode {
             print!("{}", http::version_text());
             ExitCode::SUCCESS
         }
-        Command::Status { addr } => match modes::status(&addr).await {
+        Command::Status(args) => match modes::status(&args).await {
             Ok(text) => {
                 print!("{text}");
                 ExitCode::SUCCESS

@@ -10,11 +10,12 @@ use std::{
 
 use bytes::Bytes;
 use dm_core::{
+    control::db::Security,
     error::{Error, Result, code},
     lifecycle::{Assignment, Config as Machine},
 };
 use jiff::Timestamp;
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
@@ -22,7 +23,7 @@ use crate::{
     app::{self, Parts},
     config::{
         WorkerConfig,
-        args::{Etcd as EtcdArgs, Standalone},
+        args::{ADDRESS_FILE, Etcd as EtcdArgs, Standalone, Status},
     },
     etcd::{Etcd, Settings, Tls},
     http,
@@ -33,8 +34,6 @@ use crate::{
     standalone::Store,
 };
 
-/// File in the data directory that holds the address where questions are answered.
-pub const ADDRESS_FILE: &str = "address";
 /// File in the data directory that its owner has locked.
 const LOCK_FILE: &str = "lock";
 
@@ -86,10 +85,7 @@ pub async fn join(worker: &WorkerConfig) -> Result<Joined<'_>> {
     let masters: Vec<String> = worker.join.split(',').map(str::to_owned).collect();
     let tls = worker
         .uses_tls()
-        .then(|| {
-            let security = &worker.security;
-            http::client_config(&security.ssl_ca, &security.ssl_cert, &security.ssl_key)
-        })
+        .then(|| client_tls(&worker.security))
         .transpose()?;
     let key = rpc::register(&masters, &worker.name, &worker.advertise_addr, tls.as_ref()).await?;
     info!(name = worker.name, "registered with the cluster");
@@ -131,7 +127,11 @@ impl Joined<'_> {
 ///
 /// # Errors
 /// It can't be reached, or what answers is no worker.
-pub async fn status(addr: &str) -> Result<String> {
+pub async fn status(args: &Status) -> Result<String> {
+    let Status { addr, security } = args;
+    let tls = (!security.ssl_ca.is_empty())
+        .then(|| client_tls(security))
+        .transpose()?;
     let refuse = |cause: String| {
         Error::new(
             &code::WORKER_INVALID_FLAG,
@@ -139,11 +139,12 @@ pub async fn status(addr: &str) -> Result<String> {
         )
         .with_cause(cause)
         .with_workaround(
-            "Give its address with `-addr`. A worker that runs alone writes it into the file \
-                 `address` of its data directory.",
+            "Give its address with `-addr`, or the data directory of a worker that runs alone \
+             with `-data-dir`. A worker that uses TLS needs `-ssl-ca`, and with \
+             `cert-allowed-cn` also `-ssl-cert` and `-ssl-key`.",
         )
     };
-    let json = http::fetch(addr, "/sources").await.map_err(refuse)?;
+    let json = http::fetch(addr, "/sources", tls).await.map_err(refuse)?;
     let report: Report =
         serde_json::from_slice(&json).map_err(|error| refuse(error.to_string()))?;
     Ok(report.to_string())
@@ -179,6 +180,10 @@ async fn run<C: Control>(
         tls: server_tls(worker)?,
     })
     .await
+}
+
+fn client_tls(security: &Security) -> Result<Arc<ClientConfig>> {
+    http::client_config(&security.ssl_ca, &security.ssl_cert, &security.ssl_key)
 }
 
 fn server_tls(worker: &WorkerConfig) -> Result<Option<Arc<ServerConfig>>> {

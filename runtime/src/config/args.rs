@@ -3,16 +3,20 @@
 //! Flags look as in Go: `-name value`, `--name value` and `-name=value` are the same, a flag that
 //! is a switch takes its value only behind `=`, and `--` ends them.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use dm_core::control::db::Security;
 use dm_core::control::record::Secret;
 use dm_core::error::{Code, Error, Result, code};
 
-use super::worker::{SAMPLE, WorkerConfig};
+use super::worker::{SAMPLE, WorkerConfig, without_scheme};
 use super::{password, read_file};
 
 /// Where a worker listens that is not part of a DM cluster.
 const ADDRESS: &str = "127.0.0.1:8262";
+/// File in the data directory that holds the address where questions are answered.
+pub const ADDRESS_FILE: &str = "address";
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,16 +26,22 @@ pub enum Command {
     /// Print the version and end with exit code 0.
     Version,
     /// Print what a worker is doing.
-    Status {
-        /// Its address, `host:port`.
-        addr: String,
-    },
+    Status(Status),
     /// Replicate alone.
     Standalone(Standalone),
     /// Work for whoever administers the keys in etcd.
     Etcd(Etcd),
     /// Join a DM cluster.
     Join(WorkerConfig),
+}
+
+/// Which worker to ask.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Status {
+    /// Its address, `host:port`.
+    pub addr: String,
+    /// Paths for TLS; without an authority there is none.
+    pub security: Security,
 }
 
 /// A worker that is told by files what to do.
@@ -143,11 +153,21 @@ const STANDALONE: &[Flag] = &[
     ),
 ];
 
-const STATUS: &[Flag] = &[Flag(
-    "addr",
-    "ADDR",
-    "address of the worker (default 127.0.0.1:8262)",
-)];
+const STATUS: &[Flag] = &[
+    Flag(
+        "addr",
+        "ADDR",
+        "address of the worker (default 127.0.0.1:8262)",
+    ),
+    Flag(
+        "data-dir",
+        "DIR",
+        "ask the worker that runs alone with this directory",
+    ),
+    Flag("ssl-ca", "FILE", "certificate authority, if it uses TLS"),
+    Flag("ssl-cert", "FILE", "certificate, if it wants one"),
+    Flag("ssl-key", "FILE", "private key of the certificate"),
+];
 
 /// Reads the command line, without the program's name.
 ///
@@ -243,8 +263,41 @@ fn status(args: &[String]) -> Result<Command> {
     let Some(given) = Given::parse(args, &[STATUS])? else {
         return Ok(Command::Print(help()));
     };
-    Ok(Command::Status {
-        addr: given.last("addr").unwrap_or(ADDRESS).to_owned(),
+    let path = |flag| given.last(flag).unwrap_or_default().to_owned();
+    let security = Security {
+        ssl_ca: path("ssl-ca"),
+        ssl_cert: path("ssl-cert"),
+        ssl_key: path("ssl-key"),
+        ..Security::default()
+    };
+    let (cert, key) = (&security.ssl_cert, &security.ssl_key);
+    if cert.is_empty() != key.is_empty() || security.ssl_ca.is_empty() && !cert.is_empty() {
+        return Err(flag_error(
+            "-ssl-cert and -ssl-key need each other, and -ssl-ca",
+        ));
+    }
+    let addr = match (given.last("addr"), given.last("data-dir")) {
+        (Some(_), Some(_)) => {
+            return Err(flag_error("-addr and -data-dir: give only one of them"));
+        }
+        (None, Some(dir)) => read_address(Path::new(dir))?,
+        (addr, None) => addr.unwrap_or(ADDRESS).to_owned(),
+    };
+    if addr.starts_with("https://") && security.ssl_ca.is_empty() {
+        return Err(flag_error("an https address needs -ssl-ca"));
+    }
+    Ok(Command::Status(Status {
+        addr: without_scheme(&addr).to_owned(),
+        security,
+    }))
+}
+
+/// The address that a worker which runs alone has left in its data directory.
+fn read_address(dir: &Path) -> Result<String> {
+    let file = dir.join(ADDRESS_FILE);
+    fs::read_to_string(&file).map_err(|error| {
+        let text = format!("-data-dir: cannot read {}", file.display());
+        flag_error(&text).with_cause(error.to_string())
     })
 }
 
@@ -411,7 +464,7 @@ fn help() -> String {
          dm-worker standalone -source FILE… -task FILE… [flags]   replicate alone\n  \
          dm-worker -etcd ADDRS -name NAME [flags]                 as keys in etcd say\n  \
          dm-worker -join ADDRS -worker-addr ADDR [flags]          in a DM cluster\n  \
-         dm-worker status [-addr ADDR]                            show what a worker does\n",
+         dm-worker status [-addr ADDR | -data-dir DIR]            show what a worker does\n",
     );
     for (title, flags) in [
         ("Flags of standalone", STANDALONE),

@@ -165,6 +165,16 @@ async fn tls_lets_in_whom_it_should() {
     ask(closed, Some("stranger")).await.unwrap_err();
     ask(closed, None).await.unwrap_err();
     assert!(!get_path(open, "/status").await.contains("HTTP"));
+    let page = async |address: SocketAddr, tls: Option<&str>| {
+        let own = |extension| tls.map(|name| file(&format!("{name}.{extension}")));
+        let config = own("pem").zip(own("key"));
+        let config = config.map(|(cert, key)| client_config(&ca, &cert, &key).unwrap());
+        fetch(&address.to_string(), "/sources", config).await
+    };
+    let json = page(closed, Some("friend")).await.unwrap();
+    assert!(json.starts_with(b"{\"worker\":\"worker1\""));
+    page(closed, Some("stranger")).await.unwrap_err();
+    page(closed, None).await.unwrap_err();
 
     let error = server_config(&ca, &file("missing"), &key, &[]).unwrap_err();
     assert_eq!(error.code, 40076);

@@ -13,14 +13,14 @@ use rustls::{
     RootCertStore, ServerConfig, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::{
         WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
 };
 use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server::TlsStream};
 
 use crate::mysql::conn::{common_name, tls_config};
 
@@ -97,6 +97,18 @@ pub fn client_config(ca: &str, cert: &str, key: &str) -> Result<Arc<ClientConfig
     })?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// Puts TLS around a stream on which HTTP/1 is spoken. The server may have any name.
+pub(super) async fn connect(
+    stream: TcpStream,
+    config: &ClientConfig,
+) -> io::Result<client::TlsStream<TcpStream>> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let name = ServerName::from(stream.peer_addr()?.ip());
+    let connector = TlsConnector::from(Arc::new(config));
+    connector.connect(name, stream).await
 }
 
 /// Accepts clients whose certificate has one of some common names.

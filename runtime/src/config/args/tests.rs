@@ -125,13 +125,10 @@ fn texts_and_status() {
     );
     assert_eq!(
         parse_line("status"),
-        Ok(Command::Status {
-            addr: ADDRESS.into()
-        })
-    );
-    assert_eq!(
-        parse_line("status -addr=h:1"),
-        Ok(Command::Status { addr: "h:1".into() })
+        Ok(Command::Status(Status {
+            addr: ADDRESS.into(),
+            ..Status::default()
+        }))
     );
     for line in ["-h", "--help", "standalone -help", "status -h"] {
         let Ok(Command::Print(text)) = parse_line(line) else {
@@ -144,6 +141,23 @@ fn texts_and_status() {
         }
         assert!(text.lines().all(|line| line.chars().count() <= 100));
     }
+}
+
+#[test]
+fn which_worker_to_ask() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join(ADDRESS_FILE), "127.0.0.1:4711").expect("written");
+    let asked = |line: &str| match parse_line(line) {
+        Ok(Command::Status(status)) => (status.addr, status.security.ssl_ca),
+        other => panic!("{line}: {other:?}"),
+    };
+    let plain = |addr: &str| (addr.to_owned(), String::new());
+    assert_eq!(asked("status -addr=h:1"), plain("h:1"));
+    assert_eq!(asked("status -addr http://h:1"), plain("h:1"));
+    let secure = asked("status -addr https://h:1 -ssl-ca ca.pem");
+    assert_eq!(secure, ("h:1".to_owned(), "ca.pem".to_owned()));
+    let line = format!("status -data-dir {}", dir.path().display());
+    assert_eq!(asked(&line), plain("127.0.0.1:4711"));
 }
 
 #[test]
@@ -170,6 +184,11 @@ fn what_makes_no_sense_is_refused_by_code() {
         ("standalone -source a", 40001),
         ("standalone -task a", 40001),
         ("standalone -source a -task t -join m:1", 40001),
+        ("status -addr h:1 -data-dir d", 40001),
+        ("status -data-dir /no/such/dir", 40001),
+        ("status -addr https://h:1", 40001),
+        ("status -ssl-cert c -ssl-key k", 40001),
+        ("status -ssl-ca a -ssl-cert c", 40001),
         ("status x", 40002),
         ("status -name x", 40001),
     ] {
