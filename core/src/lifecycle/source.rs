@@ -113,6 +113,15 @@ impl Source {
         self.subtasks.get_mut(task)
     }
 
+    /// Whether a unit of a subtask works under the fence of this ownership.
+    pub(super) fn is_current(&self, task: &str, ticket: Ticket) -> bool {
+        let fence = self
+            .subtasks
+            .get(task)
+            .and_then(|task| task.fence_of(ticket));
+        fence.is_some() && fence == self.fence
+    }
+
     /// Takes a report of a unit; the relay's without a task.
     pub(super) fn reported(&mut self, task: Option<&str>, ticket: Ticket, event: &Event) {
         match task {

@@ -356,12 +356,24 @@ impl Subtask {
                 self.phase = Phase::Resting;
                 self.probed(at, io, unit, outcome);
             }
-            Phase::Live { live, .. } if live.ticket == ticket => {
-                let stopping = live.is_stopping();
+            Phase::Live { live, fence, .. } if live.ticket == ticket => {
+                let (stopping, fence) = (live.is_stopping(), *fence);
                 self.phase = Phase::Resting;
+                if matches!(outcome, Outcome::Fenced(_)) && fence != at.fence {
+                    // It was being stopped for that very reason.
+                    return;
+                }
                 self.unit_ended(at.now, stopping, outcome);
             }
             _ => {}
+        }
+    }
+
+    /// The fence under which a unit works, if it is the one that runs.
+    pub(super) fn fence_of(&self, ticket: Ticket) -> Option<Fence> {
+        match &self.phase {
+            Phase::Live { live, fence, .. } if live.ticket == ticket => Some(*fence),
+            _ => None,
         }
     }
 

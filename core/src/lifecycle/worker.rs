@@ -213,10 +213,6 @@ impl Worker {
     }
 
     fn work_done(&mut self, pending: Pending, ticket: Ticket, outcome: Outcome) {
-        if let Outcome::Fenced(error) = outcome {
-            // Somebody newer owns the source, so what is known here is wrong.
-            return self.lose(error);
-        }
         let (now, io) = (self.now, &mut self.io);
         let (Pending::Relay { source: name }
         | Pending::Subtask { source: name, .. }
@@ -227,6 +223,12 @@ impl Worker {
         let Some(source) = self.sources.get_mut(name) else {
             return;
         };
+        if let (Pending::Subtask { task, .. }, Outcome::Fenced(error)) = (&pending, &outcome)
+            && source.is_current(task, ticket)
+        {
+            // Somebody newer owns the source, so what is known here is wrong.
+            return self.lose(error.clone());
+        }
         match &pending {
             Pending::Subtask { task, .. } => {
                 source.subtask_ended((now, name), io, task, ticket, outcome);

@@ -158,6 +158,38 @@ fn a5_all_subtasks_are_told_to_stop_at_once() {
 }
 
 #[test]
+fn a5_a_refusal_of_what_is_draining_concerns_nobody_else() {
+    let mut world = World::running("incremental");
+    world.source("b", false);
+    world.task("b", "u", "incremental");
+    world.stubborn = true;
+    world.transfer("a");
+    world.quiet();
+    world.bind("b");
+    world.quiet();
+    let (old, new) = (world.live("a", "t"), world.live("b", "u").expect("live"));
+    world.take_effects();
+    let refusal = super::error(36_901, "a newer owner");
+    world.end(old.expect("draining"), Outcome::Fenced(refusal.clone()));
+    assert_eq!(but_renewals(world.take_effects()), []);
+    assert!(world.view().online && !world.units[&new].cancelled);
+    assert_eq!(world.view().sources.len(), 1);
+    // Away and back: the old unit's end is the beginning of the next, under the next fence.
+    world.transfer("b");
+    world.bind("b");
+    world.quiet();
+    world.take_effects();
+    world.end(new, Outcome::Fenced(refusal));
+    assert_eq!(fences(&mut world).len(), 1);
+    world.quiet();
+    assert!(world.view().online);
+    assert_eq!(
+        world.at("b", "u"),
+        Some((Stage::Running, Some(UnitKind::Sync)))
+    );
+}
+
+#[test]
 fn a6_a_binding_that_is_over_is_not_obeyed() {
     let mut world = World::begun();
     world.quiet();
