@@ -492,7 +492,7 @@ codes! {
         "Give a `safe-mode-duration` greater than 0.";
     /// A write was refused because another owner holds the source.
     SYNCER_FENCED = 36901 SyncUnit Downstream High
-        "Nothing to do: the source's new owner goes on with it.";
+        "If another worker has the source now: nothing, it goes on with it.";
     /// A write was refused because the progress in the target is not what it was planned from.
     SYNCER_PROGRESS_MOVED = 36902 SyncUnit Downstream High
         "Nothing to do: the worker reads the progress again and goes on.";

@@ -145,6 +145,11 @@ pub(super) fn detail_ranges(assignment: &[Entry]) -> Vec<Range> {
 }
 
 impl Desired {
+    /// Revision at which a source became ours, if its subtasks are.
+    pub(super) fn bound_at(&self, source: &str) -> Option<i64> {
+        self.sources.get(source)?.bound
+    }
+
     /// Folds the two halves of a snapshot.
     pub(super) fn fold(
         config: &Config,

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     error::{Error, code},
     status::{ProcessResult, Stage, UnitKind},
-    sync::progress::Fence,
+    sync::{progress::Fence, schema::TableName},
     time::Instant,
 };
 
@@ -50,6 +50,8 @@ pub(super) struct Subtask {
     check_at: Option<Instant>,
     /// Somebody wants it resumed at the next turn, if it is paused by an error.
     resume_asked: bool,
+    /// The target refused it under this fence.
+    barred: Option<Fence>,
     refused: Option<Error>,
 }
 
@@ -106,6 +108,7 @@ impl Subtask {
             backoff: Backoff::new(now),
             check_at: None,
             resume_asked: false,
+            barred: None,
             refused: None,
         }
     }
@@ -208,7 +211,7 @@ impl Subtask {
                 let asked = wanted.expect.is_some() && wanted.expect_revision > self.obeyed;
                 if !self.result.as_ref().is_some_and(failed) || asked {
                     self.refresh(wanted);
-                } else if !self.is_due(at.now, io) {
+                } else if !self.is_due(at, io) {
                     return;
                 }
                 self.stage = Stage::Resuming;
@@ -225,8 +228,9 @@ impl Subtask {
     }
 
     /// Whether it is time to resume after an error.
-    fn is_due(&mut self, now: Instant, io: &mut Io) -> bool {
-        if self.resume_asked {
+    fn is_due(&mut self, at: Surroundings<'_>, io: &mut Io) -> bool {
+        let now = at.now;
+        if self.resume_asked || self.barred.is_some_and(|fence| fence < at.fence) {
             return true;
         }
         if self.check_at.is_none_or(|at| now < at) {
@@ -286,6 +290,7 @@ impl Subtask {
         let effect = Effect::Unit(UnitCall::Start(Start::Subtask { job, unit, fence }));
         let ticket = io.ask(pending(at), effect);
         self.shard_ddl = false;
+        self.barred = None;
         self.phase = Phase::Live {
             live: Live::new(ticket),
             fence,
@@ -359,11 +364,12 @@ impl Subtask {
             Phase::Live { live, fence, .. } if live.ticket == ticket => {
                 let (stopping, fence) = (live.is_stopping(), *fence);
                 self.phase = Phase::Resting;
-                if matches!(outcome, Outcome::Fenced(_)) && fence != at.fence {
+                match outcome {
                     // It was being stopped for that very reason.
-                    return;
+                    Outcome::Fenced(_) if fence != at.fence => {}
+                    Outcome::Fenced(error) => self.bar(at, error),
+                    outcome => self.unit_ended(at.now, stopping, outcome),
                 }
-                self.unit_ended(at.now, stopping, outcome);
             }
             _ => {}
         }
@@ -407,6 +413,22 @@ impl Subtask {
                 self.result = Some(ProcessResult::default());
             }
         }
+    }
+
+    /// The target takes nothing from the owner of the source: its fences do not follow those of
+    /// the control store, which only an operator can explain.
+    fn bar(&mut self, at: Surroundings<'_>, error: Error) {
+        let task = &self.setup.task;
+        let table = TableName::new(task.meta_schema.as_str(), format!("{}_progress", task.name));
+        let workaround = format!(
+            "The control store says that this worker owns source `{}`, the target that somebody \
+             newer does: etcd was rebuilt or restored, or another cluster writes here. Make sure \
+             that no other worker replicates this source into this target, set `fence` to 0 in all \
+             rows of the source in its table {table}, and resume the task.",
+            at.source
+        );
+        self.barred = Some(at.fence);
+        self.fail(at.now, vec![error.with_workaround(workaround)]);
     }
 
     /// Takes the answer to a change of the start arguments.

@@ -31,6 +31,8 @@ pub struct Worker {
     lease: Lease,
     learner: Learner,
     sources: BTreeMap<String, Source>,
+    /// The ownerships, by source, that the target refused though they were renewed for that.
+    contested: BTreeMap<String, i64>,
     mode: Mode,
     shown: Shown,
     lost: Option<Error>,
@@ -67,6 +69,7 @@ impl Worker {
             lease: Lease::default(),
             learner: Learner::default(),
             sources: BTreeMap::new(),
+            contested: BTreeMap::new(),
             mode: Mode::New,
             shown: Shown::default(),
             lost: None,
@@ -226,8 +229,14 @@ impl Worker {
         if let (Pending::Subtask { task, .. }, Outcome::Fenced(error)) = (&pending, &outcome)
             && source.is_current(task, ticket)
         {
-            // Somebody newer owns the source, so what is known here is wrong.
-            return self.lose(error.clone());
+            // Somebody newer owns the source, so what is known here is wrong. If it still stands
+            // when it was learnt anew, it is the target that is wrong, and only about this task.
+            let bound = self.learner.desired().and_then(|it| it.bound_at(name));
+            if self.contested.get(name).copied() != bound {
+                self.contested
+                    .extend(bound.map(|bound| (name.clone(), bound)));
+                return self.lose(error.clone());
+            }
         }
         match &pending {
             Pending::Subtask { task, .. } => {
@@ -263,8 +272,13 @@ impl Worker {
     fn turn_sources(&mut self) {
         let none = Desired::default();
         let working = self.mode == Mode::Working;
-        let desired = self.learner.desired().filter(|_| working).unwrap_or(&none);
+        let known = self.learner.desired().filter(|_| working);
+        let desired = known.unwrap_or(&none);
         self.shown.update(desired);
+        if known.is_some() {
+            self.contested
+                .retain(|name, bound| desired.bound_at(name) == Some(*bound));
+        }
         let (now, io) = (self.now, &mut self.io);
         let tenure = Tenure {
             announced: self.lease.revision(),

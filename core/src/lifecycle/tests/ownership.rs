@@ -1,6 +1,6 @@
 //! Hazards A: who may work, and until when. Named after the list in the module's docs.
 
-use std::{time::Duration, vec, vec::Vec};
+use std::{format, time::Duration, vec, vec::Vec};
 
 use super::{
     operator::announcement,
@@ -364,6 +364,59 @@ fn a_fenced_unit_ends_the_tenure() {
         2,
         "the store still says that the source is ours"
     );
+}
+
+/// The control store begins anew at low revisions, and with it the fences.
+#[test]
+fn a_target_that_knows_a_higher_fence_than_the_store_pauses_its_tasks_alone() {
+    let mut world = World::running("incremental");
+    world.task("a", "u", "incremental");
+    world.task("a", "v", "incremental");
+    world.quiet();
+    let refuse = |world: &mut World, task: &str| {
+        let live = world.live("a", task).expect("live");
+        let text = "fence 5 is not the owner's, fence 2000 is";
+        world.end(live, Outcome::Fenced(super::error(36_901, text)));
+    };
+    refuse(&mut world, "t");
+    world.run(Duration::from_secs(5));
+    let healthy = world.live("a", "u");
+    world.take_effects();
+    for task in ["t", "v"] {
+        refuse(&mut world, task);
+        world.run(Duration::from_secs(600));
+        let paused = world.subtask("a", task).expect("there");
+        let [error] = &*paused.result.expect("paused").errors else {
+            panic!("one error");
+        };
+        assert!(paused.stage == Stage::Paused && error.code == 36_901);
+        assert!(error.message.contains("fence 2000"), "{error}");
+        let table = format!(
+            "`fence` to 0 in all rows of the source in its table `dm_meta`.`{task}_progress`"
+        );
+        assert!(error.workaround.contains(&table), "{error}");
+    }
+    assert_eq!(world.live("a", "u"), healthy);
+    let leaves = |call: &ControlCall| matches!(call, ControlCall::Revoke { .. });
+    let effects = world.take_effects();
+    assert!(!effects.iter().any(|effect| is_control(effect, leaves)));
+    // Resumed too early it pauses again; then the operator is right.
+    for _ in 0..2 {
+        world.expect("a", "t", 2);
+        world.quiet();
+        assert_eq!(world.at("a", "t").expect("there").0, Stage::Running);
+        refuse(&mut world, "t");
+        assert_eq!(world.at("a", "t").expect("there").0, Stage::Paused);
+    }
+    // Another ownership is another chance, and another refusal of it news again.
+    world.transfer("a");
+    world.bind("a");
+    world.quiet();
+    assert_eq!(world.at("a", "t").expect("there").0, Stage::Running);
+    world.take_effects();
+    refuse(&mut world, "t");
+    let effects = world.take_effects();
+    assert!(matches!(&*effects, [Effect::Cancel(_)]), "{effects:?}");
 }
 
 #[test]
