@@ -31,7 +31,7 @@ pub(super) enum Pending {
     Grant { sent: Instant, ttl: Duration },
     Renew { lease: i64, sent: Instant },
     Announce { lease: i64 },
-    Revoke { leaving: bool },
+    Revoke { lease: i64 },
     Cancel,
     Assignment,
     Details,

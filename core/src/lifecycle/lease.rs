@@ -4,9 +4,16 @@
 //! side always sees its end before the store does; and it is given up only after everything that
 //! works under it has ended. A change of the time to live is a second lease that takes the
 //! announcement over, not a gap.
+//!
+//! The announcement of another process under the same name is replaced once, when this process
+//! begins: most likely it is what a crash left behind. Should the other one live, its fences are
+//! lower, and it has to wait for our end, as we have to if somebody takes the name from us: of two
+//! processes the newer one works, and they do not take the name from each other for ever.
 
 use alloc::vec::Vec;
 use core::{mem, time::Duration};
+
+use bytes::Bytes;
 
 use super::{
     effect::{ControlCall, Effect},
@@ -18,12 +25,13 @@ use crate::{
     control::{KeepAlive, Key},
     time::Instant,
 };
-use bytes::Bytes;
 
 /// Between an attempt to become online and the next.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long giving a lease up may take before it is left to expire.
+/// How long giving a lease up is waited for.
 const REVOKE_LIMIT: Duration = Duration::from_secs(3);
+/// Leases that are remembered until it is known that they are given up.
+const OWED_MAX: usize = 8;
 /// Renewals sent within the time to live.
 const RENEWALS: u32 = 3;
 
@@ -35,6 +43,8 @@ pub(super) struct Lease {
     held: Option<Held>,
     /// The lease that shall take its place.
     next: Next,
+    /// Former leases, until the store says that they are gone.
+    owed: Vec<Owed>,
     /// Revision of the first announcement of this tenure.
     announced: i64,
     /// Revision of the latest announcement that is known to have been made.
@@ -49,14 +59,10 @@ enum State {
     Off,
     /// Held, or being acquired.
     On,
-    /// The last tenure is being cancelled; these leases are given up afterwards.
-    Cancelling { leases: Vec<i64>, again: bool },
-    /// Leases are being given up.
-    Revoking {
-        count: usize,
-        until: Instant,
-        again: bool,
-    },
+    /// The last tenure is being cancelled; what is owed is given up afterwards.
+    Cancelling { again: bool },
+    /// What is owed is being given up.
+    Revoking { until: Instant, again: bool },
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -70,9 +76,25 @@ enum Next {
     /// Granted. `asked` is false between two attempts to announce.
     Announcing {
         held: Held,
+        /// The lease that the announcement hangs on now, as far as we may replace it; 0 for none.
+        held_by: i64,
         asked: bool,
         at: Instant,
     },
+}
+
+/// A lease to be given up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Owed {
+    lease: i64,
+    step: Step,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Step {
+    /// From this moment on.
+    Due(Instant),
+    Asked,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -125,25 +147,18 @@ impl Lease {
 
     /// Ends the tenure `over`: once everything in it is cancelled, gives the leases up. With
     /// `again`, a new one is acquired afterwards.
-    pub(super) fn lose(&mut self, io: &mut Io, over: Era, again: bool) {
-        let leases = match mem::take(&mut self.state) {
-            // Lost a second time while leaving: the earlier leases are still to be given up.
-            State::Cancelling { leases, .. } => leases,
-            _ => self.take_ids(),
-        };
+    pub(super) fn lose(&mut self, now: Instant, io: &mut Io, over: Era, again: bool) {
+        self.owe_all(now);
         self.loss = None;
-        self.state = State::Cancelling { leases, again };
+        self.state = State::Cancelling { again };
         io.ask(Pending::Cancel, Effect::Cancel(over));
     }
 
     /// Gives the lease up; nothing works under it any more.
     pub(super) fn leave(&mut self, now: Instant, io: &mut Io) {
         match &mut self.state {
-            State::On => {
-                let leases = self.take_ids();
-                self.revoke(now, io, leases, false);
-            }
-            State::Cancelling { again, .. } | State::Revoking { again, .. } => *again = false,
+            State::On => self.revoke(now, io, false),
+            State::Cancelling { again } | State::Revoking { again, .. } => *again = false,
             State::Off => {}
         }
     }
@@ -152,16 +167,15 @@ impl Lease {
     pub(super) fn turn(&mut self, now: Instant, io: &mut Io, ttl: Duration) -> Result<(), Loss> {
         match self.state {
             State::Off | State::Cancelling { .. } => return Ok(()),
-            State::Revoking {
-                count,
-                until,
-                again,
-            } => {
-                if count > 0 && now < until {
-                    return Ok(());
+            State::Revoking { until, again } => {
+                let waits = now < until && !self.owed.is_empty();
+                if waits || again {
+                    self.pay(now, io);
                 }
-                self.state = if again { State::On } else { State::Off };
-                self.next = Next::Pause { until: now + RETRY };
+                if !waits {
+                    self.state = if again { State::On } else { State::Off };
+                    self.next = Next::Pause { until: now + RETRY };
+                }
                 return Ok(());
             }
             State::On => {}
@@ -174,6 +188,7 @@ impl Lease {
         }
         self.turn_next(now, io, ttl)?;
         self.renew(now, io);
+        self.pay(now, io);
         Ok(())
     }
 
@@ -195,10 +210,15 @@ impl Lease {
                     return Err(Loss::Expired);
                 }
                 let lease = held.id;
-                give_up(io, lease, false);
                 self.next = Next::Pause { until: now + RETRY };
+                self.owe(now, lease);
             }
-            Next::Announcing { held, asked, at } => {
+            Next::Announcing {
+                held,
+                held_by,
+                asked,
+                at,
+            } => {
                 if !*asked && now >= *at {
                     *asked = true;
                     let lease = held.id;
@@ -206,7 +226,7 @@ impl Lease {
                         key: announcement_key(io),
                         value: announcement(io),
                         lease,
-                        held_by: self.held.as_ref().map_or(0, |old| old.id),
+                        held_by: *held_by,
                     };
                     io.ask(Pending::Announce { lease }, Effect::Control(call));
                 }
@@ -235,7 +255,10 @@ impl Lease {
     pub(super) fn timeout(&self) -> Option<Instant> {
         match self.state {
             State::Off | State::Cancelling { .. } => None,
-            State::Revoking { until, .. } => Some(until),
+            State::Revoking { until, .. } => {
+                let owed = self.owed.iter().filter_map(Owed::timeout);
+                owed.chain([until]).min()
+            }
             State::On => {
                 let held = self.held.as_ref().map(Held::timeout);
                 let next = match &self.next {
@@ -244,13 +267,10 @@ impl Lease {
                     Next::Announcing {
                         held, asked: true, ..
                     } => Some(held.timeout()),
-                    Next::Announcing {
-                        held,
-                        asked: false,
-                        at,
-                    } => Some(held.timeout().min(*at)),
+                    Next::Announcing { held, at, .. } => Some(held.timeout().min(*at)),
                 };
-                held.into_iter().chain(next).min()
+                let owed = self.owed.iter().filter_map(Owed::timeout);
+                owed.chain(held).chain(next).min()
             }
         }
     }
@@ -268,6 +288,7 @@ impl Lease {
         self.next = match *outcome {
             Outcome::Ok(Reply::Lease { id, ttl_s }) if ttl_s > 0 => Next::Announcing {
                 held: Held::new(io, id, asked, ttl_s, sent),
+                held_by: self.held.as_ref().map_or(0, |old| old.id),
                 asked: false,
                 at: now,
             },
@@ -303,44 +324,54 @@ impl Lease {
         }
     }
 
-    pub(super) fn announced(&mut self, now: Instant, io: &mut Io, lease: i64, outcome: &Outcome) {
-        let Next::Announcing { held, asked, at } = &mut self.next else {
+    pub(super) fn announced(&mut self, now: Instant, lease: i64, outcome: &Outcome) {
+        let Next::Announcing {
+            held,
+            held_by,
+            asked,
+            at,
+        } = &mut self.next
+        else {
             return;
         };
         if held.id != lease {
             return;
         }
-        let revision = match outcome {
-            Outcome::Ok(Reply::Written { revision }) => *revision,
-            // An earlier attempt did happen.
-            Outcome::Ok(Reply::Refused {
-                entry:
-                    Some(Entry {
-                        lease: id,
-                        mod_revision,
-                        ..
-                    }),
-            }) if *id == lease => *mod_revision,
-            Outcome::Ok(Reply::Refused { .. }) if self.held.is_some() => {
-                self.loss = Some(Loss::Taken);
-                return;
-            }
+        let entry = match outcome {
+            Outcome::Ok(Reply::Written { revision }) => return self.hold(now, *revision),
+            Outcome::Ok(Reply::Refused { entry }) => entry.as_ref(),
             _ => {
-                // Another process lives under this name, or the store does not answer: the lease
-                // stays, and so does the condition, so that trying again is always right.
-                *asked = false;
-                *at = now + RETRY;
+                // The store does not answer: the lease stays, and so does the condition, so that
+                // trying again is always right.
+                (*asked, *at) = (false, now + RETRY);
                 return;
             }
         };
+        let holder = entry.map_or(0, |entry| entry.lease);
+        if let Some(entry) = entry.filter(|_| holder == lease) {
+            // An earlier attempt did happen.
+            return self.hold(now, entry.mod_revision);
+        }
+        if self.held.is_some() {
+            self.loss = Some(Loss::Taken);
+            return;
+        }
+        // Our own, of an earlier tenure, may be replaced at any time; anybody's at the beginning.
+        let own = self.owed.iter().any(|owed| owed.lease == holder);
+        let free = holder == 0 || own || self.written == 0;
+        (*asked, *at) = (false, if free { now } else { now + RETRY });
+        *held_by = if free { holder } else { 0 };
+    }
+
+    /// The announcement hangs on the next lease now, as of a revision.
+    fn hold(&mut self, now: Instant, revision: i64) {
+        let Next::Announcing { held, .. } = mem::take(&mut self.next) else {
+            return;
+        };
         self.written = revision;
-        let old = self.held.replace(held.clone());
-        self.next = Next::None;
-        match old {
+        match self.held.replace(held) {
             // Not the fence: the tenure has not changed hands.
-            Some(Held { id: lease, .. }) => {
-                give_up(io, lease, false);
-            }
+            Some(Held { id: lease, .. }) => self.owe(now, lease),
             None => self.announced = revision,
         }
     }
@@ -360,42 +391,60 @@ impl Lease {
     }
 
     pub(super) fn cancelled(&mut self, now: Instant, io: &mut Io) {
-        if let State::Cancelling { leases, again } = mem::take(&mut self.state) {
-            self.revoke(now, io, leases, again);
+        if let State::Cancelling { again } = self.state {
+            self.revoke(now, io, again);
         }
     }
 
-    /// Takes the end of a revocation, if it was one on the way out.
-    pub(super) const fn revoked(&mut self, leaving: bool) {
-        if let (State::Revoking { count, .. }, true) = (&mut self.state, leaving) {
-            *count -= 1;
+    /// Takes the end of a revocation.
+    pub(super) fn revoked(&mut self, now: Instant, lease: i64, outcome: &Outcome) {
+        if matches!(outcome, Outcome::Ok(_)) {
+            self.owed.retain(|owed| owed.lease != lease);
+        } else if let Some(owed) = self.owed.iter_mut().find(|owed| owed.lease == lease) {
+            owed.step = Step::Due(now + RETRY);
         }
     }
 
-    fn revoke(&mut self, now: Instant, io: &mut Io, leases: Vec<i64>, again: bool) {
-        let count = leases.len();
-        for lease in leases {
-            give_up(io, lease, true);
-        }
+    /// Gives everything up and waits for that, but not for ever.
+    fn revoke(&mut self, now: Instant, io: &mut Io, again: bool) {
+        self.owe_all(now);
+        self.pay(now, io);
         let until = now + REVOKE_LIMIT;
-        self.state = State::Revoking {
-            count,
-            until,
-            again,
-        };
+        self.state = State::Revoking { until, again };
     }
 
-    fn take_ids(&mut self) -> Vec<i64> {
-        let next = match mem::take(&mut self.next) {
-            Next::Announcing { held, .. } => Some(held),
-            _ => None,
-        };
-        self.held
-            .take()
-            .into_iter()
-            .chain(next)
-            .map(|held| held.id)
-            .collect()
+    /// Gives up what is due.
+    fn pay(&mut self, now: Instant, io: &mut Io) {
+        for Owed { lease, step } in &mut self.owed {
+            if matches!(step, Step::Due(at) if now >= *at) {
+                *step = Step::Asked;
+                let lease = *lease;
+                let call = ControlCall::Revoke { lease };
+                io.ask(Pending::Revoke { lease }, Effect::Control(call));
+            }
+        }
+    }
+
+    fn owe(&mut self, now: Instant, lease: i64) {
+        if self.owed.len() == OWED_MAX {
+            // It expires by itself, if it is still there.
+            self.owed.remove(0);
+        }
+        let step = Step::Due(now);
+        self.owed.push(Owed { lease, step });
+    }
+
+    /// Nothing is held any more, and what was asked for will not be answered.
+    fn owe_all(&mut self, now: Instant) {
+        for owed in &mut self.owed {
+            owed.step = Step::Due(now);
+        }
+        if let Some(Held { id, .. }) = self.held.take() {
+            self.owe(now, id);
+        }
+        if let Next::Announcing { held, .. } = mem::take(&mut self.next) {
+            self.owe(now, held.id);
+        }
     }
 }
 
@@ -414,9 +463,13 @@ impl Held {
     }
 }
 
-fn give_up(io: &mut Io, lease: i64, leaving: bool) {
-    let call = ControlCall::Revoke { lease };
-    io.ask(Pending::Revoke { leaving }, Effect::Control(call));
+impl Owed {
+    const fn timeout(&self) -> Option<Instant> {
+        match self.step {
+            Step::Due(at) => Some(at),
+            Step::Asked => None,
+        }
+    }
 }
 
 fn deadline(io: &Io, ttl_s: u64, sent: Instant) -> Instant {

@@ -203,9 +203,9 @@ impl Worker {
         match pending {
             Pending::Grant { sent, ttl } => self.lease.granted(now, io, (sent, ttl), &outcome),
             Pending::Renew { lease, sent } => self.lease.renewed(now, io, (lease, sent), &outcome),
-            Pending::Announce { lease } => self.lease.announced(now, io, lease, &outcome),
+            Pending::Announce { lease } => self.lease.announced(now, lease, &outcome),
             Pending::Cancel => self.lease.cancelled(now, io),
-            Pending::Revoke { leaving } => self.lease.revoked(leaving),
+            Pending::Revoke { lease } => self.lease.revoked(now, lease, &outcome),
             Pending::Assignment => self.learner.assigned(now, io, outcome),
             Pending::Details => self.learner.detailed(now, io, outcome),
             Pending::Watch => self.learner.unwatched(now, ticket),
@@ -328,8 +328,8 @@ impl Worker {
         self.sources.clear();
         self.learner = Learner::default();
         let over = self.io.end_era();
-        self.lease
-            .lose(&mut self.io, over, self.mode == Mode::Working);
+        let again = self.mode == Mode::Working;
+        self.lease.lose(self.now, &mut self.io, over, again);
     }
 }
 

@@ -52,7 +52,25 @@ impl Bench {
 
     fn written(&mut self, id: i64, revision: i64) {
         let outcome = Outcome::Ok(Reply::Written { revision });
-        self.lease.announced(self.now, &mut self.io, id, &outcome);
+        self.lease.announced(self.now, id, &outcome);
+    }
+
+    fn revoked(&mut self, id: i64, outcome: &Outcome) {
+        self.lease.revoked(self.now, id, outcome);
+    }
+
+    /// The announcement is refused, since it hangs on another lease.
+    fn refused(&mut self, id: i64, holder: i64) {
+        let entry = Entry {
+            key: Bytes::new(),
+            value: Bytes::new(),
+            create_revision: 3,
+            mod_revision: 3,
+            lease: holder,
+        };
+        let entry = (holder > 0).then_some(entry);
+        let outcome = Outcome::Ok(Reply::Refused { entry });
+        self.lease.announced(self.now, id, &outcome);
     }
 
     fn calls(&mut self) -> Vec<ControlCall> {
@@ -130,9 +148,10 @@ fn another_time_to_live_is_another_lease_that_takes_over() {
     assert_eq!(bench.calls(), [announce(2, 1)]);
     assert_eq!(bench.lease.facts(), Some((1, at(8_000))));
     bench.written(2, 9);
-    assert_eq!(bench.calls(), [ControlCall::Revoke { lease: 1 }]);
     assert_eq!(bench.lease.facts(), Some((2, at(91_000))));
     assert_eq!(bench.lease.revision(), 5, "still the same tenure");
+    assert_eq!(bench.turn(LONG), Ok(()));
+    assert_eq!(bench.calls(), [ControlCall::Revoke { lease: 1 }]);
     assert_eq!(bench.turn(LONG), Ok(()));
     assert_eq!(bench.calls(), []);
 }
@@ -155,7 +174,7 @@ fn what_certainly_or_possibly_failed_is_tried_again_later() {
         bench.grant(at(1_000), TTL, 1);
         bench.turn(TTL).expect("nothing held");
         assert_eq!(bench.calls(), [announce(1, 0)]);
-        bench.lease.announced(bench.now, &mut bench.io, 1, &outcome);
+        bench.lease.announced(bench.now, 1, &outcome);
         bench.now = at(2_000);
         bench.turn(TTL).expect("nothing held");
         assert_eq!(bench.calls(), [announce(1, 0)]);
@@ -190,7 +209,7 @@ fn it_is_given_up_once_and_not_waited_for_for_ever() {
         bench.turn(TTL).expect("nothing held");
         assert!(!bench.lease.is_off());
         if answered {
-            bench.lease.revoked(true);
+            bench.revoked(1, &Outcome::Ok(Reply::Closed));
         } else {
             bench.now = at(3_000);
         }
@@ -198,4 +217,53 @@ fn it_is_given_up_once_and_not_waited_for_for_ever() {
         assert!(bench.lease.is_off());
         assert_eq!((bench.calls(), bench.lease.timeout()), (vec![], None));
     }
+}
+
+#[test]
+fn a_new_process_replaces_what_it_finds_under_its_name() {
+    let mut bench = Bench::begun();
+    bench.turn(TTL).expect("nothing held");
+    bench.grant(at(0), TTL, 2);
+    bench.turn(TTL).expect("nothing held");
+    bench.calls();
+    for holder in [1, 7, 0] {
+        bench.refused(2, holder);
+        bench.turn(TTL).expect("nothing held");
+        assert_eq!(bench.calls(), [announce(2, holder)]);
+    }
+    bench.written(2, 5);
+    assert!(bench.lease.online());
+}
+
+#[test]
+fn after_a_loss_only_our_own_leases_are_replaced() {
+    let mut bench = Bench::online();
+    bench.lease.lose(bench.now, &mut bench.io, Era(0), true);
+    bench.io.poll();
+    bench.lease.cancelled(bench.now, &mut bench.io);
+    assert_eq!(bench.calls(), [ControlCall::Revoke { lease: 1 }]);
+    bench.revoked(1, &Outcome::Unknown(Error::new(&code::NOT_SET, "timeout")));
+    bench.now = at(3_000);
+    bench.turn(TTL).expect("nothing held");
+    // Nobody knows whether it is gone, so it is asked for again.
+    bench.now = at(4_000);
+    bench.turn(TTL).expect("nothing held");
+    let grant = ControlCall::Grant { ttl: TTL };
+    assert_eq!(
+        bench.calls(),
+        [ControlCall::Revoke { lease: 1 }, grant.clone()]
+    );
+    bench.grant(at(4_000), TTL, 2);
+    bench.turn(TTL).expect("nothing held");
+    assert_eq!(bench.calls(), [announce(2, 0)]);
+    bench.refused(2, 1);
+    bench.turn(TTL).expect("nothing held");
+    assert_eq!(bench.calls(), [announce(2, 1)]);
+    // Somebody else was faster.
+    bench.refused(2, 7);
+    bench.turn(TTL).expect("nothing held");
+    assert_eq!(bench.calls(), []);
+    bench.now = at(5_000);
+    bench.turn(TTL).expect("nothing held");
+    assert_eq!(bench.calls(), [announce(2, 0)]);
 }

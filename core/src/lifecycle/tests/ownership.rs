@@ -243,25 +243,32 @@ fn a8_nothing_is_even_read_before_the_announcement() {
 }
 
 #[test]
-fn a9_a_name_that_is_taken_is_waited_for_with_the_same_lease() {
+fn a9_a_new_process_takes_its_name_over_at_once() {
     let mut world = World::begun();
     world.source("a", false);
     world.bind("a");
     world.task("a", "t", "incremental");
     world.store.seize(world.now, &announcement());
-    world.run(Duration::from_secs(29));
+    let old = world.store.revision;
+    world.quiet();
+    assert!(world.view().online && world.units.len() == 1);
+    // Should the other one still be at work, it is refused from now on.
+    assert!(fences(&mut world).iter().all(|fence| fence.0 > old));
+}
+
+#[test]
+fn a9_whoever_lost_the_name_waits_for_it_with_the_same_lease() {
+    let mut world = World::running("incremental");
+    world.store.seize(world.now, &announcement());
+    world.run(Duration::from_secs(5));
+    world.take_effects();
+    world.run(Duration::from_secs(24));
     assert!(!world.view().online && world.units.is_empty());
     world.run(Duration::from_secs(3));
     assert!(world.view().online && world.units.len() == 1);
     let grants = |call: &ControlCall| matches!(call, ControlCall::Grant { .. });
     let effects = world.take_effects();
-    assert_eq!(
-        effects
-            .iter()
-            .filter(|effect| is_control(effect, grants))
-            .count(),
-        1
-    );
+    assert!(!effects.iter().any(|effect| is_control(effect, grants)));
 }
 
 #[test]
@@ -323,6 +330,35 @@ fn a11_a_failed_switch_leaves_no_lease_behind() {
     world.complete(cancel.expect("asked"));
     let revoke = |lease| Effect::Control(ControlCall::Revoke { lease });
     assert_eq!(world.take_effects(), [revoke(1), revoke(2)]);
+}
+
+#[test]
+fn a11_an_announcement_under_a_lease_of_our_own_is_no_obstacle() {
+    let mut world = World::running("incremental");
+    world.relay(Some("a"));
+    let switches = |call: &ControlCall| matches!(call, ControlCall::Announce { lease: 2, .. });
+    while !world
+        .calls
+        .iter()
+        .any(|it| is_control(&it.effect, switches))
+    {
+        world.step();
+    }
+    // It is put under the long lease, but nobody hears of it; nor of the end of the tenure.
+    world.execute(world.calls.len() - 1);
+    world.pass(Duration::from_secs(9));
+    let ends = |call: &super::world::Call| matches!(call.effect, Effect::Cancel(_));
+    let cancel = world.calls.iter().position(ends).expect("asked");
+    world.complete(cancel);
+    let revokes = |call: &ControlCall| matches!(call, ControlCall::Revoke { .. });
+    let lost = |call: &super::world::Call| !call.orphan && is_control(&call.effect, revokes);
+    while let Some(index) = world.calls.iter().position(lost) {
+        world.answer(index, Outcome::Unknown(super::error(1, "timeout")));
+    }
+    world.calls.clear();
+    world.run(Duration::from_secs(10));
+    assert!(world.view().online);
+    assert!(!world.store.is_alive(2), "what is owed is given up");
 }
 
 #[test]
