@@ -32,8 +32,11 @@ const RETRY: Duration = Duration::from_secs(1);
 const REVOKE_LIMIT: Duration = Duration::from_secs(3);
 /// Leases that are remembered until it is known that they are given up.
 const OWED_MAX: usize = 8;
-/// Renewals sent within the time to live.
-const RENEWALS: u32 = 3;
+/// Renewals sent within the time to live, at least; a silence of the store is noticed if it is
+/// longer than what is left of the time to live after the margin and one of these intervals.
+const RENEWALS: u32 = 6;
+/// The longest time between two renewals.
+const RENEW_MAX: Duration = Duration::from_secs(5);
 
 /// The lease of the process.
 #[derive(Clone, Debug, Default)]
@@ -243,7 +246,7 @@ impl Lease {
         };
         for held in self.held.iter_mut().chain(next) {
             if now >= held.renew_at {
-                held.renew_at = now + held.asked / RENEWALS;
+                held.renew_at = now + renew_interval(held.asked);
                 let lease = held.id;
                 let pending = Pending::Renew { lease, sent: now };
                 io.ask(pending, Effect::Control(ControlCall::Renew { lease }));
@@ -304,10 +307,6 @@ impl Lease {
         (lease, sent): (i64, Instant),
         outcome: &Outcome,
     ) {
-        // Where one fails, the next renewal comes at its own time.
-        let Outcome::Ok(Reply::Lease { ttl_s, .. }) = *outcome else {
-            return;
-        };
         let current = self.held.as_mut().filter(|held| held.id == lease);
         let is_current = current.is_some();
         let held = current.or(match &mut self.next {
@@ -315,6 +314,10 @@ impl Lease {
             _ => None,
         });
         let Some(held) = held else { return };
+        let Outcome::Ok(Reply::Lease { ttl_s, .. }) = *outcome else {
+            held.renew_at = held.renew_at.min(now + RETRY);
+            return;
+        };
         if ttl_s > 0 {
             held.deadline = held.deadline.max(deadline(io, ttl_s, sent));
         } else if is_current || self.held.is_some() {
@@ -454,7 +457,7 @@ impl Held {
             id,
             asked,
             deadline: deadline(io, ttl_s, sent),
-            renew_at: sent + asked / RENEWALS,
+            renew_at: sent + renew_interval(asked),
         }
     }
 
@@ -470,6 +473,10 @@ impl Owed {
             Step::Asked => None,
         }
     }
+}
+
+fn renew_interval(ttl: Duration) -> Duration {
+    (ttl / RENEWALS).min(RENEW_MAX)
 }
 
 fn deadline(io: &Io, ttl_s: u64, sent: Instant) -> Instant {

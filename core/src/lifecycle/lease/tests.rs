@@ -117,24 +117,54 @@ fn a_lease_is_granted_then_announced_then_renewed() {
     assert_eq!(bench.lease.revision(), 5);
     // A fifth of the time to live is kept back, and it began when the grant was sent.
     assert_eq!(bench.lease.facts(), Some((1, at(8_000))));
-    bench.now = at(3_334);
+    bench.now = at(1_667);
     assert_eq!(bench.turn(TTL), Ok(()));
     assert_eq!(bench.calls(), [ControlCall::Renew { lease: 1 }]);
     // Not answered: the next one goes out all the same.
-    bench.now = at(6_668);
+    bench.now = at(3_334);
     assert_eq!(bench.turn(TTL), Ok(()));
     assert_eq!(bench.calls(), [ControlCall::Renew { lease: 1 }]);
     bench
         .lease
-        .renewed(at(6_700), &bench.io, (1, at(3_334)), &lease(1, 10));
-    assert_eq!(bench.lease.facts(), Some((1, at(11_334))));
+        .renewed(at(3_400), &bench.io, (1, at(1_667)), &lease(1, 10));
+    assert_eq!(bench.lease.facts(), Some((1, at(9_667))));
     // A late answer to an earlier one takes nothing back.
     bench
         .lease
-        .renewed(at(6_800), &bench.io, (1, at(0)), &lease(1, 10));
-    assert_eq!(bench.lease.facts(), Some((1, at(11_334))));
-    bench.now = at(11_334);
+        .renewed(at(3_500), &bench.io, (1, at(0)), &lease(1, 10));
+    assert_eq!(bench.lease.facts(), Some((1, at(9_667))));
+    bench.now = at(9_667);
     assert_eq!(bench.turn(TTL), Err(Loss::Expired));
+}
+
+#[test]
+fn a_silence_of_nearly_the_time_to_live_is_not_noticed() {
+    let minute = Duration::from_secs(60);
+    let mut bench = Bench::begun();
+    bench.turn(minute).expect("nothing held");
+    bench.grant(at(0), minute, 1);
+    bench.turn(minute).expect("nothing held");
+    bench.written(1, 5);
+    bench.calls();
+    // The store falls silent right before the first renewal, and refuses all that are sent.
+    let mut sent = Vec::new();
+    for now in (0..=49_000).step_by(100) {
+        bench.now = at(now);
+        bench.turn(minute).expect("still held");
+        if bench.calls() == [ControlCall::Renew { lease: 1 }] {
+            sent.push(now);
+            let refused = Outcome::Failed(vec![Error::new(&code::NOT_SET, "refused")]);
+            let pending = (1, bench.now);
+            bench.lease.renewed(bench.now, &bench.io, pending, &refused);
+        }
+    }
+    assert!(sent.starts_with(&[5_000, 6_000, 7_000]), "{sent:?}");
+    // It comes back a second before the end.
+    let last = *sent.last().expect("sent");
+    bench
+        .lease
+        .renewed(bench.now, &bench.io, (1, at(last)), &lease(1, 60));
+    assert_eq!(bench.lease.facts(), Some((1, at(last + 50_000))));
 }
 
 #[test]

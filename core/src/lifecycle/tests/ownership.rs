@@ -91,8 +91,8 @@ fn a2_the_lease_runs_from_the_send_time_of_the_last_acknowledged_renewal() {
     });
     world.complete(sent.expect("sent"));
     let after = world.view().lease.expect("held").1;
-    // Sent a third of the time to live after the grant, though answered later.
-    assert_eq!(after.since(before), Duration::from_secs(10) / 3);
+    // Sent a sixth of the time to live after the grant, though answered later.
+    assert_eq!(after.since(before), Duration::from_secs(10) / 6);
 }
 
 #[test]
