@@ -6,6 +6,7 @@
 //! is obeyed at that moment, because it still stands in what is wanted.
 
 use alloc::{borrow::ToOwned, format, sync::Arc, vec, vec::Vec};
+use core::mem;
 
 use super::{
     arguments::Arguments,
@@ -50,6 +51,8 @@ pub(super) struct Subtask {
     check_at: Option<Instant>,
     /// Somebody wants it resumed at the next turn, if it is paused by an error.
     resume_asked: bool,
+    /// It was ordered to run since it last began to, so it has to take over what is new.
+    ordered: bool,
     /// The target refused it under this fence.
     barred: Option<Fence>,
     refused: Option<Error>,
@@ -108,6 +111,7 @@ impl Subtask {
             backoff: Backoff::new(now),
             check_at: None,
             resume_asked: false,
+            ordered: false,
             barred: None,
             refused: None,
         }
@@ -132,6 +136,8 @@ impl Subtask {
         };
         let goal = self.goal;
         if let Some(wanted) = wanted {
+            self.ordered |=
+                wanted.expect == Some(Stage::Running) && wanted.expect_revision > self.obeyed;
             self.arguments.learn(wanted.arguments.as_ref());
             self.arguments.turn(at, io);
         }
@@ -142,7 +148,7 @@ impl Subtask {
                 return true;
             }
             Phase::Probing { .. } => {}
-            Phase::Live { .. } => self.turn_live(at, io, goal),
+            Phase::Live { .. } => self.turn_live(at, io, goal, wanted),
             Phase::Resting => match (goal, wanted) {
                 (Goal::Run, Some(wanted)) => self.turn_to_run(at, io, wanted),
                 (Goal::Rest(stage), _) => self.turn_to_rest(at, io, stage),
@@ -154,7 +160,15 @@ impl Subtask {
         false
     }
 
-    fn turn_live(&mut self, at: Surroundings<'_>, io: &mut Io, goal: Goal) {
+    fn turn_live(
+        &mut self,
+        at: Surroundings<'_>,
+        io: &mut Io,
+        goal: Goal,
+        wanted: Option<&WantedSubtask>,
+    ) {
+        let renewed = wanted.filter(|_| self.ordered && goal == Goal::Run);
+        let renewed = renewed.is_some_and(|wanted| self.can_take_over(wanted));
         let Phase::Live {
             live,
             fence,
@@ -163,17 +177,17 @@ impl Subtask {
         else {
             return;
         };
-        let stage = match goal {
+        let same = !renewed && *fence == at.fence && *use_relay == at.use_relay;
+        self.stage = match goal {
             Goal::Gone => Stage::Stopping,
             Goal::Rest(_) => Stage::Pausing,
-            // The same work, but from another place or as a newer owner.
-            Goal::Run if *fence != at.fence || *use_relay != at.use_relay => Stage::Resuming,
-            Goal::Run => {
-                live.turn(at.now, io);
+            Goal::Run if same && !live.is_stopping() => {
+                self.ordered = false;
                 return;
             }
+            // The same work, but anew: from another place, as a newer owner, in another way.
+            Goal::Run => Stage::Resuming,
         };
-        self.stage = stage;
         live.stop(at.now, self.arguments.stop_limit(), io);
         if at.kill {
             live.kill(io);
@@ -208,10 +222,9 @@ impl Subtask {
             Stage::Paused | Stage::Stopped => {
                 let failed =
                     |result: &ProcessResult| !result.is_canceled && !result.errors.is_empty();
-                let asked = wanted.expect.is_some() && wanted.expect_revision > self.obeyed;
-                if !self.result.as_ref().is_some_and(failed) || asked {
-                    self.refresh(wanted);
-                } else if !self.is_due(at, io) {
+                let failed = self.result.as_ref().is_some_and(failed);
+                // By itself it goes on as it was.
+                if failed && !self.ordered && !self.is_due(at, io) {
                     return;
                 }
                 self.stage = Stage::Resuming;
@@ -219,6 +232,9 @@ impl Subtask {
             // Between two units, or fresh: go on.
             Stage::Running | Stage::New => {}
             _ => self.stage = Stage::Resuming,
+        }
+        if mem::take(&mut self.ordered) {
+            self.refresh(wanted);
         }
         self.check_at = None;
         match self.unit {
@@ -244,19 +260,28 @@ impl Subtask {
 
     /// Takes over the newest configuration, as far as that is allowed.
     fn refresh(&mut self, wanted: &WantedSubtask) {
-        let Some(setup) = &wanted.setup else { return };
-        self.refused = None;
-        if self.initialised && setup.task != self.setup.task {
-            let now = &self.setup.task;
-            self.refused =
-                update::check(now, &setup.task, self.unit, self.stage, self.shard_ddl).err();
-        }
-        if self.refused.is_none() {
+        if self.can_take_over(wanted)
+            && let Some(setup) = &wanted.setup
+        {
             self.setup = setup.clone();
             if !self.initialised {
                 self.unit = only_unit(setup);
             }
         }
+    }
+
+    /// Whether there is a newer configuration that can be taken over at rest; notes it if it can't.
+    fn can_take_over(&mut self, wanted: &WantedSubtask) -> bool {
+        let Some(setup) = &wanted.setup else {
+            return false;
+        };
+        self.refused = None;
+        if self.initialised && setup.task != self.setup.task {
+            let now = &self.setup.task;
+            let checked = update::check(now, &setup.task, self.unit, Stage::Paused, self.shard_ddl);
+            self.refused = checked.err();
+        }
+        self.refused.is_none() && *setup != self.setup
     }
 
     /// Looks for the unit to start with: the first one from the last down that is not fresh.
@@ -325,14 +350,18 @@ impl Subtask {
 
     /// Takes a report of the running unit.
     pub(super) fn reported(&mut self, ticket: Ticket, event: &Event) {
-        match &self.phase {
-            Phase::Live { live, .. } if live.ticket == ticket => {}
-            _ => return,
+        let Phase::Live { live, .. } = &self.phase else {
+            return;
+        };
+        if live.ticket != ticket {
+            return;
         }
         match *event {
             Event::Initialised => {
                 self.initialised = true;
-                if matches!(self.stage, Stage::New | Stage::Resuming | Stage::Running) {
+                if !live.is_stopping()
+                    && matches!(self.stage, Stage::New | Stage::Resuming | Stage::Running)
+                {
                     self.stage = Stage::Running;
                     self.result = None;
                 }

@@ -8,7 +8,7 @@ use super::{
     world::World,
 };
 use crate::{
-    lifecycle::{Command, Effect, Input, Outcome, Reply, Stop, UnitCall},
+    lifecycle::{Command, Effect, Input, Outcome, Reply, Start, Stop, UnitCall},
     status::{ProcessResult, Stage, UnitKind},
 };
 
@@ -396,6 +396,55 @@ fn an_error_that_lasts_waits_for_the_operator() {
     );
 }
 
+/// Batch sizes of the starts since the last look.
+fn batches(world: &mut World) -> vec::Vec<i64> {
+    let effects = world.take_effects().into_iter();
+    let batches = effects.filter_map(|effect| match effect {
+        Effect::Unit(UnitCall::Start(Start::Subtask { job, .. })) => Some(job.task.sync.batch),
+        _ => None,
+    });
+    batches.collect()
+}
+
+#[test]
+fn a_configuration_put_between_pause_and_resume_is_not_missed() {
+    // The unit needs all the time that it is given, or everything is seen in one snapshot.
+    for stubborn in [true, false] {
+        let mut world = World::running("incremental");
+        world.take_effects();
+        world.stubborn = stubborn;
+        world.expect("a", "t", 3);
+        if stubborn {
+            world.quiet();
+        }
+        let value = subtask_value("a", "t", "incremental", 7);
+        world.store.write(&[(&subtask("a", "t"), Some(&value))]);
+        world.expect("a", "t", 2);
+        world.quiet();
+        world.stubborn = false;
+        world.run(60 * SECOND);
+        assert_eq!(batches(&mut world), [7]);
+        assert_eq!(
+            world.at("a", "t"),
+            Some((Stage::Running, Some(UnitKind::Sync)))
+        );
+    }
+}
+
+#[test]
+fn an_automatic_resume_goes_on_as_it_was() {
+    let mut world = World::running("incremental");
+    world.expect("a", "t", 2);
+    world.run(SECOND);
+    let value = subtask_value("a", "t", "incremental", 7);
+    world.store.write(&[(&subtask("a", "t"), Some(&value))]);
+    world.run(SECOND);
+    world.take_effects();
+    world.ends(refused());
+    world.run(60 * SECOND);
+    assert_eq!(batches(&mut world), [100]);
+}
+
 #[test]
 fn a_newer_configuration_is_taken_over_at_a_resume_if_it_may() {
     let mut world = World::running("incremental");
@@ -411,17 +460,7 @@ fn a_newer_configuration_is_taken_over_at_a_resume_if_it_may() {
     world.run(SECOND);
     world.expect("a", "t", 2);
     world.run(SECOND);
-    let batches: vec::Vec<i64> = world
-        .take_effects()
-        .into_iter()
-        .filter_map(|effect| match effect {
-            Effect::Unit(UnitCall::Start(crate::lifecycle::Start::Subtask { job, .. })) => {
-                Some(job.task.sync.batch)
-            }
-            _ => None,
-        })
-        .collect();
-    assert_eq!(batches, [7]);
+    assert_eq!(batches(&mut world), [7]);
     assert_eq!(world.subtask("a", "t").and_then(|it| it.refused), None);
 
     // Another target is another task: it goes on as it was, and says so.
