@@ -1,11 +1,13 @@
 //! What operators see: the machine's view, joined with the units' counters and the sources' ends.
 
 use std::{
+    collections::BTreeMap,
     sync::atomic::Ordering::Relaxed,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use dm_core::{
+    error::{Error, Result},
     lifecycle::{RelayView, SourceView, SubtaskView, View},
     status::{
         ProcessResult, RelayStatus, SourceStatus, SubtaskStatus, SyncStatus, UnitKind, UnitStatus,
@@ -51,6 +53,8 @@ impl<K: Connect> rpc::Facts for Observer<K> {
     }
 
     async fn sources(&self) -> Vec<SourceFacts> {
+        // Asking a source takes a while: the stages are those of afterwards.
+        let ends = self.ends().await;
         let view = self.view.borrow().clone();
         if view.sources.is_empty() {
             let result = failure(&view.errors);
@@ -66,11 +70,10 @@ impl<K: Connect> rpc::Facts for Observer<K> {
                 subtasks: Vec::new(),
             }];
         }
-        let mut all = Vec::with_capacity(view.sources.len());
-        for source in &view.sources {
-            all.push(self.source(&view, source).await);
-        }
-        all
+        let sources = view.sources.iter();
+        sources
+            .map(|source| self.source(&view, source, ends.get(&source.name)))
+            .collect()
     }
 
     fn stages(&self) -> Vec<TaskStage> {
@@ -92,7 +95,29 @@ impl<K: Connect> rpc::Facts for Observer<K> {
 }
 
 impl<K: Connect> Observer<K> {
-    async fn source(&self, view: &View, source: &SourceView) -> SourceFacts {
+    /// Where the sources end. Only those that something runs on are asked: the answer takes a
+    /// connection.
+    async fn ends(&self) -> BTreeMap<String, Result<SourceEnd>> {
+        let bound: Vec<String> = {
+            let view = self.view.borrow();
+            let bound = view.sources.iter().filter(|source| source.bound);
+            bound.map(|source| source.name.clone()).collect()
+        };
+        let mut ends = BTreeMap::new();
+        for name in bound {
+            if let Some(config) = self.facts.source(&name) {
+                ends.insert(name, self.connect.source(&config).end().await);
+            }
+        }
+        ends
+    }
+
+    fn source(
+        &self,
+        view: &View,
+        source: &SourceView,
+        end: Option<&Result<SourceEnd>>,
+    ) -> SourceFacts {
         let mut errors = view.errors.clone();
         errors.extend(
             view.problems
@@ -103,16 +128,13 @@ impl<K: Connect> Observer<K> {
                     task => problem.error.clone().annotate(&format!("task {task}")),
                 }),
         );
-        // Only a source that something runs on is asked: the answer takes a connection.
-        let end = match self.facts.source(&source.name) {
-            Some(config) if source.bound => match self.connect.source(&config).end().await {
-                Ok(end) => Some(end),
-                Err(error) => {
-                    errors.push(error);
-                    None
-                }
-            },
-            _ => None,
+        let end = match end {
+            Some(Ok(end)) => Some(end),
+            Some(Err(error)) => {
+                errors.push(error.clone());
+                None
+            }
+            None => None,
         };
         let subtasks = source.subtasks.iter();
         SourceFacts {
@@ -130,10 +152,10 @@ impl<K: Connect> Observer<K> {
                 relay_status: source
                     .relay
                     .as_ref()
-                    .map(|relay| relay_status(relay, end.as_ref())),
+                    .map(|relay| relay_status(relay, end)),
             },
             subtasks: subtasks
-                .map(|task| self.subtask(&source.name, task, end.as_ref()))
+                .map(|task| self.subtask(&source.name, task, end))
                 .collect(),
         }
     }
@@ -156,7 +178,7 @@ impl<K: Connect> Observer<K> {
     }
 }
 
-fn failure(errors: &[dm_core::error::Error]) -> Option<ProcessResult> {
+fn failure(errors: &[Error]) -> Option<ProcessResult> {
     (!errors.is_empty()).then(|| ProcessResult {
         is_canceled: false,
         errors: errors.to_vec(),

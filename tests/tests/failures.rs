@@ -84,12 +84,10 @@ impl World {
         started.map_err(|e| self.worker.explain(e))
     }
 
-    /// Resumes by hand, as an operator does who need not wait. That the error still shows in the
-    /// first poll is no failure; what counts is what arrives.
-    async fn resume(&self) {
-        for expect in [Expect::Paused, Expect::Running] {
-            let _ = self.master.set_stage(&self.job, WORKER, expect).await;
-        }
+    /// Resumes by hand, as an operator does who need not wait.
+    async fn resume(&self) -> Result<()> {
+        let resumed = self.master.set_stage(&self.job, WORKER, Expect::Running);
+        resumed.await.map_err(|e| self.worker.explain(e))
     }
 
     async fn write(&self, seed: u64) -> Result<()> {
@@ -211,7 +209,7 @@ async fn a_missing_column_is_an_error_until_it_is_there() -> Result<()> {
     target
         .run("ALTER TABLE `column`.pair ADD COLUMN x DOUBLE")
         .await?;
-    world.resume().await;
+    world.resume().await?;
     world.caught_up().await
 }
 
@@ -251,7 +249,7 @@ async fn a_wrong_password_is_named_and_can_be_corrected() -> Result<()> {
     target
         .run(&format!("ALTER USER worker IDENTIFIED BY '{right}'"))
         .await?;
-    world.resume().await;
+    world.resume().await?;
     world.caught_up().await
 }
 

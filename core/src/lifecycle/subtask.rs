@@ -237,6 +237,8 @@ impl Subtask {
             self.refresh(wanted);
         }
         self.check_at = None;
+        // An error from now on is one of this attempt; a master takes any other for its failure.
+        self.result = None;
         match self.unit {
             Some(unit) => self.start(at, io, unit),
             None => self.seek(at, io),

@@ -86,6 +86,20 @@ fn b2_a_unit_that_fails_at_once_is_paused_with_its_error() {
     assert_eq!(world.subtask("a", "t").and_then(|it| it.result), None);
 }
 
+/// A master asks at once, and takes any error that it sees for a failure of the resume.
+#[test]
+fn b2_an_error_does_not_outlive_the_resume_that_follows_it() {
+    let mut world = World::running("incremental");
+    world.ends(Outcome::Failed(vec![super::error(36_008, "sequence")]));
+    world.expect("a", "t", 2);
+    world.learn();
+    let resuming = world.subtask("a", "t").expect("there");
+    assert_eq!((resuming.stage, resuming.result), (Stage::Resuming, None));
+    world.ends(refused());
+    let paused = world.subtask("a", "t").expect("there");
+    assert_eq!(paused.result.expect("paused").errors[0].code, 10_001);
+}
+
 #[test]
 fn b3_a_pause_is_not_overridden_by_auto_resume() {
     let mut world = World::running("incremental");
