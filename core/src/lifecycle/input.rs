@@ -1,6 +1,7 @@
 //! What the machine is told.
 
 use alloc::{string::String, vec::Vec};
+use core::fmt;
 
 use bytes::Bytes;
 
@@ -133,7 +134,7 @@ pub enum Reply {
 }
 
 /// A key and what the store knows about it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Entry {
     /// The key.
     pub key: Bytes,
@@ -145,4 +146,45 @@ pub struct Entry {
     pub mod_revision: i64,
     /// The lease it hangs on, or 0.
     pub lease: i64,
+}
+
+/// Of the value just its length: configurations hold passwords.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("key", &self.key)
+            .field("value", &format_args!("{} bytes", self.value.len()))
+            .field("create_revision", &self.create_revision)
+            .field("mod_revision", &self.mod_revision)
+            .field("lease", &self.lease)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+
+    use super::*;
+
+    #[test]
+    fn a_value_is_not_shown() {
+        let entry = Entry {
+            key: Bytes::from_static(b"/k"),
+            value: Bytes::from_static(b"password = \"secret\""),
+            create_revision: 1,
+            mod_revision: 2,
+            lease: 3,
+        };
+        let entries = Reply::Entries {
+            revision: 2,
+            entries: [entry].into(),
+        };
+        let shown = format!("{:?}", Outcome::Ok(entries));
+        assert!(
+            shown.contains("/k") && shown.contains("19 bytes"),
+            "{shown}"
+        );
+        assert!(!shown.contains("secret"), "{shown}");
+    }
 }
