@@ -68,10 +68,11 @@ impl Fields {
     }
 }
 
-/// Declares a structure that is stored as a JSON object.
+/// Declares a structure that is stored as a JSON object. A field marked `omitempty` is left out
+/// while it is empty.
 macro_rules! json_object {
     ($(#[$doc:meta])* $name:ident {
-        $($(#[$fdoc:meta])* $field:ident: $type:ty = $key:literal,)*
+        $($(#[$fdoc:meta])* $field:ident: $type:ty = $key:literal $($omit:ident)?,)*
     }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,9 +84,11 @@ macro_rules! json_object {
             fn write(&self, out: &mut alloc::string::String) {
                 let mut separator = '{';
                 $(
-                    out.push(core::mem::replace(&mut separator, ','));
-                    out.push_str(concat!("\"", $key, "\":"));
-                    $crate::control::json::Json::write(&self.$field, out);
+                    if true $(&& $crate::control::json::json_object!(@$omit self.$field))? {
+                        out.push(core::mem::replace(&mut separator, ','));
+                        out.push_str(concat!("\"", $key, "\":"));
+                        $crate::control::json::Json::write(&self.$field, out);
+                    }
                 )*
                 out.push('}');
             }
@@ -97,6 +100,9 @@ macro_rules! json_object {
         }
 
         $crate::control::json::json_value!($name);
+    };
+    (@omitempty $value:expr) => {
+        !$value.is_empty()
     };
 }
 

@@ -54,7 +54,7 @@ json_object! {
         /// The source.
         source: String = "source",
         /// The task.
-        task: String = "task",
+        task: String = "task" omitempty,
     }
 }
 
@@ -144,6 +144,20 @@ mod tests {
         };
         assert_eq!(SubtaskStage::parse(value), Ok(expected));
         assert_eq!(RelayStage::parse(b"{}"), Ok(RelayStage::default()));
+    }
+
+    #[test]
+    fn an_empty_task_is_left_out() {
+        let stage = |task: &str| SubtaskStage {
+            expect: 2,
+            source: "a".into(),
+            task: task.into(),
+        };
+        assert_eq!(stage("").to_json(), "{\"expect\":2,\"source\":\"a\"}");
+        assert_eq!(
+            stage("t").to_json(),
+            "{\"expect\":2,\"source\":\"a\",\"task\":\"t\"}"
+        );
     }
 
     #[test]
