@@ -21,6 +21,7 @@ use tracing::{debug, error};
 
 use crate::{
     guard::guarded,
+    journal::Journal,
     ports::{Connect, Control, Events},
     units::{Stop, Units},
 };
@@ -38,6 +39,7 @@ pub struct Driver<C, K> {
     inbox: mpsc::UnboundedSender<Input>,
     tasks: BTreeMap<Ticket, Running>,
     view: watch::Sender<View>,
+    journal: Journal,
 }
 
 /// An effect under way.
@@ -45,6 +47,8 @@ struct Running {
     task: JoinHandle<()>,
     /// For units only.
     stop: Option<watch::Sender<Stop>>,
+    /// For calls on the control store only: its name.
+    call: Option<&'static str>,
 }
 
 impl<C: Control, K: Connect> Driver<C, K> {
@@ -61,6 +65,7 @@ impl<C: Control, K: Connect> Driver<C, K> {
             inbox,
             tasks: BTreeMap::new(),
             view,
+            journal: Journal::default(),
         }
     }
 
@@ -93,10 +98,11 @@ impl<C: Control, K: Connect> Driver<C, K> {
 
     /// An effect is over. What ends a unit is said in the log, too: the status shows only the last.
     fn over(&mut self, ticket: Ticket, outcome: &Outcome) {
-        let is_unit = self
-            .tasks
-            .remove(&ticket)
-            .is_some_and(|running| running.stop.is_some());
+        let running = self.tasks.remove(&ticket);
+        if let Some(call) = running.as_ref().and_then(|running| running.call) {
+            self.journal.called(call, outcome);
+        }
+        let is_unit = running.is_some_and(|running| running.stop.is_some());
         match outcome {
             Outcome::Failed(errors) if is_unit => {
                 errors
@@ -119,7 +125,9 @@ impl<C: Control, K: Connect> Driver<C, K> {
             debug!(%ticket, ?effect, "effect");
             self.start(ticket, effect);
         }
-        self.view.send_replace(self.worker.view());
+        let view = self.worker.view();
+        self.journal.stepped(&view);
+        self.view.send_replace(view);
     }
 
     fn start(&mut self, ticket: Ticket, effect: Effect) {
@@ -133,11 +141,9 @@ impl<C: Control, K: Connect> Driver<C, K> {
             Effect::Control(call) => {
                 let control = self.control.clone();
                 let events = Events::new(ticket, self.inbox.clone());
-                self.spawn(
-                    ticket,
-                    async move { control.call(call, events).await },
-                    unknown,
-                );
+                let name = name(&call);
+                let call = async move { control.call(call, events).await };
+                self.spawn(ticket, call, unknown).call = Some(name);
             }
             Effect::Unit(UnitCall::Start(start)) => {
                 let (stop, signal) = watch::channel(Stop::No);
@@ -175,7 +181,11 @@ impl<C: Control, K: Connect> Driver<C, K> {
         });
         self.tasks
             .entry(ticket)
-            .insert_entry(Running { task, stop: None })
+            .insert_entry(Running {
+                task,
+                stop: None,
+                call: None,
+            })
             .into_mut()
     }
 
@@ -201,10 +211,79 @@ impl<C: Control, K: Connect> Driver<C, K> {
     }
 }
 
+const fn name(call: &ControlCall) -> &'static str {
+    match call {
+        ControlCall::Grant { .. } => "granting a lease",
+        ControlCall::Renew { .. } => "renewing the lease",
+        ControlCall::Announce { .. } => "announcing this worker",
+        ControlCall::Revoke { .. } => "giving a lease up",
+        ControlCall::Read { .. } => "reading",
+        ControlCall::Watch { .. } | ControlCall::Unwatch { .. } => "watching",
+        ControlCall::Replace { .. } => "clearing used arguments",
+    }
+}
+
 fn unknown(error: Error) -> Outcome {
     Outcome::Unknown(error)
 }
 
 fn failed(error: Error) -> Outcome {
     Outcome::Failed(vec![error])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    use dm_core::lifecycle::Config;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::{metrics::Metrics, mysql::connect::Connector, standalone::Store, units::Facts};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancellation_is_over_when_everything_of_its_era_is() {
+        let worker = Worker::new(Config::new("w", "", 1));
+        let (view, _views) = watch::channel(worker.view());
+        let facts = Facts::new(&Arc::new(Metrics::default()), "w");
+        let connect = Connector {
+            worker: "w".into(),
+            secret_key: None,
+        };
+        let units = Units::new(connect, true, facts);
+        let mut driver = Driver::new(worker, Store::new([]), units, view);
+        let ticket = |era, op| Ticket { era: Era(era), op };
+
+        // A unit that takes its time, and a call that never ends.
+        let (stop, mut signal) = watch::channel(Stop::No);
+        let over = Arc::new(AtomicBool::new(false));
+        let unit = {
+            let over = Arc::clone(&over);
+            async move {
+                crate::units::stopped(&mut signal, Stop::Now).await;
+                sleep(Duration::from_secs(5)).await;
+                over.store(true, Ordering::Relaxed);
+                Outcome::Ok(Reply::Stopped)
+            }
+        };
+        driver.spawn(ticket(0, 1), unit, failed).stop = Some(stop);
+        driver.spawn(ticket(0, 2), std::future::pending(), unknown);
+        driver.spawn(ticket(1, 3), std::future::pending(), unknown);
+        driver.cancel(ticket(1, 4), Era(0));
+        let closed = loop {
+            match driver.inputs.recv().await {
+                Some(Input::Done { ticket, outcome }) if ticket.era == Era(1) => {
+                    assert_eq!(ticket.op, 4);
+                    break outcome;
+                }
+                input => assert!(input.is_some()),
+            }
+        };
+        assert_eq!(closed, Outcome::Ok(Reply::Closed));
+        assert!(over.load(Ordering::Relaxed), "a unit is still at work");
+        assert_eq!(driver.tasks.len(), 2, "the next era goes on");
+    }
 }

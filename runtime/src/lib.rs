@@ -9,6 +9,7 @@ pub mod etcd;
 mod guard;
 #[cfg(not(madsim))]
 pub mod http;
+mod journal;
 pub mod metrics;
 #[cfg(not(madsim))]
 pub mod modes;
