@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use super::{
     effect::{ControlCall, Effect},
-    input::{Entry, Outcome, Reply},
+    input::{Outcome, Reply},
     io::{Io, Pending},
     ticket::Era,
 };

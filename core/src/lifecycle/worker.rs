@@ -1,6 +1,11 @@
 //! The machine itself: dispatch, and what holds its parts together.
 
-use alloc::{collections::BTreeMap, format, string::String, sync::Arc};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    sync::Arc,
+};
 use core::time::Duration;
 
 use super::{
@@ -31,8 +36,9 @@ pub struct Worker {
     lease: Lease,
     learner: Learner,
     sources: BTreeMap<String, Source>,
-    /// The ownerships, by source, that the target refused though they were renewed for that.
-    contested: BTreeMap<String, i64>,
+    /// Sources for which a tenure has ended because a target refused them. One is enough, and it
+    /// is no use to forget them: a master binds a source anew after each.
+    contested: BTreeSet<String>,
     mode: Mode,
     shown: Shown,
     lost: Option<Error>,
@@ -69,7 +75,7 @@ impl Worker {
             lease: Lease::default(),
             learner: Learner::default(),
             sources: BTreeMap::new(),
-            contested: BTreeMap::new(),
+            contested: BTreeSet::new(),
             mode: Mode::New,
             shown: Shown::default(),
             lost: None,
@@ -229,12 +235,9 @@ impl Worker {
         if let (Pending::Subtask { task, .. }, Outcome::Fenced(error)) = (&pending, &outcome)
             && source.is_current(task, ticket)
         {
-            // Somebody newer owns the source, so what is known here is wrong. If it still stands
-            // when it was learnt anew, it is the target that is wrong, and only about this task.
-            let bound = self.learner.desired().and_then(|it| it.bound_at(name));
-            if self.contested.get(name).copied() != bound {
-                self.contested
-                    .extend(bound.map(|bound| (name.clone(), bound)));
+            // Somebody newer owns the source, so what is known here is wrong. If that happens again
+            // though all was learnt anew, it is the target that is wrong, and only about this task.
+            if self.contested.insert(name.clone()) {
                 return self.lose(error.clone());
             }
         }
@@ -272,13 +275,8 @@ impl Worker {
     fn turn_sources(&mut self) {
         let none = Desired::default();
         let working = self.mode == Mode::Working;
-        let known = self.learner.desired().filter(|_| working);
-        let desired = known.unwrap_or(&none);
+        let desired = self.learner.desired().filter(|_| working).unwrap_or(&none);
         self.shown.update(desired);
-        if known.is_some() {
-            self.contested
-                .retain(|name, bound| desired.bound_at(name) == Some(*bound));
-        }
         let (now, io) = (self.now, &mut self.io);
         let tenure = Tenure {
             announced: self.lease.revision(),

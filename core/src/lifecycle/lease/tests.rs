@@ -3,7 +3,7 @@ use std::{vec, vec::Vec};
 use super::*;
 use crate::{
     error::{Error, code},
-    lifecycle::Config,
+    lifecycle::{Config, Entry},
 };
 
 const TTL: Duration = Duration::from_secs(10);
