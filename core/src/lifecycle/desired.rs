@@ -55,11 +55,22 @@ pub(super) struct Assigned {
     pub(super) revision: i64,
 }
 
+/// A source is ours.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Bound {
+    /// Revision at which the bound key came into being, after its last deletion.
+    created: i64,
+    /// A revision of this ownership that no earlier one of the source can have seen, which
+    /// therefore orders it among them. Stays while the ownership does, however often a master puts
+    /// the key again.
+    pub(super) since: i64,
+}
+
 /// What is wanted for one source.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WantedSource {
-    /// Revision at which the source became ours, if its subtasks are.
-    pub(super) bound: Option<i64>,
+    /// Its subtasks are ours.
+    pub(super) bound: Option<Bound>,
     /// Its relay is on by key.
     pub(super) relay_by_key: bool,
     /// `None` if there is none that can be read.
@@ -145,15 +156,11 @@ pub(super) fn detail_ranges(assignment: &[Entry]) -> Vec<Range> {
 }
 
 impl Desired {
-    /// Revision at which a source became ours, if its subtasks are.
-    pub(super) fn bound_at(&self, source: &str) -> Option<i64> {
-        self.sources.get(source)?.bound
-    }
-
-    /// Folds the two halves of a snapshot.
+    /// Folds the two halves of a snapshot; `last` is the one before, of the same tenure.
     pub(super) fn fold(
         config: &Config,
         parsed: &mut Parsed,
+        last: Option<&Self>,
         revision: i64,
         assignment: &[Entry],
         details: &[Entry],
@@ -162,7 +169,7 @@ impl Desired {
             revision,
             ..Self::default()
         };
-        desired.assign(config, assignment);
+        desired.assign(config, last, assignment);
         let mut details: BTreeMap<Key, &Entry> = details
             .iter()
             .filter_map(|entry| Some((Key::decode(&entry.key).ok()?, entry)))
@@ -177,7 +184,7 @@ impl Desired {
         desired
     }
 
-    fn assign(&mut self, config: &Config, assignment: &[Entry]) {
+    fn assign(&mut self, config: &Config, last: Option<&Self>, assignment: &[Entry]) {
         let mut entries = Vec::new();
         for entry in assignment {
             match assigned(entry) {
@@ -192,7 +199,8 @@ impl Desired {
         for ((kind, assigned), entry) in entries {
             let name = assigned.source.clone();
             if kind == Kind::Bound {
-                self.sources.entry(name).or_default().bound = Some(entry.create_revision);
+                let bound = Bound::of(entry, last.and_then(|last| last.sources.get(&name)?.bound));
+                self.sources.entry(name).or_default().bound = Some(bound);
                 self.bound = Some(assigned);
                 continue;
             }
@@ -331,6 +339,20 @@ impl Desired {
             task: task.to_owned(),
             error,
         });
+    }
+}
+
+impl Bound {
+    /// The ownership that a bound key speaks of; `last` is that of the same source in the snapshot
+    /// before. If there is none, somebody else may have had the source up to the key's last write,
+    /// as the key may have named another one before it.
+    fn of(entry: &Entry, last: Option<Self>) -> Self {
+        let new = Self {
+            created: entry.create_revision,
+            since: entry.mod_revision,
+        };
+        last.filter(|last| last.created == new.created)
+            .unwrap_or(new)
     }
 }
 

@@ -153,6 +153,7 @@ impl Learner {
         self.desired = Some(Desired::fold(
             &io.config,
             &mut self.parsed,
+            self.desired.as_ref(),
             revision,
             &assignment,
             &entries,

@@ -57,7 +57,7 @@ impl Source {
             self.config = Arc::clone(config);
         }
         let bound = wanted.and_then(|wanted| wanted.bound);
-        self.fence = bound.map(|created| Fence(created.max(tenure.announced)));
+        self.fence = bound.map(|bound| Fence(bound.since.max(tenure.announced)));
         let by_config = bound.is_some() && self.config.enable_relay;
         let relay_on = wanted.filter(|wanted| wanted.relay_by_key || by_config);
         if let Some(wanted) = relay_on {

@@ -30,9 +30,15 @@ impl World {
         self.store.write(&[(&source_key(source), Some(&value))]);
     }
 
+    /// Binds a source. Another one that was bound before goes to another worker.
     pub(super) fn bind(&mut self, source: &str) {
         let (key, value) = (self.bound_key(), self.bound_value(source));
+        let before = self.store.get(&key).map(|entry| entry.value.clone());
         self.store.write(&[(&key, Some(&value))]);
+        if let Some(before) = before.filter(|before| *before != value) {
+            let before = SourceBound::parse(&before).expect("readable").source;
+            self.rivals.insert(before, Fence(self.store.revision));
+        }
     }
 
     /// Takes the source away, and gives it to another worker.

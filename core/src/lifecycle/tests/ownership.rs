@@ -45,6 +45,70 @@ fn a1_every_start_carries_a_fence_above_all_earlier_owners() {
     assert!(second[0] < third[0], "{second:?} {third:?}");
 }
 
+/// A master never does that, but whoever writes the key by hand may.
+#[test]
+fn a1_a_source_in_place_of_another_has_a_fence_of_its_own() {
+    let mut world = World::running("incremental");
+    world.source("b", false);
+    world.task("b", "u", "incremental");
+    world.bind("b");
+    world.quiet();
+    world.take_effects();
+    let rival = world.rivals["a"];
+    for deaf in [false, true] {
+        world.freeze(Duration::from_secs(if deaf { 60 } else { 0 }));
+        world.bind("a");
+        world.run(Duration::from_secs(5));
+        assert!(fences(&mut world).iter().all(|fence| *fence > rival));
+        world.bind("b");
+        world.run(Duration::from_secs(5));
+        world.take_effects();
+    }
+}
+
+#[test]
+fn a1_a_key_that_was_put_again_before_it_was_read_orders_by_that() {
+    let mut world = World::begun();
+    world.source("a", false);
+    world.source("b", false);
+    world.task("a", "t", "incremental");
+    world.bind("b");
+    // Announced, but nothing is read yet.
+    world.complete(0);
+    world.complete(0);
+    assert!(world.view().online && world.view().revision == 0);
+    world.rivals.insert("a".into(), Fence(world.store.revision));
+    world.bind("a");
+    world.quiet();
+    let fences = fences(&mut world);
+    assert!(fences.len() == 1 && fences[0] > world.rivals["a"]);
+}
+
+#[test]
+fn a1_away_and_back_between_two_looks_is_another_ownership() {
+    let mut world = World::running("incremental");
+    let first = fences(&mut world);
+    world.transfer("a");
+    world.bind("a");
+    world.quiet();
+    let second = fences(&mut world);
+    assert!(second.len() == 1 && second[0] > first[0]);
+    assert!(second[0] > world.rivals["a"]);
+}
+
+#[test]
+fn a1_the_same_binding_put_again_is_the_same_ownership() {
+    let mut world = World::running("incremental");
+    world.take_effects();
+    for _ in 0..3 {
+        world.bind("a");
+        world.run(Duration::from_secs(1));
+    }
+    let reads = |effect: &Effect| is_control(effect, |it| matches!(it, ControlCall::Read { .. }));
+    let effects = but_renewals(world.take_effects());
+    assert!(effects.iter().all(reads), "{effects:?}");
+}
+
 #[test]
 fn a2_work_ends_before_the_lease_is_given_up() {
     let mut world = World::running("incremental");

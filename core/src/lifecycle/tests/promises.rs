@@ -5,7 +5,7 @@ use super::{
     world::World,
 };
 use crate::{
-    lifecycle::{Fence, unit::units},
+    lifecycle::{Entry, Fence, Ticket, View, unit::units},
     status::UnitKind,
 };
 
@@ -24,14 +24,7 @@ impl World {
             .store
             .get_at(&self.bound_key(), revision)
             .expect("checked");
-        assert!(fence.0 >= bound.create_revision);
-        if let Some(rival) = self
-            .rivals
-            .get(source)
-            .filter(|it| it.0 < bound.create_revision)
-        {
-            assert!(fence > *rival, "{fence:?} would lose against {rival:?}");
-        }
+        self.check_fence(source, bound, fence);
         let key = subtask(source, task);
         let entry = self.store.get_at(&key, revision).expect("wanted");
         let newest = self.store.get(&key).map(|entry| entry.create_revision);
@@ -57,6 +50,29 @@ impl World {
         );
     }
 
+    /// A fence is not older than the ownership, and above those of all other owners before.
+    fn check_fence(&self, source: &str, bound: &Entry, fence: Fence) {
+        assert!(fence.0 >= bound.create_revision);
+        // Unless it was put over twice between two looks, which looks like the same value again.
+        let elsewhere = self.elsewhere.get(source).copied().unwrap_or(0);
+        let rival = self.rivals.get(source);
+        let known = rival.filter(|it| it.0 < bound.create_revision || it.0 <= elsewhere);
+        if let Some(rival) = known {
+            assert!(fence > *rival, "{fence:?} would lose against {rival:?}");
+        }
+    }
+
+    /// A lease is given up only when nothing works under it any more.
+    pub(super) fn check_revoke(&self) {
+        let view = self.worker.view();
+        let allowed = |ticket: &Ticket| view.online && ticket.era == view.era;
+        assert!(
+            self.units.keys().all(allowed),
+            "given up while {:?} work",
+            self.units
+        );
+    }
+
     /// What the store asks of a subtask, as of a revision: the expected stage, if it is ours.
     pub(super) fn expected(&self, source: &str, task: &str, revision: i64) -> Option<i64> {
         let ours = self.store.get_at(&self.bound_key(), revision)?;
@@ -70,6 +86,19 @@ impl World {
         number.parse().ok()
     }
 
+    /// Remembers up to which revision the machine can know that a source was another's: that of
+    /// the last snapshot without it, or of the first one of the tenure.
+    pub(super) fn look_elsewhere(&mut self, view: &View) {
+        let bound = self.store.get_at(&self.bound_key(), view.revision);
+        for source in self.rivals.keys() {
+            let ours = bound.is_some_and(|it| it.value == self.bound_value(source));
+            if !ours || self.seen == 0 {
+                self.elsewhere.insert(source.clone(), view.revision);
+            }
+        }
+        self.seen = view.revision;
+    }
+
     /// Whether the worker's lease is alive in the store.
     pub(super) fn is_covered(&self) -> bool {
         self.worker
@@ -79,7 +108,7 @@ impl World {
     }
 
     /// What has to hold after every step.
-    pub(super) fn check(&self) {
+    pub(super) fn check(&self, view: &View) {
         let mut units = self
             .units
             .iter()
@@ -88,7 +117,6 @@ impl World {
         if units.peek().is_none() {
             return;
         }
-        let view = self.worker.view();
         assert!(
             self.is_covered(),
             "units run without a lease: {:?}",
@@ -104,6 +132,10 @@ impl World {
                 !ends,
                 "{ticket} {unit:?} was not told to stop, {expected:?}"
             );
+            let bound = self.store.get_at(&self.bound_key(), view.revision);
+            if let (Some(bound), Some(fence)) = (bound, unit.fence) {
+                self.check_fence(&unit.source, bound, fence);
+            }
         }
     }
 }

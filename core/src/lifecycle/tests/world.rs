@@ -35,6 +35,10 @@ pub(super) struct World {
     pub(super) progress: BTreeMap<(String, String), usize>,
     /// The fence of the other worker that last had a source.
     pub(super) rivals: BTreeMap<String, Fence>,
+    /// Up to which revision the machine knows that a source was not its own.
+    pub(super) elsewhere: BTreeMap<String, i64>,
+    /// Revision of the machine's last snapshot.
+    pub(super) seen: i64,
     /// Completions delivered lately.
     pub(super) delivered: VecDeque<Input>,
     /// Everything that was put in, and everything that came out.
@@ -82,6 +86,8 @@ pub(super) struct Unit {
     pub(super) kind: UnitKind,
     pub(super) initialised: bool,
     pub(super) stop: Option<Stop>,
+    /// None for a relay.
+    pub(super) fence: Option<Fence>,
     pub(super) use_relay: bool,
     /// Its era is being cancelled; it may still be at work.
     pub(super) cancelled: bool,
@@ -98,6 +104,8 @@ impl World {
             units: BTreeMap::new(),
             progress: BTreeMap::new(),
             rivals: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
+            seen: 0,
             delivered: VecDeque::new(),
             inputs: Vec::new(),
             effects: Vec::new(),
@@ -149,6 +157,8 @@ impl World {
 
     fn settle(&mut self) {
         self.steps += 1;
+        let view = self.worker.view();
+        self.look_elsewhere(&view);
         while let Some((ticket, effect)) = self.worker.poll_effect() {
             if self.trace {
                 std::eprintln!("{} -> {ticket} {effect:?}", self.now);
@@ -159,7 +169,7 @@ impl World {
         if let Some(at) = self.worker.poll_timeout() {
             assert!(at > self.now, "a timeout that is due was not handled");
         }
-        self.check();
+        self.check(&view);
     }
 
     fn take(&mut self, ticket: Ticket, effect: Effect) {
@@ -186,6 +196,7 @@ impl World {
                     .for_each(|it| it.stop = Some(*how));
             }
             Effect::Cancel(era) => self.cancel(*era),
+            Effect::Control(ControlCall::Revoke { .. }) => self.check_revoke(),
             Effect::Control(_) | Effect::Unit(UnitCall::Probe { .. }) => {}
         }
         self.calls.push(Call {
@@ -219,6 +230,7 @@ impl World {
                 kind: UnitKind::Relay,
                 initialised: false,
                 stop: None,
+                fence: None,
                 use_relay: false,
                 cancelled: false,
             },
@@ -230,6 +242,7 @@ impl World {
                     kind: *unit,
                     initialised: false,
                     stop: None,
+                    fence: Some(*fence),
                     use_relay: job.use_relay,
                     cancelled: false,
                 }
