@@ -149,10 +149,7 @@ impl<K: Connect> Observer<K> {
                 .clone(),
                 worker: self.worker.clone(),
                 result: failure(&errors),
-                relay_status: source
-                    .relay
-                    .as_ref()
-                    .map(|relay| relay_status(relay, end)),
+                relay_status: source.relay.as_ref().map(|relay| relay_status(relay, end)),
             },
             subtasks: subtasks
                 .map(|task| self.subtask(&source.name, task, end))
