@@ -67,8 +67,23 @@ impl core::fmt::Debug for Life {
     }
 }
 
-fn lives(count: usize) -> impl Strategy<Value = Life> {
-    let one = any::<(u8, u8, u8)>().prop_map(|(what, which, how)| match what {
+/// Lives of so many moves, half of which end in a while full of stops.
+fn lives(count: core::ops::Range<usize>) -> impl Strategy<Value = Life> {
+    let end = any::<(u8, u8, u8)>().prop_map(|(what, which, how)| match how % 8 {
+        0 => Move::Stop,
+        _ => choose(what, which, how / 8),
+    });
+    let end = prop_oneof![Just(Vec::new()), collection::vec(end, 1..60)];
+    let one = any::<(u8, u8, u8)>().prop_map(|(what, which, how)| choose(what, which, how));
+    (collection::vec(one, count), end).prop_map(|(mut moves, end)| {
+        moves.extend(end);
+        Life(moves)
+    })
+}
+
+/// The usual mixture.
+const fn choose(what: u8, which: u8, how: u8) -> Move {
+    match what {
         0..=74 => Move::Complete(which),
         75..=84 => Move::Execute(which),
         85..=92 => Move::Lose(which),
@@ -86,7 +101,6 @@ fn lives(count: usize) -> impl Strategy<Value = Life> {
         187..=188 => Move::Compact,
         189 => Move::Rival,
         190..=192 => Move::Resume(which),
-        193 if which == 0 => Move::Stop,
         193..=205 => Move::Bind(which),
         206..=208 => Move::Transfer(which),
         209..=221 => Move::Start(which, how),
@@ -98,8 +112,7 @@ fn lives(count: usize) -> impl Strategy<Value = Life> {
         244..=248 => Move::Relay(which),
         249..=252 => Move::RelayStage(which),
         253..=255 => Move::Source(which, how),
-    });
-    collection::vec(one, 0..count).prop_map(Life)
+    }
 }
 
 fn pick<T>(items: &[T], which: u8) -> Option<usize> {
@@ -376,14 +389,29 @@ impl World {
     }
 }
 
-/// One life, and how many steps it took.
-fn live(moves: &[Move]) -> u64 {
+/// How much happened.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    /// Steps of the machine before everything heals.
+    steps: u64,
+    /// Stops, and those given a second time while the first was not carried out.
+    stops: u32,
+    second_stops: u32,
+}
+
+/// One life.
+fn live(moves: &[Move], count: &mut Count) {
     let mut world = World::begun();
     let mut stopped = false;
     for choice in moves {
-        stopped |= matches!(choice, Move::Stop);
+        if matches!(choice, Move::Stop) && !world.worker.is_over() {
+            count.stops += u32::from(!stopped);
+            count.second_stops += u32::from(stopped);
+            stopped = true;
+        }
         let _ = world.make(*choice);
     }
+    count.steps += world.steps;
     world.heal();
     if stopped {
         assert!(
@@ -396,25 +424,28 @@ fn live(moves: &[Move]) -> u64 {
         world.converged();
     }
     world.replay();
-    world.steps
 }
 
 #[test]
 fn whatever_happens_the_promises_hold() {
-    let steps = core::cell::Cell::new(0);
+    let count = core::cell::Cell::new(Count::default());
     let mut runner = proptest::test_runner::TestRunner::new(Proptest {
-        cases: 2_000,
+        cases: 1_500,
         failure_persistence: None,
         ..Proptest::default()
     });
-    let result = runner.run(&lives(600), |life| {
-        steps.set(steps.get() + live(&life.0));
+    let result = runner.run(&lives(0..5_000), |life| {
+        let mut sum = count.get();
+        live(&life.0, &mut sum);
+        count.set(sum);
         Ok(())
     });
     if let Err(error) = result {
         panic!("{error}");
     }
-    assert!(steps.get() > 1_000_000, "only {} steps", steps.get());
+    let count = count.get();
+    assert!(count.steps > 1_000_000, "{count:?}");
+    assert!(count.stops > 500 && count.second_stops > 300, "{count:?}");
 }
 
 /// Units that ignore a graceful stop are killed when its limit is over.
