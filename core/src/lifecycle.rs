@@ -40,6 +40,8 @@
 //!   over a switch, everything is wanted anew from the snapshot.
 //! * D7, D8 (blind writes of load and shard keys by a stale worker): the machine writes two keys,
 //!   its announcement and used arguments, both on a condition.
+//! * D10 (a look at the status changes it): [`Worker::view`] has a shared reference, and nothing in
+//!   it has interior mutability.
 //! * D13 (the worker's name gets lost): it is no part of any configuration that is replaced.
 
 mod arguments;

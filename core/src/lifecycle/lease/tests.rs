@@ -186,6 +186,42 @@ fn another_time_to_live_is_another_lease_that_takes_over() {
     assert_eq!(bench.calls(), []);
 }
 
+/// The announcement may hang on the new lease already, so its end is the end of all.
+#[test]
+fn a_new_lease_that_runs_out_unannounced_ends_the_tenure_of_the_old_one() {
+    let mut bench = Bench::begun();
+    bench.turn(LONG).expect("nothing held");
+    bench.grant(at(0), LONG, 1);
+    bench.turn(LONG).expect("nothing held");
+    bench.written(1, 5);
+    bench.turn(TTL).expect("held");
+    bench.grant(at(0), TTL, 2);
+    bench.now = at(7_999);
+    assert_eq!(bench.turn(TTL), Ok(()));
+    bench.now = at(8_000);
+    assert!(bench.lease.facts().is_some_and(|(_, end)| end > bench.now));
+    assert_eq!(bench.turn(TTL), Err(Loss::Expired));
+}
+
+#[test]
+fn a_lease_that_runs_out_unannounced_is_given_up_for_the_next() {
+    let mut bench = Bench::begun();
+    bench.turn(TTL).expect("nothing held");
+    bench.grant(at(0), TTL, 1);
+    bench.turn(TTL).expect("nothing held");
+    bench.calls();
+    bench.now = at(8_000);
+    bench.turn(TTL).expect("nothing held");
+    bench.now = at(9_000);
+    bench.turn(TTL).expect("nothing held");
+    let calls = bench.calls();
+    assert!(
+        calls.contains(&ControlCall::Revoke { lease: 1 }),
+        "{calls:?}"
+    );
+    assert_eq!(calls.last(), Some(&ControlCall::Grant { ttl: TTL }));
+}
+
 #[test]
 fn what_certainly_or_possibly_failed_is_tried_again_later() {
     let error = || Error::new(&code::NOT_SET, "x");

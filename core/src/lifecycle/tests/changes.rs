@@ -219,17 +219,6 @@ fn d9_the_relay_directory_of_the_process_always_counts() {
 }
 
 #[test]
-fn d10_looking_changes_nothing() {
-    let mut world = World::begun();
-    world.bind("a");
-    world.run(SECOND);
-    let view = world.view();
-    assert_eq!(view.errors.len(), 1, "there is no configuration");
-    assert_eq!(world.view(), view);
-    assert_eq!(world.view(), view);
-}
-
-#[test]
 fn d11_a_relay_paused_in_the_moment_of_its_start_is_paused() {
     let mut world = World::running("incremental");
     world.relay_stage("a", Some(2));
@@ -287,6 +276,28 @@ fn what_cannot_be_obeyed_is_a_problem_and_changes_nothing() {
     let errors: vec::Vec<u32> = view.errors.iter().map(|error| error.code).collect();
     assert_eq!(errors, [40_071]);
     assert_eq!(view.source, "a");
+}
+
+#[test]
+fn d1_a_change_during_the_second_step_of_a_read_calls_for_another() {
+    let mut world = World::running("incremental");
+    let reads = |world: &World| {
+        let mut calls = world.calls.iter();
+        calls.position(|it| matches!(it.effect, Effect::Control(ControlCall::Read { .. })))
+    };
+    world.expect("a", "t", 2);
+    assert!(world.deliver_any());
+    let first = reads(&world).expect("asked");
+    world.complete(first);
+    world.expect("a", "t", 3);
+    assert!(world.deliver_any());
+    let second = reads(&world).expect("asked");
+    world.complete(second);
+    world.quiet();
+    assert_eq!(
+        world.at("a", "t"),
+        Some((Stage::Paused, Some(UnitKind::Sync)))
+    );
 }
 
 #[test]

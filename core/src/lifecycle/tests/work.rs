@@ -63,6 +63,24 @@ fn b1_a_stop_between_two_units_is_kept() {
     assert_eq!(world.at("a", "t"), None);
 }
 
+/// Unbound and bound again while its unit ends: it is another object with the same name.
+#[test]
+fn b1_what_has_to_go_goes_though_it_is_wanted_again() {
+    let mut world = World::running("incremental");
+    world.stubborn = true;
+    world.transfer("a");
+    world.quiet();
+    let value = subtask_value("a", "t", "incremental", 7);
+    world.store.write(&[(&subtask("a", "t"), Some(&value))]);
+    world.bind("a");
+    world.quiet();
+    world.take_effects();
+    world.stubborn = false;
+    world.quiet();
+    // Nobody resumed it, so only a new one has the newest configuration.
+    assert_eq!(batches(&mut world), [7]);
+}
+
 #[test]
 fn b2_a_unit_that_fails_at_once_is_paused_with_its_error() {
     let mut world = World::begun();
@@ -335,6 +353,26 @@ fn c4_a_pause_right_after_the_start_of_the_relay_stops_it() {
             errors: vec![]
         })
     );
+}
+
+#[test]
+fn a_relay_ends_after_those_who_read_it() {
+    let mut world = World::running("incremental");
+    world.relay(Some("a"));
+    world.relay_stage("a", Some(2));
+    world.run(SECOND);
+    let (relay, reader) = (world.live("a", ""), world.live("a", "t").expect("live"));
+    let relay = relay.expect("live");
+    assert!(world.units[&reader].use_relay);
+    world.stubborn = true;
+    world.relay(None);
+    world.quiet();
+    assert!(world.units[&reader].stop.is_some() && world.units[&relay].stop.is_none());
+    world.stubborn = false;
+    world.quiet();
+    assert_eq!(world.live("a", ""), None);
+    let reader = world.live("a", "t").expect("live");
+    assert!(!world.units[&reader].use_relay);
 }
 
 #[test]
