@@ -244,7 +244,7 @@ mod tests {
     use super::*;
     use crate::{metrics::Metrics, mysql::connect::Connector, standalone::Store, units::Facts};
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_cancellation_is_over_when_everything_of_its_era_is() {
         let worker = Worker::new(Config::new("w", "", 1));
         let (view, _views) = watch::channel(worker.view());
@@ -264,7 +264,7 @@ mod tests {
             let over = Arc::clone(&over);
             async move {
                 crate::units::stopped(&mut signal, Stop::Now).await;
-                sleep(Duration::from_secs(5)).await;
+                sleep(Duration::from_millis(200)).await;
                 over.store(true, Ordering::Relaxed);
                 Outcome::Ok(Reply::Stopped)
             }
