@@ -2,7 +2,10 @@
 
 use std::{
     io::{IsTerminal, Write},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -74,14 +77,16 @@ pub async fn run<C: Control>(parts: Parts<C>) -> Result<()> {
     let metrics = Arc::new(Metrics::default());
     let facts = Facts::new(&metrics, &worker);
     let units = Units::new(connect.clone(), alone, facts.clone());
+    let (commands, inbox) = mpsc::unbounded_channel();
     let observer = Arc::new(Observer {
         worker,
         config,
         view: views.clone(),
+        commands: commands.clone(),
+        looks: AtomicU64::new(0),
         facts: facts.clone(),
         connect,
     });
-    let (commands, inbox) = mpsc::unbounded_channel();
     let signals = tokio::spawn(forward_signals(signals()?, commands));
     let progress = tokio::spawn(show_progress(views, facts.clone()));
     let watching = tokio::spawn(watch_sources(Arc::clone(&observer)));

@@ -2,19 +2,22 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::Ordering::Relaxed,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use dm_core::{
     error::{Error, Result},
-    lifecycle::{RelayView, SourceView, SubtaskView, View},
+    lifecycle::{Command, RelayView, SourceView, SubtaskView, View},
     status::{
         ProcessResult, RelayStatus, SourceStatus, SubtaskStatus, SyncStatus, UnitKind, UnitStatus,
     },
     sync::progress::Location,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, timeout},
+};
 
 use crate::{
     metrics::TaskStage,
@@ -22,6 +25,9 @@ use crate::{
     rpc::{self, SourceFacts},
     units::{Facts, sync::SyncFacts},
 };
+
+/// How long a question may wait for the control store.
+const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// Answers questions about the worker.
 #[derive(Debug)]
@@ -32,6 +38,10 @@ pub struct Observer<K> {
     pub config: String,
     /// The machine.
     pub view: watch::Receiver<View>,
+    /// The way to the machine.
+    pub commands: mpsc::UnboundedSender<Command>,
+    /// How often it was asked to look.
+    pub looks: AtomicU64,
     /// The units' counters.
     pub facts: Facts,
     /// The way to the sources.
@@ -55,6 +65,7 @@ impl<K: Connect> rpc::Facts for Observer<K> {
     async fn sources(&self) -> Vec<SourceFacts> {
         // Asking a source takes a while: the stages are those of afterwards.
         let ends = self.ends().await;
+        self.look().await;
         let view = self.view.borrow().clone();
         if view.sources.is_empty() {
             let result = failure(&view.errors);
@@ -95,6 +106,26 @@ impl<K: Connect> rpc::Facts for Observer<K> {
 }
 
 impl<K: Connect> Observer<K> {
+    /// Lets the machine read what is expected of it before anybody hears of an error, since a master
+    /// that asks right after it put `Running` takes one that is over for a new one.
+    async fn look(&self) {
+        let failed = |view: &View| {
+            let subtasks = view.sources.iter().flat_map(|source| &source.subtasks);
+            let mut results = subtasks.filter_map(|subtask| subtask.result.as_ref());
+            view.online && results.any(|result| !result.errors.is_empty())
+        };
+        if !failed(&self.view.borrow()) {
+            return;
+        }
+        let number = self.looks.fetch_add(1, Relaxed) + 1;
+        if self.commands.send(Command::Look { number }).is_ok() {
+            let mut view = self.view.clone();
+            let seen = view.wait_for(|view| view.looked >= number);
+            // If the store does not answer, what is known is all there is to tell.
+            let _ = timeout(LOOK_MAX, seen).await;
+        }
+    }
+
     /// Where the sources end. Only those that something runs on are asked: the answer takes a
     /// connection.
     async fn ends(&self) -> BTreeMap<String, Result<SourceEnd>> {

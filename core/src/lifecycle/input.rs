@@ -46,6 +46,12 @@ pub enum Command {
         /// Its task.
         task: String,
     },
+    /// Read the control store now. Once a snapshot is there that is newer than this command,
+    /// `View::looked` is at least this number.
+    Look {
+        /// Grows with each such command.
+        number: u64,
+    },
 }
 
 /// What a stream effect reports.

@@ -28,6 +28,17 @@ pub(super) struct Learner {
     watch: Option<Watch>,
     /// Newest revision that a watch has reported.
     seen: i64,
+    look: Look,
+}
+
+/// Numbers of looks that somebody asked for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Look {
+    asked: u64,
+    /// As it was when the last read began.
+    begun: u64,
+    /// The same of the last read that succeeded.
+    done: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -78,13 +89,25 @@ impl Learner {
     /// Does what is due.
     pub(super) fn turn(&mut self, now: Instant, io: &mut Io) {
         let due = match self.phase {
-            Phase::Rest { until } => now >= until || self.is_called(),
+            Phase::Rest { until } => {
+                now >= until || self.is_called() || self.look.asked > self.look.done
+            }
             Phase::Pause { until } => now >= until,
             _ => false,
         };
         if due {
             self.read_assignment(io);
         }
+    }
+
+    /// Asks for a read that begins from now on.
+    pub(super) fn look(&mut self, number: u64) {
+        self.look.asked = self.look.asked.max(number);
+    }
+
+    /// Number of the last look that the snapshot is newer than.
+    pub(super) const fn looked(&self) -> u64 {
+        self.look.done
     }
 
     /// Whether a watch knows of something newer.
@@ -150,6 +173,7 @@ impl Learner {
             Outcome::Compacted => return self.read_assignment(io),
             _ => return self.again(now),
         };
+        self.look.done = self.look.begun;
         self.desired = Some(Desired::fold(
             &io.config,
             &mut self.parsed,
@@ -195,6 +219,7 @@ impl Learner {
         };
         io.ask(Pending::Assignment, Effect::Control(call));
         self.phase = Phase::Assignment { seen: self.seen };
+        self.look.begun = self.look.asked;
     }
 
     fn again(&mut self, now: Instant) {

@@ -23,6 +23,8 @@ pub struct View {
     pub lost: Option<Error>,
     /// Revision of what is known of the control store; 0 while nothing is.
     pub revision: i64,
+    /// Number of the last [`Look`](super::Command::Look) that this is newer than.
+    pub looked: u64,
     /// The source that status reports name; empty where none is, or where an assignment has just
     /// been taken away.
     pub source: String,

@@ -144,6 +144,7 @@ impl Worker {
             lease: self.lease.facts(),
             lost: self.lost.clone(),
             revision: desired.map_or(0, |desired| desired.revision),
+            looked: self.learner.looked(),
             source: match draining {
                 // It is not free for another one before this has ended.
                 Some((name, _)) if self.shown.source.is_empty() => name.clone(),
@@ -181,6 +182,7 @@ impl Worker {
                     subtask.resume();
                 }
             }
+            (Command::Look { number }, Mode::Working) => self.learner.look(number),
             _ => {}
         }
     }

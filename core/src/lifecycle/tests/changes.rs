@@ -301,6 +301,36 @@ fn d1_a_change_during_the_second_step_of_a_read_calls_for_another() {
 }
 
 #[test]
+fn a_look_is_over_when_everything_before_it_is_seen() {
+    let mut world = World::running("incremental");
+    world.deaf = true;
+    world.run(30 * SECOND - Duration::from_millis(1));
+    // A read is under way that does not see what happens next.
+    world.pass(Duration::from_millis(1));
+    let read =
+        |it: &super::world::Call| matches!(it.effect, Effect::Control(ControlCall::Read { .. }));
+    let first = world.calls.iter().position(read).expect("asked");
+    world.execute(first);
+    world.expect("a", "t", 3);
+    world.input(Input::Command(Command::Look { number: 1 }));
+    while world.view().looked < 1 {
+        assert!(!matches!(
+            world.at("a", "t"),
+            Some((Stage::Pausing | Stage::Paused, _))
+        ));
+        let next = world.calls.iter().position(read).expect("asked");
+        world.complete(next);
+    }
+    world.quiet();
+    assert_eq!(
+        world.at("a", "t"),
+        Some((Stage::Paused, Some(UnitKind::Sync)))
+    );
+    world.run(SECOND);
+    assert!(world.calls.is_empty(), "one look is enough");
+}
+
+#[test]
 fn the_second_step_of_a_read_is_at_the_revision_of_the_first() {
     let mut world = World::begun();
     world.source("a", false);
