@@ -34,7 +34,7 @@ fn summary(sample: &Sample) -> Vec<String> {
             format!("{:?} {}{full}", rows.kind, rows.rows().count())
         }
         Event::Payload { compression, .. } => format!("payload {compression:?}"),
-        Event::PartialUpdateRows => "partial update".into(),
+        Event::PartialUpdateRows(_) => "partial update".into(),
         Event::Ignored(code) => format!("ignored {code}"),
         other => format!("{other:?}"),
     });

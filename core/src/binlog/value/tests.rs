@@ -109,7 +109,7 @@ fn text_and_bytes() {
     assert!(text(28, b"\x81\x5c").unwrap().starts_with("_binary'"));
     assert!(matches!(
         text(13, b"\x95\x5c"),
-        Err(super::super::BinlogError::Unsupported(_))
+        Err(BinlogError::Unsupported(_))
     ));
 }
 

@@ -116,7 +116,7 @@ fn a_hidden_hash_is_left_out() {
 #[test]
 fn what_the_binlog_does_not_tell_is_refused() {
     let plan = |kind, column_type: &str| {
-        let map = TableMap::new(1, "d", "t", vec![crate::binlog::Column::new(kind)]);
+        let map = TableMap::new(1, "d", "t", vec![Column::new(kind)]);
         let schema = Table {
             name: TableName::new("d", "t"),
             columns: vec![ColumnInfo {
