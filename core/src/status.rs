@@ -1,8 +1,8 @@
 //! What a worker tells about itself: stages, results and the status of sources and subtasks.
 //!
 //! The structures mirror the messages of the worker's gRPC service field by field, without the
-//! encoding; what only this worker's own report tells says so. A number that is 0 and a text that is
-//! empty are absent on the wire.
+//! encoding; what only this worker's own report tells says so. A number that is 0 and a text that
+//! is empty are absent on the wire.
 
 use alloc::boxed::Box;
 use alloc::string::String;

@@ -25,8 +25,8 @@ const CHECKER_FREE: &[&str] = &["check-enable", "backoff-rollback", "backoff-max
 /// What takes a look at the servers stays empty: `flavor` and `server-id`.
 ///
 /// # Errors
-/// 20003 for what is not such YAML, 20900 for missing and contradictory values, 20901 for what is not
-/// built yet, and those of [`SourceConfig::adjust`].
+/// 20003 for what is not such YAML, 20900 for missing and contradictory values, 20901 for what is
+/// not built yet, and those of [`SourceConfig::adjust`].
 pub fn source(file: &str, text: &str, key: Option<&[u8]>) -> Result<SourceConfig> {
     let node = parse_yaml(file, text)?;
     let mut reader = Reader::default();
