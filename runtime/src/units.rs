@@ -214,3 +214,33 @@ fn check(job: &Job, unit: UnitKind) -> Result<()> {
 fn mode_refused(job: &Job) -> Error {
     support::refused(&format!("`task-mode: {}`", job.task.mode))
 }
+
+#[cfg(test)]
+mod tests {
+    use dm_core::control::SubtaskConfig;
+
+    use super::*;
+
+    /// Trying again would not help.
+    #[test]
+    fn modes_that_need_other_units_are_refused_for_good() {
+        for mode in ["all", "full", "dump", "load", "load&sync"] {
+            let task = SubtaskConfig {
+                mode: mode.into(),
+                ..SubtaskConfig::default()
+            };
+            let job = Job {
+                source: Arc::new(SourceConfig::standard()),
+                task: Arc::new(task),
+                arguments: None,
+                use_relay: false,
+            };
+            for unit in [UnitKind::Dump, UnitKind::Load] {
+                let error = check(&job, unit).expect_err(mode);
+                let key = format!("`task-mode: {mode}`");
+                assert!(error.message.contains(&key), "{error}");
+                assert!(!lifecycle::subtask_resumable(&[error]));
+            }
+        }
+    }
+}
