@@ -1122,6 +1122,21 @@ async fn a_read_only_target_is_named() -> Result<()> {
     Ok(())
 }
 
+/// Rows do not need it, so that it would be missed in the middle of the binlog.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_zone_that_the_server_does_not_know_is_refused_at_the_start() -> Result<()> {
+    for brand in BRANDS {
+        let mut world = World::new(brand).await?;
+        world.login.set_time_zone("+02:00");
+        world.connect().await?;
+        world.login.set_time_zone("Foo/Bar");
+        let error = world.connect().await.unwrap_err().to_string();
+        assert!(error.contains("`time_zone` = 'Foo/Bar'"), "{error}");
+        assert!(error.contains("`timezone`"), "{error}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_trusts_nobody_but_the_named_authority() -> Result<()> {
     // MySQL makes itself certificates.
