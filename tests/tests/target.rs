@@ -413,9 +413,9 @@ async fn late_control_packets_change_nothing() -> Result<()> {
         world.sql.run(&format!("{log}0")).await?;
 
         // The new slots, the intent, its end, the checkpoint; put together from their statements.
-        let sql = "SELECT CONVERT(argument USING utf8mb4) FROM mysql.general_log WHERE thread_id IN \
-                   (SELECT thread_id FROM mysql.general_log WHERE argument LIKE '%slot`=-1 AND%' AND \
-                   argument LIKE '%$%')";
+        let sql = "SELECT CONVERT(argument USING utf8mb4) FROM mysql.general_log \
+                   WHERE thread_id IN (SELECT thread_id FROM mysql.general_log \
+                   WHERE argument LIKE '%slot`=-1 AND%' AND argument LIKE '%$%')";
         let mut packets = Vec::new();
         for row in world.sql.rows(&sql.replace('$', &world.progress())).await? {
             let text = row[0].clone().unwrap_or_default();

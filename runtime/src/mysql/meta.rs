@@ -332,7 +332,8 @@ impl Meta {
     pub(crate) fn select_checkpoint(&self) -> String {
         format!(
             "SELECT `binlog_name`,`binlog_pos`,`binlog_gtid`,`exit_safe_binlog_name`,\
-             `exit_safe_binlog_pos`,`exit_safe_binlog_gtid` FROM {} WHERE `id`={} AND `is_global`=1",
+             `exit_safe_binlog_pos`,`exit_safe_binlog_gtid` FROM {} \
+             WHERE `id`={} AND `is_global`=1",
             self.checkpoint, self.id
         )
     }

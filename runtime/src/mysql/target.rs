@@ -245,8 +245,8 @@ impl Inner {
     }
 
     /// As [`Self::write_control`], on a session that is at hand. Each write is a step, so that one
-    /// that times out and lands late finds its place taken. After one whose end is unknown, the next
-    /// may find that as well: then only a takeover says where things are.
+    /// that times out and lands late finds its place taken. After one whose end is unknown, the
+    /// next may find that as well: then only a takeover says where things are.
     async fn send_control(&self, session: &mut Session, set: &str, body: &str) -> Applied {
         let (fence, step) = (self.fence(), self.step.load(Ordering::Acquire));
         let set = format!("`seq`=`seq`+1,{set}");
