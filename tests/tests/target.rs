@@ -862,12 +862,12 @@ async fn a_checkpoint_that_is_too_large_is_cut() -> Result<()> {
                 exit_safe: None,
             };
             assert_done!(target.checkpoint(&checkpoint).await);
-            let expected = vec![Some(pos.to_owned()), Some(gtids.to_owned())];
-            assert_eq!(world.sql.rows(&stored).await?, [expected.clone()]);
+            let expected = [vec![Some(pos.to_owned()), Some(gtids.to_owned())]];
+            assert_eq!(world.sql.rows(&stored).await?, expected);
             assert_eq!(target.take_over(None).await?.slots.len(), 2);
 
             target.reset(2, &location, Some(&location)).await?;
-            assert_eq!(world.sql.rows(&stored).await?, [expected]);
+            assert_eq!(world.sql.rows(&stored).await?, expected);
             let recovered = target.take_over(None).await?;
             assert_eq!(recovered.slots[1].applied, Progress::at(location.clone()));
             assert_eq!(recovered.safe_until, Some(location));
