@@ -106,8 +106,8 @@ impl<K: Connect> rpc::Facts for Observer<K> {
 }
 
 impl<K: Connect> Observer<K> {
-    /// Lets the machine read what is expected of it before anybody hears of an error, since a master
-    /// that asks right after it put `Running` takes one that is over for a new one.
+    /// Lets the machine read what is expected of it before anybody hears of an error, since a
+    /// master that asks right after it put `Running` takes one that is over for a new one.
     async fn look(&self) {
         let failed = |view: &View| {
             let subtasks = view.sources.iter().flat_map(|source| &source.subtasks);

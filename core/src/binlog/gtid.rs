@@ -159,8 +159,8 @@ impl GtidSet {
         }
     }
 
-    /// Whether nothing of `other` is known to be missing: as [`Self::contains`], but on MariaDB only
-    /// for domains that this set has, since a dump doesn't tell when others began.
+    /// Whether nothing of `other` is known to be missing: as [`Self::contains`], but on MariaDB
+    /// only for domains that this set has, since a dump doesn't tell when others began.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {

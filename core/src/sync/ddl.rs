@@ -47,8 +47,8 @@ pub enum Statement {
     Xa(Xa),
     /// Nothing that a target must do, such as what concerns users, triggers, views or routines.
     Skipped,
-    /// Changes rows, as text: the source does not log rows. The table, where it is the only one that
-    /// can be meant.
+    /// Changes rows, as text: the source does not log rows. The table, where it is the only one
+    /// that can be meant.
     Rows(Option<TableName>),
     /// Changes a schema, a table or a sequence.
     Ddl(Ddl),
