@@ -141,7 +141,7 @@ const COMMON: &[Column] = &[
         &["'2024-10-27 02:30:00.000001'", "'0000-00-00'"],
     ),
     ("year_", "YEAR", &["0000", "1901", "2155", "2000"]),
-    // Servers don't agree on whether a YEAR has a sign; it must not shift those of other columns.
+    // A YEAR has a sign for the servers; it must not shift those of other columns.
     ("unsigned_behind_year", "INT UNSIGNED", &["4294967295", "1"]),
     ("signed_behind_year", "INT", &["-1", "1"]),
     (

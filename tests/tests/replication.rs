@@ -91,10 +91,11 @@ async fn every_type_of_mariadb_with_metadata() -> Result<()> {
         Client::connect(&source)
             .await?
             .run(
-                "CREATE OR REPLACE TABLE test.compressed (a VARCHAR(9) CHARACTER SET latin1, \
+                "CREATE DATABASE IF NOT EXISTS other; \
+                 CREATE OR REPLACE TABLE other.compressed (a VARCHAR(9) CHARACTER SET latin1, \
                  t TEXT COMPRESSED CHARACTER SET utf8mb4, b INT UNSIGNED, \
                  v VARCHAR(300) COMPRESSED CHARACTER SET latin1, c TEXT CHARACTER SET gbk); \
-                 INSERT INTO test.compressed VALUES ('a', 't', 1, 'v', 'c')",
+                 INSERT INTO other.compressed VALUES ('a', 't', 1, 'v', 'c')",
             )
             .await?;
         copy_types(&source, target, Columns::Common, &schema).await?;

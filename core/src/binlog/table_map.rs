@@ -83,7 +83,6 @@ impl TableMap {
         match field {
             SIGNEDNESS => {
                 let bits = Bits::most_first(reader.rest());
-                let has_sign = |kind| has_sign(flavor, kind);
                 for (index, column) in select(columns, has_sign).enumerate() {
                     column.unsigned = Some(bits.get(index));
                 }
@@ -165,20 +164,20 @@ fn read_meta(code: u8, reader: &mut Reader<'_>) -> Result<u16> {
     }
 }
 
-/// Whether the map says if a column of this type is unsigned. For MariaDB a YEAR is unsigned.
-fn has_sign(flavor: Flavor, kind: ColumnKind) -> bool {
-    match kind {
+/// Whether the map says if a column of this type is unsigned; a YEAR is.
+fn has_sign(kind: ColumnKind) -> bool {
+    matches!(
+        kind,
         ColumnKind::Tiny
-        | ColumnKind::Short
-        | ColumnKind::Int24
-        | ColumnKind::Long
-        | ColumnKind::LongLong
-        | ColumnKind::Float
-        | ColumnKind::Double
-        | ColumnKind::Decimal { .. } => true,
-        ColumnKind::Year => flavor == Flavor::Mariadb,
-        _ => false,
-    }
+            | ColumnKind::Short
+            | ColumnKind::Int24
+            | ColumnKind::Long
+            | ColumnKind::LongLong
+            | ColumnKind::Float
+            | ColumnKind::Double
+            | ColumnKind::Decimal { .. }
+            | ColumnKind::Year
+    )
 }
 
 /// Whether the map gives a collation for a column of this type. Of those without text, MySQL counts
