@@ -82,6 +82,8 @@ pub struct Job {
     pub schemas: Vec<String>,
     /// `worker-count`: how many slots apply.
     pub slots: u32,
+    /// `batch`: rows in a transaction of the target.
+    pub batch: u32,
     /// More lines for the task file.
     pub task_extra: String,
 }
@@ -103,6 +105,7 @@ impl Job {
             start: Start::now(source).await?,
             schemas: schemas.iter().map(|&schema| schema.to_owned()).collect(),
             slots: 8,
+            batch: 100,
             task_extra: String::new(),
         })
     }
@@ -155,9 +158,9 @@ impl Job {
             yaml,
             "  block-allow-list: only\n  syncer-config-name: default\n\
              block-allow-list:\n  only:\n    do-dbs: {:?}\n\
-             syncers:\n  default:\n    worker-count: {}\n    batch: 100\n    \
+             syncers:\n  default:\n    worker-count: {}\n    batch: {}\n    \
              checkpoint-flush-interval: 2\n{}",
-            self.schemas, self.slots, self.task_extra
+            self.schemas, self.slots, self.batch, self.task_extra
         );
         yaml
     }

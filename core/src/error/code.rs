@@ -508,8 +508,8 @@ codes! {
     /// The binlog holds a part of a transaction that was never committed.
     SYNCER_TRANSACTION_BROKEN_OFF = 36906 SyncUnit Upstream High
         "Compare the rows that this transaction changed (`mysqlbinlog` shows them) with the \
-         source's, correct the target, remove the task's progress and checkpoint in the target, and \
-         set `meta` to the end location in this message.";
+         source's, correct the target, remove the task's progress and checkpoint in the target, \
+         and set `meta` to the end location in this message.";
     /// Rows of the target's table can't share a transaction with the progress.
     SYNCER_TARGET_NOT_TRANSACTIONAL = 36907 SyncUnit Downstream High
         "Give the table an engine with transactions, such as InnoDB.";

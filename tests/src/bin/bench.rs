@@ -1,8 +1,9 @@
 //! `make bench`: one binlog of sysbench's `oltp_write_only`, applied by this worker to MySQL and to
 //! MariaDB, and by MySQL's own replica with four workers, one after the other.
 //!
-//! Settings by environment: `DM_BENCH_TRANSACTIONS` (100000), `DM_BENCH_SLOTS` (8, may be a list
-//! such as `1,4,8,16`), `DM_BENCH_DURABLE` (1: each commit of a target reaches the disk).
+//! Settings by environment: `DM_BENCH_TRANSACTIONS` (100000), `DM_BENCH_SLOTS` (8) and
+//! `DM_BENCH_BATCH` (100), which may be lists such as `1,4,8,16`, and `DM_BENCH_DURABLE` (1: each
+//! commit of a target reaches the disk).
 
 use std::{
     env,
@@ -42,11 +43,13 @@ const LIMIT: Duration = Duration::from_secs(600);
 #[tokio::main]
 async fn main() -> Result<()> {
     let transactions: u32 = setting("DM_BENCH_TRANSACTIONS", "100000").parse()?;
-    let slots = setting("DM_BENCH_SLOTS", "8");
-    let slots = slots
-        .split(',')
-        .map(str::parse)
-        .collect::<Result<Vec<u32>, _>>()?;
+    let list = |name, default| -> Result<Vec<u32>> {
+        let numbers = setting(name, default);
+        let numbers = numbers.split(',').map(str::parse);
+        Ok(numbers.collect::<Result<_, _>>()?)
+    };
+    let slots = list("DM_BENCH_SLOTS", "8")?;
+    let batches = list("DM_BENCH_BATCH", "100")?;
     let durable = setting("DM_BENCH_DURABLE", "1") != "0";
     let options = Options {
         durable,
@@ -67,7 +70,7 @@ async fn main() -> Result<()> {
         .await?;
 
     println!(
-        "\n{} row changes, commits of the targets {}\n{:<36}{:>8}{:>10}{:>14}{:>14}{:>10}",
+        "\n{} row changes, commits of the targets {}\n{:<44}{:>8}{:>10}{:>14}{:>14}{:>10}",
         transactions * TRANSACTION_ROWS,
         if durable { "durable" } else { "not durable" },
         "",
@@ -77,19 +80,31 @@ async fn main() -> Result<()> {
         "server CPU s",
         "peak RSS"
     );
-    println!("{:>68}{:>14}", "per M rows", "per M rows");
+    println!("{:>76}{:>14}", "per M rows", "per M rows");
     let rows = f64::from(transactions * TRANSACTION_ROWS);
     let replica = replica_run(&source, &options, &start).await?;
     replica.print("MySQL's replica, 4 workers", rows);
     for (brand, name) in [(Brand::Mysql, "MySQL"), (Brand::Mariadb, "MariaDB")] {
-        for &slots in &slots {
-            let figures = worker_run(&source, brand, &options, &start, slots).await?;
-            figures.print(&format!("dm-worker, {slots} slots, to {name}"), rows);
+        for (&slots, &batch) in slots
+            .iter()
+            .flat_map(|slots| batches.iter().map(move |batch| (slots, batch)))
+        {
+            let size = Size { slots, batch };
+            let figures = worker_run(&source, brand, &options, &start, size).await?;
+            let what = format!("dm-worker to {name}, {slots} slots, batch {batch}");
+            figures.print(&what, rows);
             let ratio = replica.elapsed.as_secs_f64() / figures.elapsed.as_secs_f64();
-            println!("{:<36}{ratio:>7.2}x  the replica's rows/s", "");
+            println!("{:<44}{ratio:>7.2}x  the replica's rows/s", "");
         }
     }
     Ok(())
+}
+
+/// How the worker is to apply.
+#[derive(Clone, Copy)]
+struct Size {
+    slots: u32,
+    batch: u32,
 }
 
 /// What one run took.
@@ -113,7 +128,7 @@ impl Figures {
             None => ("-".to_owned(), "-".to_owned()),
         };
         let speed = rows / seconds;
-        println!("{what:<36}{seconds:>8.2}{speed:>10.0}{cpu:>14}{server:>14.1}{memory:>10}");
+        println!("{what:<44}{seconds:>8.2}{speed:>10.0}{cpu:>14}{server:>14.1}{memory:>10}");
     }
 }
 
@@ -223,12 +238,13 @@ async fn worker_run(
     brand: Brand,
     options: &Options,
     start: &Start,
-    slots: u32,
+    size: Size,
 ) -> Result<Figures> {
     let target = prepared_target(source, brand, options).await?;
     let mut client = Client::connect(&target).await?;
     let mut job = Job::new(source, &target, &[SCHEMA]).await?;
-    (job.start, job.gtid, job.slots) = (start.clone(), true, slots);
+    (job.start, job.gtid) = (start.clone(), true);
+    (job.slots, job.batch) = (size.slots, size.batch);
     let (before, clock) = (worker::usage(target.pid()?)?, Instant::now());
     let mut worker = Worker::standalone(&job)?;
     let outcome = arrived(&mut client, Some(&mut worker)).await;
