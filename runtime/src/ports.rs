@@ -12,7 +12,7 @@ use dm_core::{
     error::{Error, Result},
     lifecycle::{ControlCall, Event, Input, Job, Outcome, Ticket},
     sync::{
-        agreement::SourceColumn,
+        agreement::SourceTable,
         batch::Batch,
         ddl::Piece,
         progress::{Applied as Progress, Fence, Location, SlotProgress},
@@ -146,8 +146,8 @@ pub trait Source: Send + Sync + 'static {
     /// The position is no such place, or its file is gone.
     fn gtids_at(&self, position: &Position) -> impl Future<Output = Result<GtidSet>> + Send;
 
-    /// The columns of a table as they are now, in order; none where there is no such table.
-    fn columns(&self, table: &TableName) -> impl Future<Output = Result<Vec<SourceColumn>>> + Send;
+    /// A table as it is now.
+    fn table(&self, name: &TableName) -> impl Future<Output = Result<SourceTable>> + Send;
 
     /// Asks where the binlog ends now, within five seconds.
     fn end(&self) -> impl Future<Output = Result<SourceEnd>> + Send;

@@ -3,12 +3,13 @@
 //!
 //! With `binlog_row_metadata=MINIMAL` (MySQL's default) a table map has no names, with MariaDB's
 //! default `NO_LOG` no charsets and no signs either, so the order and the target's definition stand
-//! in for them. Where the source is asked and contradicts that, nothing is guessed. Its answer is
-//! newer than the rows may be: it is compared, never used to read them.
+//! in for them. Where the source is asked and contradicts that, nothing is guessed. Its answer may
+//! be newer than the rows: it is compared, never used to read them, and only as long as the table
+//! was not made anew since.
 
-use alloc::{format, string::String};
+use alloc::{format, string::String, vec::Vec};
 
-use super::schema::{ColumnInfo, Quoted, Table};
+use super::schema::{Quoted, Table};
 use crate::{
     binlog::{Column, ColumnKind, TableMap},
     error::{Error, Result, code},
@@ -25,6 +26,15 @@ pub struct SourceColumn {
     pub charset: Option<String>,
 }
 
+/// A table as the source has it now.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SourceTable {
+    /// Its columns in order; none where there is no such table.
+    pub columns: Vec<SourceColumn>,
+    /// When it was created or last rebuilt, in seconds since 1970 on the source's clock, if known.
+    pub created: Option<u64>,
+}
+
 /// Whether a table map leaves something to be guessed.
 #[must_use]
 pub fn is_vague(map: &TableMap) -> bool {
@@ -33,16 +43,27 @@ pub fn is_vague(map: &TableMap) -> bool {
         .any(|column| column.name.is_none() || lacks_charset(column) || lacks_sign(column))
 }
 
-/// Compares the target's table with the source's, as far as `map` is silent.
+/// Compares the target's table with the source's, as far as `map` is silent. `written` is when the
+/// rows were, in seconds since 1970: of a table that was changed since, nothing can be said.
 ///
 /// # Errors
 /// [`code::SYNCER_UNIT_DML_COLUMN_NOT_MATCH`] where rows would be written to other columns, or
 /// values read as others than they are.
-pub fn compare(map: &TableMap, schema: &Table, source: &[SourceColumn]) -> Result<()> {
+pub fn compare(map: &TableMap, schema: &Table, source: &SourceTable, written: u64) -> Result<()> {
+    let SourceTable {
+        columns: source,
+        created,
+    } = source;
     // Another number of columns: a DDL lies between then and now, or the plan refuses it anyway.
-    if source.len() != map.columns.len() || source.len() != schema.columns.len() {
+    let changed = source.len() != map.columns.len() || source.len() != schema.columns.len();
+    if changed || created.is_none_or(|created| created >= written) {
         return Ok(());
     }
+    // Columns that come and go at once don't show in the time; they change the set of names.
+    let is_permuted = source.iter().all(|source| {
+        let mut columns = schema.columns.iter();
+        columns.any(|target| same_name(&target.name, &source.name))
+    });
     for ((column, target), source) in map.columns.iter().zip(&schema.columns).zip(source) {
         let refuse = |what: &str| {
             let SourceColumn { name, .. } = source;
@@ -55,15 +76,14 @@ pub fn compare(map: &TableMap, schema: &Table, source: &[SourceColumn]) -> Resul
             );
             Err(
                 Error::new(&code::SYNCER_UNIT_DML_COLUMN_NOT_MATCH, message).with_workaround(
-                    "Give the column in the target the source's charset and sign, and the table \
-                     the source's order of columns. For what is written from now on, \
+                    "Find out which of the two is right for the rows at this place: if the target's \
+                     table was made in another way than the source's, correct it. From now on, \
                      `binlog_row_metadata=MINIMAL` on the source tells charsets and signs, and \
                      `FULL` names as well.",
                 ),
             )
         };
-        let is_named = |other: &ColumnInfo| same_name(&other.name, &source.name);
-        if column.name.is_none() && !is_named(target) && schema.columns.iter().any(is_named) {
+        if column.name.is_none() && is_permuted && !same_name(&target.name, &source.name) {
             return refuse("the columns stand in another order");
         }
         if lacks_sign(column) && source.unsigned != target.unsigned {
@@ -120,8 +140,11 @@ fn is_wide(charset: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::schema::TableName;
-    use alloc::{vec, vec::Vec};
+    use crate::sync::schema::{ColumnInfo, TableName};
+    use alloc::vec;
+
+    const CREATED: u64 = 1000;
+    const WRITTEN: u64 = 1001;
 
     fn map(columns: Vec<Column>) -> TableMap {
         TableMap::new(1, "d", "t", columns)
@@ -141,13 +164,16 @@ mod tests {
         }
     }
 
-    fn source(columns: &[(&str, bool, Option<&str>)]) -> Vec<SourceColumn> {
+    fn source(columns: &[(&str, bool, Option<&str>)]) -> SourceTable {
         let column = |&(name, unsigned, charset): &(&str, bool, Option<&str>)| SourceColumn {
             name: name.into(),
             unsigned,
             charset: charset.map(Into::into),
         };
-        columns.iter().map(column).collect()
+        SourceTable {
+            columns: columns.iter().map(column).collect(),
+            created: Some(CREATED),
+        }
     }
 
     #[test]
@@ -156,13 +182,15 @@ mod tests {
         let there = table(&[("id", false, None), ("b", false, None), ("a", false, None)]);
         let mut columns = vec![Column::new(ColumnKind::Long); 3];
         columns.iter_mut().for_each(|c| c.unsigned = Some(false));
-        let error = compare(&map(columns.clone()), &there, &here).unwrap_err();
+        let error = compare(&map(columns.clone()), &there, &here, WRITTEN).unwrap_err();
         assert!(error.message.contains("another order"), "{error}");
+        // The source may have been changed since.
+        compare(&map(columns.clone()), &there, &here, CREATED).unwrap();
         for (column, name) in columns.iter_mut().zip(["id", "a", "b"]) {
             column.name = Some(name.into());
         }
         assert!(!is_vague(&map(columns.clone())));
-        compare(&map(columns), &there, &here).unwrap();
+        compare(&map(columns), &there, &here, WRITTEN).unwrap();
     }
 
     /// A column that was renamed since then has no counterpart of that name anywhere.
@@ -170,9 +198,21 @@ mod tests {
     fn what_was_renamed_meanwhile_is_no_contradiction() {
         let here = source(&[("ID", false, None), ("new", false, None)]);
         let there = table(&[("id", false, None), ("old", false, None)]);
-        compare(&map(vec![Column::new(ColumnKind::Long); 2]), &there, &here).unwrap();
+        compare(
+            &map(vec![Column::new(ColumnKind::Long); 2]),
+            &there,
+            &here,
+            WRITTEN,
+        )
+        .unwrap();
         let fewer = source(&[("id", true, None)]);
-        compare(&map(vec![Column::new(ColumnKind::Long); 2]), &there, &fewer).unwrap();
+        compare(
+            &map(vec![Column::new(ColumnKind::Long); 2]),
+            &there,
+            &fewer,
+            WRITTEN,
+        )
+        .unwrap();
     }
 
     #[test]
@@ -184,6 +224,7 @@ mod tests {
                 &map(vec![number.clone(), text.clone()]),
                 &table(&[("n", there.0, None), ("t", false, Some(there.1))]),
                 &source(&[("n", here.0, None), ("t", false, Some(here.1))]),
+                WRITTEN,
             )
         };
         assert!(case(&number, (false, "latin1"), (false, "latin1")).is_ok());

@@ -228,13 +228,14 @@ impl Planner {
         self.boundary = Arc::new(applied.boundary.clone());
     }
 
-    /// How many leading pieces of a DDL event every slot has behind it: `u64::MAX` for all.
-    pub fn pieces_done(&self, id: &TxnId) -> u64 {
-        let done = self
-            .slots
-            .iter()
-            .map(|slot| slot.progress.applied.rows_of(id, self.config.by_gtid));
-        done.min().unwrap_or(0)
+    /// How many leading pieces of a DDL event every slot has behind it: `u64::MAX` for all. `None`
+    /// where only some slots have passed it: for them it was filtered out, so it did not make them
+    /// wait for each other, and moving all of them behind it now would repeat rows.
+    pub fn pieces_done(&self, id: &TxnId) -> Option<u64> {
+        let done = |slot: &Slot| slot.progress.applied.rows_of(id, self.config.by_gtid);
+        let least = self.slots.iter().map(done).min().unwrap_or(0);
+        let passed = self.slots.iter().any(|slot| done(slot) == u64::MAX);
+        (least == u64::MAX || !passed).then_some(least)
     }
 
     /// Everything before it is applied, and so much that nothing higher can be said.

@@ -16,7 +16,10 @@ use dm_core::{
     binlog::{Decoder, Event, Flavor, GtidSet, Position},
     control::SourceConfig,
     error::{Error, Result, Scope, code},
-    sync::{agreement::SourceColumn, schema::TableName},
+    sync::{
+        agreement::{SourceColumn, SourceTable},
+        schema::TableName,
+    },
 };
 use tokio::{sync::Mutex, time::timeout};
 use uuid::Uuid;
@@ -375,13 +378,16 @@ impl Source for Upstream {
         }
     }
 
-    async fn columns(&self, table: &TableName) -> Result<Vec<SourceColumn>> {
-        let TableName { schema, table } = table;
-        let sql = format!(
+    async fn table(&self, name: &TableName) -> Result<SourceTable> {
+        let (schema, table) = (quoted(&name.schema), quoted(&name.table));
+        let of_table = format!("WHERE table_schema = {schema} AND table_name = {table}");
+        let created = format!(
+            "SELECT FLOOR(UNIX_TIMESTAMP(create_time)) FROM information_schema.tables {of_table}"
+        );
+        let created = first_value(self.ask(&created).await?);
+        let columns = format!(
             "SELECT column_name, column_type, character_set_name FROM information_schema.columns \
-             WHERE table_schema = {} AND table_name = {} ORDER BY ordinal_position",
-            quoted(schema),
-            quoted(table)
+             {of_table} ORDER BY ordinal_position"
         );
         let column = |row: Row| {
             let mut values = row.into_iter();
@@ -393,8 +399,11 @@ impl Source for Upstream {
                 charset: values.next().flatten(),
             })
         };
-        let rows = self.ask(&sql).await?;
-        Ok(rows.into_iter().filter_map(column).collect())
+        let rows = self.ask(&columns).await?;
+        Ok(SourceTable {
+            columns: rows.into_iter().filter_map(column).collect(),
+            created: created.and_then(|seconds| seconds.parse().ok()),
+        })
     }
 
     async fn end(&self) -> Result<SourceEnd> {

@@ -20,7 +20,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use dm_core::{
     binlog::Decoder,
     control::SubtaskConfig,
-    error::Error,
+    error::{Error, code},
     lifecycle::{self, Job, Outcome, Reply},
     sync::{
         ddl::Rules,
@@ -70,6 +70,9 @@ enum Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
+        if error.is(&code::SYNCER_FENCED) {
+            return Self::Fenced(error);
+        }
         Self::Other(error)
     }
 }

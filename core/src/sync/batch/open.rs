@@ -52,6 +52,8 @@ pub(in crate::sync) struct Open {
     pub(in crate::sync) rows: u32,
     /// Memory it holds.
     pub(in crate::sync) bytes: usize,
+    /// The part of it that is not rows.
+    overhead: usize,
     /// Whether an ENUM value 0 is in it.
     pub(in crate::sync) lenient: bool,
     /// Upper estimate of its SQL text.
@@ -75,14 +77,15 @@ struct Entry {
 impl Open {
     pub(in crate::sync) fn new(number: u64, since: Instant, first: (u64, Arc<Location>)) -> Self {
         // Where it begins, and where the slot is behind it.
-        let memory = first.1.memory();
+        let overhead = BATCH_BYTES + 2 * first.1.memory();
         Self {
             number,
             since,
             first,
             waits: Vec::new(),
             rows: 0,
-            bytes: BATCH_BYTES + 2 * memory,
+            bytes: overhead,
+            overhead,
             lenient: false,
             packet_bytes: 0,
             tables: Vec::new(),
@@ -93,7 +96,7 @@ impl Open {
     /// Whether it is large enough to be worth a transaction.
     pub(in crate::sync) fn is_full(&self, limits: &Limits) -> bool {
         self.entries.len() >= limits.rows_max as usize
-            || self.bytes >= limits.bytes_max
+            || self.rows_bytes() >= limits.bytes_max
             || self.packet_bytes >= limits.packet_bytes_max
     }
 
@@ -106,8 +109,12 @@ impl Open {
     ) -> bool {
         self.entries.is_empty()
             || self.entries.len() < limits.rows_max as usize
-                && self.bytes + bytes <= limits.bytes_max
+                && self.rows_bytes() + bytes <= limits.bytes_max
                 && self.packet_bytes + table.sql_bytes(bytes) <= limits.packet_bytes_max
+    }
+
+    const fn rows_bytes(&self) -> usize {
+        self.bytes - self.overhead
     }
 
     /// Lets it wait for a batch of another slot, and so for all earlier ones of that slot.

@@ -122,7 +122,14 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         if let (Some(gtids), Some(gtid)) = (&mut end.gtids, &txn.gtid) {
             gtids.add(gtid);
         }
-        let done = self.planner.pieces_done(&txn);
+        let Some(done) = self.planner.pieces_done(&txn) else {
+            let sql = String::from_utf8_lossy(&query.sql);
+            return Err(Failure::Other(self.locate(
+                unfiltered(),
+                &header,
+                Some(&sql),
+            )));
+        };
         let last = pieces.last().map(|piece| piece.ordinal);
         for piece in pieces {
             if piece.ordinal < done {
@@ -173,6 +180,18 @@ impl<S: Source, T: Target> Run<'_, S, T> {
             Applied::Unknown(error) | Applied::Moved(error) => Failure::Lost(error),
         })
     }
+}
+
+/// A DDL that was filtered out when some slots passed it, and is not any more.
+fn unfiltered() -> Error {
+    Error::new(
+        &code::SYNCER_PROGRESS_INVALID,
+        "parts of the task are behind this statement already, which was filtered out then",
+    )
+    .with_workaround(
+        "Start the task with its former `block-allow-list` and routes, and let it stop in order \
+         before they are changed: then all of it is at one place.",
+    )
 }
 
 /// What is not supported yet is refused where it stands in the binlog, before anything is lost.

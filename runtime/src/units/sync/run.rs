@@ -77,6 +77,13 @@ impl<S: Source, T: Target> Run<'_, S, T> {
     pub(super) async fn until_stopped(&mut self, stop: &mut StopSignal) -> Result<Ended, Failure> {
         let mut stopping = false;
         loop {
+            // Not one of the cases below: while there is always something to read, its turn would
+            // never come.
+            if self.flushed.elapsed() >= self.flush_interval {
+                self.planner.move_idle();
+                self.hand_out();
+                self.checkpoint().await?;
+            }
             self.plan(stopping).await?;
             let ending = self.is_ending(stopping);
             if ending {
@@ -113,13 +120,7 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                 chunk = self.reader.next(), if wants_events => {
                     self.chunk = Some(chunk.map_err(Failure::Stream)?);
                 }
-                () = sleep_until(batch_at.min(flush_at)) => {
-                    if Instant::now() >= flush_at {
-                        self.planner.move_idle();
-                        self.hand_out();
-                        self.checkpoint().await?;
-                    }
-                }
+                () = sleep_until(batch_at.min(flush_at)) => {}
             }
         }
     }
@@ -251,7 +252,7 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         self.open(header)?;
         let count = rows.count();
         self.facts.metrics.event_rows.observe(count as f64);
-        let plan = match self.tables.decide(&rows.table).await? {
+        let plan = match self.tables.decide(&rows.table, header.timestamp).await? {
             Decision::Skip => {
                 // Counted all the same: a changed filter must not shift what comes behind.
                 self.planner.skip_rows(count);
@@ -275,7 +276,7 @@ impl<S: Source, T: Target> Run<'_, S, T> {
     /// Rows without all of their values: fine as long as nobody wants them.
     async fn partial_rows(&mut self, header: &Header, table: &Arc<TableMap>) -> Result<()> {
         self.open(header)?;
-        match self.tables.decide(table).await? {
+        match self.tables.decide(table, header.timestamp).await? {
             // How many they are is not known; one, always.
             Decision::Skip => self.planner.skip_rows(1),
             Decision::Write(_) => {

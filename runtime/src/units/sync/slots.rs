@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use dm_core::{error::Error, sync::batch::Batch};
+use dm_core::{
+    error::{Error, code},
+    sync::batch::Batch,
+};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -134,6 +137,9 @@ impl<T: Target> Slot<T> {
                         Ok(seq) if seq == batch.seq => (error, true),
                         Ok(seq) if seq == batch.seq + 1 => return Ok(()),
                         Ok(_) => return Err(Refused::Lost(error)),
+                        Err(error) if error.is(&code::SYNCER_FENCED) => {
+                            return Err(Refused::Fenced(error));
+                        }
                         Err(error) => return Err(Refused::Lost(error)),
                     }
                 }
@@ -155,6 +161,7 @@ impl<T: Target> Slot<T> {
             Some(session) => session,
             None => match self.target.session(self.slot).await {
                 Ok(session) => self.session.insert(session),
+                Err(error) if error.is(&code::SYNCER_FENCED) => return Applied::Fenced(error),
                 Err(error) => return Applied::Failed { error, retry: true },
             },
         };

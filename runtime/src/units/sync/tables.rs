@@ -57,11 +57,12 @@ impl<S: Source, T: Target> Tables<S, T> {
         &self.rules
     }
 
-    /// What to do with the rows that `map` describes.
+    /// What to do with the rows that `map` describes, which were written at this time, in seconds
+    /// since 1970.
     ///
     /// # Errors
     /// The target has no such table, or one that can't take these rows.
-    pub(super) async fn decide(&mut self, map: &Arc<TableMap>) -> Result<Decision> {
+    pub(super) async fn decide(&mut self, map: &Arc<TableMap>, written: u32) -> Result<Decision> {
         if let Some((known, decision)) = self.decisions.get(&map.id)
             && (Arc::ptr_eq(known, map) || known == map)
         {
@@ -73,7 +74,8 @@ impl<S: Source, T: Target> Tables<S, T> {
             Some(name) => {
                 let table = self.definition(&name, &source).await?;
                 if agreement::is_vague(map) {
-                    agreement::compare(map, &table, &self.source.columns(&source).await?)?;
+                    let now = self.source.table(&source).await?;
+                    agreement::compare(map, &table, &now, written.into())?;
                 }
                 let plan = TablePlan::new(map, &table, self.target.dialect())?;
                 Decision::Write(Arc::new(plan))
