@@ -270,3 +270,24 @@ async fn a_purged_binlog_is_reported_as_such() -> Result<()> {
     assert!(!error.workaround.is_empty(), "{error:?}");
     Ok(())
 }
+
+/// As after a restore of etcd, whose revisions begin anew below those that the target knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fence_of_another_time_is_explained_and_can_be_reset() -> Result<()> {
+    let Some(world) = World::new("fences").await? else {
+        return Ok(());
+    };
+    let mut target = Client::connect(&world.target).await?;
+    let set = |fence: i64| {
+        let (schema, task) = (world.job.meta_schema(), &world.job.task);
+        format!("UPDATE {schema}.{task}_progress SET fence = {fence} WHERE id <> ''")
+    };
+    target.run(&set(1_000_000_000)).await?;
+    world.write(1).await?;
+    let error = world.paused_by_error().await?;
+    assert_eq!(error.code, 36_901, "{error:?}");
+    assert!(error.workaround.contains("fence"), "{error:?}");
+    target.run(&set(0)).await?;
+    world.resume().await?;
+    world.caught_up().await
+}
