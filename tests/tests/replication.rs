@@ -178,6 +178,30 @@ async fn killed_from_mysql_to_mariadb() -> Result<()> {
     killed(MYSQL, MARIADB, false, "kill_ma").await
 }
 
+/// Alone, nothing but the fence in the target tells the frozen one that it is not the owner.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_late_write_of_a_frozen_worker_is_refused() -> Result<()> {
+    let (source, target) = servers(MYSQL, MYSQL)?;
+    let job = Job::new(source, target, &["late_write"]).await?;
+    Workload::create(source, "late_write").await?;
+    let mut one = Worker::standalone(&job)?;
+    caught_up(&job, &one, source, target).await?;
+    one.freeze()?;
+    let mut two = Worker::standalone(&job)?;
+    let mut workload = Workload::open(source, "late_write", 4, false).await?;
+    workload.run(50).await?;
+    caught_up(&job, &two, source, target).await?;
+    one.thaw()?;
+    workload.run(50).await?;
+    one.logged("is not the owner's", LIMIT).await?;
+    let log = one.log();
+    let refused = log.lines().find(|line| line.contains("is not the owner's"));
+    println!("{}", refused.unwrap_or_default());
+    caught_up(&job, &two, source, target).await?;
+    one.kill()?;
+    two.stop()
+}
+
 /// With one slot a source transaction arrives whole, and so in order.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_slot_keeps_transactions_whole() -> Result<()> {
