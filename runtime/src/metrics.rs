@@ -16,6 +16,7 @@ use std::{
     },
 };
 
+#[cfg(not(madsim))]
 pub(crate) use process::cpu_seconds;
 pub use sync::SyncMetrics;
 
