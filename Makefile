@@ -26,6 +26,7 @@ verify:
 	@scripts/servers mysql mariadb etcd protoc
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) sim-clippy -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	@CARGO="$(CARGO)" scripts/test
 

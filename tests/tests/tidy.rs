@@ -62,6 +62,44 @@ fn core_has_no_hash_order_and_no_clock() {
     });
 }
 
+/// In a simulation the seed decides everything: its dice are the only randomness, simulated time
+/// the only time. Only what starts runs and measures them is outside.
+#[test]
+fn simulations_are_decided_by_their_seed() {
+    check(|source, report| {
+        if !source.path.starts_with("sim/") {
+            return;
+        }
+        // One fresh thread a run is what keeps runs apart.
+        let starts_runs = ["sim/src/cli.rs", "sim/src/world.rs"].contains(&&*source.path);
+        let measures = source.path == "sim/src/cli.rs";
+        for (number, line) in source.code() {
+            for (word, allowed) in [
+                ("HashMap", false),
+                ("HashSet", false),
+                ("rand::", false),
+                ("SystemTime", false),
+                ("std::time::Instant", measures),
+                ("thread::", starts_runs),
+                // Its receivers wake up in an order that the seed does not decide.
+                ("watch::Sender", false),
+            ] {
+                if line.contains(word) && !allowed {
+                    report(number, &format!("has {word} in the simulation"));
+                }
+            }
+        }
+        let of_std = source
+            .text
+            .split_once("use std::{")
+            .map_or("", |(_, rest)| rest);
+        let of_std = of_std.split_once("};").map_or("", |(names, _)| names);
+        if of_std.contains("Instant") && !measures {
+            report(1, "imports the clock of the machine into the simulation");
+        }
+    });
+}
+
 /// Without `biased` the branches are tried in random order, which no seed repeats.
 #[test]
 fn every_select_is_biased() {
@@ -126,7 +164,7 @@ const UNFINISHED: [&str; 2] = [concat!("todo", "!("), concat!("unimplemented", "
 fn check(rule: impl Fn(&Source, &mut dyn FnMut(usize, &str))) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut sources = Vec::new();
-    for room in ["core", "runtime", "tests", "scripts"] {
+    for room in ["core", "runtime", "sim", "tests", "scripts"] {
         collect(&root, &root.join(room), &mut sources);
     }
     assert!(

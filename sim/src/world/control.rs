@@ -1,0 +1,474 @@
+//! The simulated etcd as a server, and the client that a worker has of it.
+//!
+//! A request travels, is carried out, and its answer travels back; each way may be cut for one
+//! client, and the server may freeze. Whoever asks waits as long as the real client does, and then
+//! knows as little as that one.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use dm_core::{
+    error::{Code, Error, code},
+    lifecycle::{ControlCall, Entry, Event, Outcome, Range, Reply},
+};
+use dm_runtime::ports::{Control, Events};
+use madsim::runtime::NodeHandle;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{signal::Signal, trace::Trace};
+use crate::{
+    dice::Dice,
+    etcd::{Answer, Body, Compare, Condition, KeyValue, Op, Order, Refusal, Request, Span, Store},
+};
+
+/// How long a silent watch is believed to be alive.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// What lies between a client and the server.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Link {
+    /// No request arrives.
+    pub(super) requests_cut: bool,
+    /// No answer arrives.
+    pub(super) answers_cut: bool,
+    /// How much longer than usual each way takes.
+    pub(super) delay: Duration,
+}
+
+/// The server.
+pub(super) struct Server {
+    trace: Trace,
+    node: NodeHandle,
+    state: Mutex<State>,
+    revision: Signal<i64>,
+    frozen: Signal<bool>,
+    /// Grows each time that all watches end.
+    sessions: Signal<u64>,
+}
+
+struct State {
+    store: Store,
+    dice: Dice,
+    links: BTreeMap<String, Signal<Link>>,
+}
+
+impl Server {
+    /// A server on a node of its own, which ends leases by itself.
+    pub(super) fn start(node: NodeHandle, trace: Trace, dice: Dice) -> Arc<Self> {
+        let server = Arc::new(Self {
+            trace,
+            state: Mutex::new(State {
+                store: Store::default(),
+                dice,
+                links: BTreeMap::new(),
+            }),
+            revision: Signal::new(1),
+            frozen: Signal::new(false),
+            sessions: Signal::new(0),
+            node,
+        });
+        let ticking = Arc::clone(&server);
+        server.node.spawn(async move {
+            loop {
+                sleep(Duration::from_millis(100)).await;
+                ticking.thawed().await;
+                let now = ticking.trace.now();
+                ticking.state().store.pass(now);
+                ticking.announce();
+            }
+        });
+        server
+    }
+
+    /// Carries out a request at once, for whoever shares the machine.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub(super) fn call(&self, request: &Request) -> Result<Answer, Refusal> {
+        let now = self.trace.now();
+        let answer = self.state().store.call(now, request);
+        self.announce();
+        answer
+    }
+
+    /// The newest entries that start so.
+    pub(super) fn entries(&self, prefix: &str) -> Vec<KeyValue> {
+        let get = Op::Get {
+            span: Span::prefix(prefix.to_owned()),
+            revision: 0,
+            limit: 0,
+        };
+        match self.call(&Request::Op(get)) {
+            Ok(Answer {
+                body: Body::Entries { entries, .. },
+                ..
+            }) => entries,
+            other => unreachable!("a read is answered with {other:?}"),
+        }
+    }
+
+    /// Waits until the server is not frozen.
+    pub(super) async fn thawed(&self) {
+        self.frozen.listen().until(|frozen| !frozen).await;
+    }
+
+    /// Freezes the server, or lets it run on.
+    pub(super) fn freeze(&self, frozen: bool) {
+        self.frozen.set(frozen);
+    }
+
+    /// Ends all watches.
+    pub(super) fn close_watches(&self) {
+        self.sessions.change(|number| *number += 1);
+    }
+
+    /// Starts the server anew with what it had.
+    pub(super) fn restart(&self) {
+        let now = self.trace.now();
+        self.state().store.restart(now);
+        self.close_watches();
+    }
+
+    /// Changes what lies between a client and the server.
+    pub(super) fn set_link(&self, client: &str, link: Link) {
+        self.link(client).set(link);
+    }
+
+    fn link(&self, client: &str) -> Signal<Link> {
+        let mut state = self.state();
+        let link = state.links.entry(client.to_owned()).or_default();
+        link.clone()
+    }
+
+    fn announce(&self) {
+        let newest = self.state().store.revision();
+        self.revision.set(newest);
+    }
+
+    fn latency(&self) -> Duration {
+        self.state().dice.millis(1..6)
+    }
+
+    fn flips(&self) -> bool {
+        self.state().dice.permille(500)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a request's way to the server and back. `None` if it, or its answer, is lost.
+    async fn serve(&self, client: &str, request: &Request) -> Option<Result<Answer, Refusal>> {
+        let mut link = self.link(client).listen();
+        let delay = link.value().delay;
+        sleep(self.latency() + delay).await;
+        if link.value().requests_cut {
+            if self.flips() {
+                return None;
+            }
+            // It is sent again and again, until it arrives: late.
+            link.until(|link| !link.requests_cut).await;
+        }
+        self.thawed().await;
+        let answer = self.call(request);
+        if let Request::Txn { .. } | Request::Grant { .. } | Request::Revoke { .. } = request {
+            self.trace
+                .note("etcd", format_args!("{client}: {}", described(&answer)));
+        }
+        sleep(self.latency() + delay).await;
+        (!link.value().answers_cut).then_some(answer)
+    }
+}
+
+fn described(answer: &Result<Answer, Refusal>) -> String {
+    match answer {
+        Ok(Answer { revision, body }) => match body {
+            Body::Lease { id, ttl_s } => format!("lease {id} of {ttl_s} s"),
+            Body::Txn { succeeded, .. } => format!("txn {succeeded} at {revision}"),
+            _ => format!("done at {revision}"),
+        },
+        Err(refusal) => refusal.text.to_owned(),
+    }
+}
+
+/// How long an answer is waited for.
+#[derive(Clone, Copy)]
+struct Patience {
+    total: Duration,
+    attempt: Duration,
+}
+
+const WRITE: Patience = patience(10, 10);
+const READ: Patience = patience(10, 5);
+const RENEW: Patience = patience(10, 3);
+const REVOKE: Patience = patience(3, 2);
+
+const fn patience(total: u64, attempt: u64) -> Patience {
+    Patience {
+        total: Duration::from_secs(total),
+        attempt: Duration::from_secs(attempt),
+    }
+}
+
+/// Why there is no answer that helps.
+enum Trouble {
+    /// Nobody answered: what was asked for may have happened, or still happen.
+    Silence,
+    /// The server refused.
+    Refused(Refusal),
+}
+
+/// A worker's client.
+#[derive(Clone)]
+pub(super) struct Client {
+    server: Arc<Server>,
+    name: String,
+}
+
+impl Client {
+    /// The client of a worker.
+    pub(super) fn new(server: &Arc<Server>, name: &str) -> Self {
+        Self {
+            server: Arc::clone(server),
+            name: name.to_owned(),
+        }
+    }
+
+    /// Asks, again and again where the patience allows it.
+    async fn ask(&self, patience: Patience, request: Request) -> Result<Answer, Trouble> {
+        let end = Instant::now() + patience.total;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Trouble::Silence);
+            }
+            let limit = patience.attempt.min(left);
+            let begun = Instant::now();
+            match timeout(limit, self.attempt(request.clone())).await {
+                Ok(Some(answer)) => return answer.map_err(Trouble::Refused),
+                // Nobody says that it is lost.
+                Ok(None) => sleep(limit.saturating_sub(begun.elapsed())).await,
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn attempt(&self, request: Request) -> Option<Result<Answer, Refusal>> {
+        let (reply, answer) = oneshot::channel();
+        let (server, name) = (Arc::clone(&self.server), self.name.clone());
+        // On the server's side, where it goes on though nobody waits any more.
+        self.server.node.spawn(async move {
+            if let Some(answer) = server.serve(&name, &request).await {
+                let _ = reply.send(answer);
+            }
+        });
+        answer.await.ok()
+    }
+
+    async fn put_when(&self, key: Bytes, value: Bytes, lease: i64, when: Condition) -> Tried {
+        let get = Op::Get {
+            span: Span::key(key.clone()),
+            revision: 0,
+            limit: 0,
+        };
+        let request = Request::Txn {
+            when: vec![Compare {
+                key: key.clone(),
+                condition: when,
+            }],
+            then: vec![Op::Put { key, value, lease }],
+            or: vec![get],
+        };
+        let Answer { revision, body } = self.ask(WRITE, request).await?;
+        Ok(match body {
+            Body::Txn {
+                succeeded: true, ..
+            } => Reply::Written { revision },
+            Body::Txn { bodies, .. } => Reply::Refused {
+                entry: bodies.into_iter().flat_map(entries).next(),
+            },
+            other => unreachable!("a transaction is answered with {other:?}"),
+        })
+    }
+
+    async fn read(&self, ranges: &[Range], at: Option<i64>) -> Tried {
+        let get = |range| Op::Get {
+            span: span(range),
+            revision: at.unwrap_or_default(),
+            limit: 0,
+        };
+        let request = Request::Txn {
+            when: Vec::new(),
+            then: ranges.iter().map(get).collect(),
+            or: Vec::new(),
+        };
+        let Answer { revision, body } = self.ask(READ, request).await?;
+        let Body::Txn { bodies, .. } = body else {
+            unreachable!("a transaction is answered with {body:?}");
+        };
+        Ok(Reply::Entries {
+            revision: at.unwrap_or(revision),
+            entries: bodies.into_iter().flat_map(entries).collect(),
+        })
+    }
+
+    async fn lease(&self, patience: Patience, request: Request) -> Tried {
+        match self.ask(patience, request).await?.body {
+            Body::Lease { id, ttl_s } => Ok(Reply::Lease {
+                id,
+                ttl_s: ttl_s.unsigned_abs(),
+            }),
+            other => unreachable!("a lease is answered with {other:?}"),
+        }
+    }
+
+    async fn watch(&self, ranges: &[Range], from: i64, events: &Events) -> Outcome {
+        let server = &self.server;
+        let mut link = server.link(&self.name).listen();
+        let mut frozen = server.frozen.listen();
+        let mut revision = server.revision.listen();
+        let mut sessions = server.sessions.listen();
+        let mut next = from;
+        loop {
+            let between = link.see();
+            let cut = between.requests_cut || between.answers_cut;
+            let silent = frozen.see() || cut;
+            revision.see();
+            if !silent {
+                let mut newest = 0;
+                for range in ranges {
+                    let changes = server.state().store.changes(&span(range), next);
+                    let Ok(changes) = changes else {
+                        return Outcome::Compacted;
+                    };
+                    newest = changes.last().map_or(newest, |it| newest.max(it.revision));
+                }
+                if newest > 0 {
+                    sleep(server.latency()).await;
+                    events.send(Event::Changed { revision: newest });
+                    next = newest + 1;
+                    continue;
+                }
+            }
+            tokio::select! {
+                biased;
+                _ = sessions.changed() => {
+                    if server.flips() {
+                        return Outcome::Ok(Reply::Closed);
+                    }
+                    return broken("the stream was reset");
+                }
+                _ = link.changed() => {}
+                _ = frozen.changed() => {}
+                _ = revision.changed(), if !silent => {}
+                () = sleep(SILENCE_MAX), if silent => return broken("the server is silent"),
+            }
+        }
+    }
+}
+
+type Tried = Result<Reply, Trouble>;
+
+impl Control for Client {
+    async fn call(&self, call: ControlCall, events: Events) -> Outcome {
+        let (code, certain, result) = match call {
+            ControlCall::Grant { ttl } => {
+                let ttl_s = ttl.as_secs().cast_signed() + i64::from(ttl.subsec_nanos() > 0);
+                let request = Request::Grant { id: 0, ttl_s };
+                (
+                    &code::HA_FAIL_LEASE_OPERATION,
+                    false,
+                    self.lease(WRITE, request).await,
+                )
+            }
+            ControlCall::Renew { lease } => {
+                let request = Request::Renew { id: lease };
+                (
+                    &code::HA_FAIL_KEEPALIVE,
+                    false,
+                    self.lease(RENEW, request).await,
+                )
+            }
+            ControlCall::Revoke { lease } => {
+                let result = match self.ask(REVOKE, Request::Revoke { id: lease }).await {
+                    Ok(_) | Err(Trouble::Refused(Refusal::NO_LEASE)) => Ok(Reply::Closed),
+                    Err(trouble) => Err(trouble),
+                };
+                (&code::HA_FAIL_LEASE_OPERATION, false, result)
+            }
+            ControlCall::Announce {
+                key,
+                value,
+                lease,
+                held_by,
+            } => {
+                let when = Condition::Lease(Order::Equal, held_by);
+                let result = self.put_when(key, value, lease, when).await;
+                (&code::HA_FAIL_TXN_OPERATION, false, result)
+            }
+            ControlCall::Replace {
+                key,
+                value,
+                mod_revision,
+            } => {
+                let when = Condition::Modified(Order::Equal, mod_revision);
+                let result = self.put_when(key, value, 0, when).await;
+                (&code::HA_FAIL_TXN_OPERATION, false, result)
+            }
+            // A read without an answer has no effect that could be in doubt.
+            ControlCall::Read { ranges, at } => (
+                &code::HA_FAIL_TXN_OPERATION,
+                true,
+                self.read(&ranges, at).await,
+            ),
+            ControlCall::Watch { ranges, from } => return self.watch(&ranges, from, &events).await,
+            // The watch itself is ended by whoever holds its future.
+            ControlCall::Unwatch { .. } => return Outcome::Ok(Reply::Closed),
+        };
+        match result {
+            Ok(reply) => Outcome::Ok(reply),
+            Err(Trouble::Refused(Refusal::COMPACTED)) => Outcome::Compacted,
+            Err(Trouble::Refused(refusal)) => Outcome::Failed(vec![error(code, refusal.text)]),
+            Err(Trouble::Silence) if certain => Outcome::Failed(vec![error(code, SILENCE)]),
+            Err(Trouble::Silence) => Outcome::Unknown(error(code, SILENCE)),
+        }
+    }
+}
+
+const SILENCE: &str = "no answer in time";
+
+fn broken(why: &str) -> Outcome {
+    Outcome::Failed(vec![error(&code::HA_FAIL_WATCH_ETCD, why)])
+}
+
+fn error(code: &Code, text: &str) -> Error {
+    Error::new(code, format!("etcd: {text}"))
+}
+
+fn span(range: &Range) -> Span {
+    match range {
+        Range::Key(key) => Span::key(key.clone()),
+        Range::Prefix(prefix) => Span::prefix(prefix.clone()),
+    }
+}
+
+fn entries(body: Body) -> Vec<Entry> {
+    let Body::Entries { entries, .. } = body else {
+        return Vec::new();
+    };
+    let entry = |kv: KeyValue| Entry {
+        key: kv.key,
+        value: kv.value,
+        create_revision: kv.create_revision,
+        mod_revision: kv.mod_revision,
+        lease: kv.lease,
+    };
+    entries.into_iter().map(entry).collect()
+}

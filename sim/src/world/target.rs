@@ -1,0 +1,11 @@
+//! A simulated database to replicate into: transactions, row locks on progress, lost answers.
+//!
+//! It stands for the server together with the guards that the worker's SQL has in it (see the
+//! production target): a packet commits only if its progress row still has its fence and its step.
+
+mod database;
+mod port;
+
+pub use database::Mutant;
+pub(super) use database::{Database, Weather};
+pub(super) use port::Target;

@@ -1,0 +1,423 @@
+//! The server: what is committed, who holds which lock, which sessions were ended.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use dm_core::{
+    error::{Code, Error, Scope, code},
+    sync::{
+        batch::Batch,
+        progress::{Applied as Progress, Fence, Location},
+    },
+};
+use dm_runtime::ports::{Applied, Checkpoint};
+use madsim::runtime::NodeHandle;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    dice::Dice,
+    world::{
+        rows::{Rows, TABLES},
+        trace::Trace,
+    },
+};
+
+/// The row that everything but rows depends on.
+pub(super) const CONTROL: i64 = -1;
+/// How long former owners may finish by themselves.
+const POLITE: Duration = Duration::from_secs(1);
+/// How long a lock is waited for at most.
+const LOCK_MAX: Duration = Duration::from_secs(60);
+/// How often whoever waits looks again.
+const LOOK: Duration = Duration::from_millis(3);
+
+/// A guard that is switched off, to see that its absence is noticed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mutant {
+    /// Transactions do not compare the fence.
+    FenceUnchecked,
+    /// Transactions do not compare the step.
+    StepUnchecked,
+    /// Rows and progress are committed one after the other.
+    ProgressApart,
+    /// A takeover does not look whether somebody newer was there.
+    TakeoverUnchecked,
+}
+
+impl Mutant {
+    /// All of them, with their names.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("fence-unchecked", Self::FenceUnchecked),
+        ("step-unchecked", Self::StepUnchecked),
+        ("progress-apart", Self::ProgressApart),
+        ("takeover-unchecked", Self::TakeoverUnchecked),
+    ];
+}
+
+/// What goes wrong between clients and the server, in how many of a thousand cases.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(in crate::world) struct Weather {
+    /// A transaction commits, and its answer is lost.
+    pub(in crate::world) lost_answers: u64,
+    /// A transaction arrives long after its client gave it up.
+    pub(in crate::world) late: u64,
+    /// A transaction is rolled back: a deadlock.
+    pub(in crate::world) deadlocks: u64,
+    /// Whether sessions cannot be ended, since they are not to be seen.
+    pub(in crate::world) unseen: bool,
+    /// Whether nobody can connect.
+    pub(in crate::world) down: bool,
+}
+
+/// The server.
+pub(in crate::world) struct Database {
+    pub(super) trace: Trace,
+    pub(super) node: NodeHandle,
+    mutant: Option<Mutant>,
+    state: Mutex<State>,
+}
+
+pub(super) struct State {
+    pub(super) dice: Dice,
+    pub(super) weather: Weather,
+    /// By source.
+    pub(super) jobs: BTreeMap<String, Job>,
+    ended: BTreeSet<u64>,
+    last_session: u64,
+}
+
+/// What there is of one source and its task.
+#[derive(Default)]
+pub(super) struct Job {
+    pub(super) rows: BTreeMap<i64, ProgressRow>,
+    pub(super) remembered: Option<Checkpoint>,
+    pub(super) safe_until: Option<Location>,
+    pub(super) checkpoint: Option<Checkpoint>,
+    locks: BTreeMap<i64, u64>,
+    /// The highest fence that ever took over.
+    taken: Fence,
+    tables: Vec<Rows>,
+    /// Transactions with rows so far.
+    commits: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct ProgressRow {
+    pub(super) fence: Fence,
+    pub(super) seq: u64,
+    pub(super) applied: Progress,
+    pub(super) session: u64,
+}
+
+/// What a write depends on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Guard {
+    pub(super) slot: i64,
+    pub(super) fence: Fence,
+    pub(super) seq: Option<u64>,
+}
+
+impl Database {
+    /// An empty server on a node of its own.
+    pub(in crate::world) fn new(
+        node: NodeHandle,
+        trace: Trace,
+        dice: Dice,
+        mutant: Option<Mutant>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            trace,
+            node,
+            mutant,
+            state: Mutex::new(State {
+                dice,
+                weather: Weather::default(),
+                jobs: BTreeMap::new(),
+                ended: BTreeSet::new(),
+                last_session: 0,
+            }),
+        })
+    }
+
+    /// Changes what goes wrong.
+    pub(in crate::world) fn set_weather(&self, change: impl FnOnce(&mut Weather)) {
+        change(&mut self.state().weather);
+    }
+
+    /// The rows that came from a source.
+    pub(in crate::world) fn tables(&self, source: &str) -> Vec<Rows> {
+        self.state().job(source).tables.clone()
+    }
+
+    /// Transactions with rows that came from a source.
+    pub(in crate::world) fn commits(&self, source: &str) -> u64 {
+        self.state().job(source).commits
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection.
+    pub(super) async fn connect(&self) -> Result<u64, Error> {
+        sleep(self.latency()).await;
+        let mut state = self.state();
+        if state.weather.down {
+            return Err(trouble(&code::DB_DRIVER_ERROR, "connection refused"));
+        }
+        state.last_session += 1;
+        Ok(state.last_session)
+    }
+
+    pub(super) fn latency(&self) -> Duration {
+        self.state().dice.millis(1..6)
+    }
+
+    /// Waits for the lock of a row.
+    pub(super) async fn lock(&self, source: &str, slot: i64, session: u64) -> Result<(), Applied> {
+        let start = Instant::now();
+        loop {
+            {
+                let mut state = self.state();
+                if state.ended.contains(&session) {
+                    return Err(Applied::Unknown(gone()));
+                }
+                let holder = *state.job(source).locks.entry(slot).or_insert(session);
+                if holder == session {
+                    return Ok(());
+                }
+            }
+            if start.elapsed() > LOCK_MAX {
+                let error = trouble(&code::DB_EXECUTE_FAILED, "Error 1205 (HY000): lock wait");
+                return Err(Applied::Failed { error, retry: true });
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Locks all rows in order. Whoever takes over ends those who hold one of them for too long.
+    pub(super) async fn lock_all(
+        &self,
+        source: &str,
+        session: u64,
+        takes_over: bool,
+    ) -> Result<(), Error> {
+        let start = Instant::now();
+        let mut impolite = start + POLITE;
+        let mut slots: Vec<i64> = self.state().job(source).rows.keys().copied().collect();
+        if !slots.contains(&CONTROL) {
+            slots.insert(0, CONTROL);
+        }
+        for slot in slots {
+            loop {
+                let holder = {
+                    let mut state = self.state();
+                    *state.job(source).locks.entry(slot).or_insert(session)
+                };
+                if holder == session {
+                    break;
+                }
+                if takes_over && Instant::now() > impolite {
+                    self.end_sessions(&[holder]);
+                    impolite = Instant::now() + POLITE;
+                }
+                if start.elapsed() > LOCK_MAX {
+                    self.unlock(source, session);
+                    return Err(trouble(
+                        &code::SYNCER_TAKEOVER_TIMEOUT,
+                        "the progress rows stay locked",
+                    ));
+                }
+                sleep(LOOK).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives all locks of a session back.
+    pub(super) fn unlock(&self, source: &str, session: u64) {
+        let mut state = self.state();
+        (state.job(source).locks).retain(|_, holder| *holder != session);
+    }
+
+    /// Ends sessions, where they can be seen: what they have not committed will not be.
+    pub(super) fn end_sessions(&self, sessions: &[u64]) {
+        let mut state = self.state();
+        if !state.weather.unseen {
+            state.ended.extend(sessions);
+        }
+    }
+
+    pub(super) fn is_ended(&self, session: u64) -> bool {
+        self.state().ended.contains(&session)
+    }
+
+    /// Whether a write may commit, now that its row is locked.
+    pub(super) fn check(&self, source: &str, guard: Guard) -> Result<(), Applied> {
+        let Guard { slot, fence, seq } = guard;
+        let mut state = self.state();
+        let Some(row) = state.job(source).rows.get(&slot) else {
+            let error = trouble(&code::SYNCER_PROGRESS_MOVED, "no progress any more");
+            return Err(Applied::Moved(error));
+        };
+        if row.fence != fence && self.mutant != Some(Mutant::FenceUnchecked) {
+            let text = format!("fence {} is not the owner's, {} is", fence.0, row.fence.0);
+            return Err(Applied::Fenced(trouble(&code::SYNCER_FENCED, &text)));
+        }
+        if seq.is_some_and(|seq| seq != row.seq) && self.mutant != Some(Mutant::StepUnchecked) {
+            let text = format!("slot {slot} is at step {}, not {seq:?}", row.seq);
+            return Err(Applied::Moved(trouble(&code::SYNCER_PROGRESS_MOVED, &text)));
+        }
+        Ok(())
+    }
+
+    /// Commits rows and the progress that they make, if nothing forbids it.
+    pub(super) async fn apply(
+        &self,
+        source: &str,
+        session: u64,
+        guard: Guard,
+        batch: &Batch,
+    ) -> Applied {
+        if self.is_ended(session) {
+            return Applied::Unknown(gone());
+        }
+        if let Err(ended) = self.lock(source, guard.slot, session).await {
+            return ended;
+        }
+        let ended = self.apply_locked(source, session, guard, batch).await;
+        self.unlock(source, session);
+        ended
+    }
+
+    async fn apply_locked(
+        &self,
+        source: &str,
+        session: u64,
+        guard: Guard,
+        batch: &Batch,
+    ) -> Applied {
+        if let Err(refused) = self.check(source, guard) {
+            return refused;
+        }
+        sleep(self.latency()).await;
+        if self.is_ended(session) {
+            return Applied::Unknown(gone());
+        }
+        let deadlock = {
+            let mut state = self.state();
+            let chance = state.weather.deadlocks;
+            state.dice.permille(chance)
+        };
+        if deadlock {
+            self.trace.count("fault: deadlock");
+            let error = trouble(
+                &code::DB_EXECUTE_FAILED,
+                "Error 1213 (40001): Deadlock found",
+            );
+            return Applied::Failed { error, retry: true };
+        }
+        self.commit(source, guard, batch);
+        if self.mutant == Some(Mutant::ProgressApart) {
+            sleep(self.latency()).await;
+            if self.is_ended(session) || self.state().dice.permille(20) {
+                return Applied::Unknown(gone());
+            }
+        }
+        self.move_on(source, guard, batch);
+        Applied::Done
+    }
+
+    fn commit(&self, source: &str, guard: Guard, batch: &Batch) {
+        let mut state = self.state();
+        let job = state.job(source);
+        self.trace.note(
+            "target",
+            format_args!(
+                "{source} slot {} step {} fence {}: {} rows",
+                batch.slot, batch.seq, guard.fence.0, batch.rows
+            ),
+        );
+        self.trace.expect(
+            "fence",
+            guard.fence >= job.taken,
+            format_args!(
+                "{source}: a commit under fence {} behind the takeover of fence {}",
+                guard.fence.0, job.taken.0
+            ),
+        );
+        job.commits += 1;
+        for segment in &batch.segments {
+            let name = segment.table.name();
+            let index = TABLES.iter().position(|table| table.name == name.table);
+            let result = match index {
+                Some(index) => job.tables[index].run(&TABLES[index], segment),
+                None => Err(format!("there is no table {name}")),
+            };
+            let error = result.as_ref().err().cloned().unwrap_or_default();
+            self.trace.expect(
+                "exactly-once",
+                result.is_ok(),
+                format_args!("{name}, slot {}, step {}: {error}", batch.slot, batch.seq),
+            );
+        }
+    }
+
+    fn move_on(&self, source: &str, guard: Guard, batch: &Batch) {
+        let mut state = self.state();
+        let Some(row) = state.job(source).rows.get_mut(&guard.slot) else {
+            return;
+        };
+        let (old, new) = (&row.applied.boundary, &batch.applied.boundary);
+        self.trace.expect(
+            "progress",
+            new.reaches(old, false),
+            format_args!("{source} slot {}: {new} behind {old}", batch.slot),
+        );
+        row.seq = batch.seq + 1;
+        row.applied = batch.applied.clone();
+    }
+
+    /// Makes a fence the only one. Everything is locked.
+    pub(super) fn set_fence(&self, source: &str, fence: Fence) -> Result<(), Applied> {
+        let mut state = self.state();
+        let job = state.job(source);
+        let control = job.rows.entry(CONTROL).or_default();
+        if control.fence > fence && self.mutant != Some(Mutant::TakeoverUnchecked) {
+            let text = format!("fence {} came before fence {}", fence.0, control.fence.0);
+            return Err(Applied::Fenced(trouble(&code::SYNCER_FENCED, &text)));
+        }
+        for row in job.rows.values_mut() {
+            row.fence = fence;
+        }
+        job.taken = job.taken.max(fence);
+        self.trace.note(
+            "target",
+            format_args!("{source}: fence {} takes over", fence.0),
+        );
+        Ok(())
+    }
+}
+
+impl State {
+    pub(super) fn job(&mut self, source: &str) -> &mut Job {
+        let fresh = || Job {
+            tables: vec![Rows::default(); TABLES.len()],
+            ..Job::default()
+        };
+        self.jobs.entry(source.to_owned()).or_insert_with(fresh)
+    }
+}
+
+pub(super) fn gone() -> Error {
+    trouble(&code::DB_EXECUTE_FAILED, "the connection was lost")
+}
+
+pub(super) fn trouble(kind: &Code, cause: &str) -> Error {
+    Error::new(kind, "the target refuses, or does not answer")
+        .with_scope(Scope::Downstream)
+        .with_cause(cause.to_owned())
+}

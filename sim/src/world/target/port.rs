@@ -1,0 +1,453 @@
+//! What a worker has of the target. Everything that it asks for happens on the server's side, where
+//! it goes on though the worker is gone.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use dm_core::{
+    binlog::Dialect,
+    error::{Error, Result, code},
+    sync::{
+        batch::Batch,
+        progress::{Applied as Progress, Fence, Location, SlotProgress},
+        schema::{Table, TableName},
+    },
+};
+use dm_runtime::ports::{self, Applied, Checkpoint, Ddl, Recovered};
+use tokio::{sync::oneshot, time::sleep};
+
+use super::database::{CONTROL, Database, Guard, ProgressRow, gone, trouble};
+use crate::world::{oracle::Tenure, rows::TABLES};
+
+/// How long an answer is waited for at most.
+const ANSWER_MAX: Duration = Duration::from_secs(90);
+
+/// The downstream of one source's task.
+#[derive(Clone)]
+pub(in crate::world) struct Target(Arc<Inner>);
+
+struct Inner {
+    database: Arc<Database>,
+    source: String,
+    tenure: Tenure,
+    fence: AtomicI64,
+    step: AtomicU64,
+    safe_until: Mutex<Option<Location>>,
+}
+
+impl Target {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nobody can.
+    pub(in crate::world) async fn connect(
+        database: &Arc<Database>,
+        source: &str,
+        tenure: Tenure,
+    ) -> Result<Self> {
+        database.connect().await?;
+        Ok(Self(Arc::new(Inner {
+            database: Arc::clone(database),
+            source: source.to_owned(),
+            tenure,
+            fence: AtomicI64::new(0),
+            step: AtomicU64::new(0),
+            safe_until: Mutex::new(None),
+        })))
+    }
+}
+
+impl Inner {
+    fn fence(&self) -> Fence {
+        Fence(self.fence.load(Ordering::Relaxed))
+    }
+
+    /// Lets the server do something, and waits for its answer, which may be lost.
+    async fn ask<T: Send + 'static>(
+        &self,
+        doing: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let database = &self.database;
+        let (lost, late, patience, delay) = {
+            let mut state = database.state();
+            let weather = state.weather;
+            let lost = state.dice.permille(weather.lost_answers);
+            let late = state.dice.permille(weather.late);
+            (
+                lost,
+                late,
+                state.dice.millis(50..4000),
+                state.dice.millis(100..20_000),
+            )
+        };
+        if lost {
+            database.trace.count("fault: lost answer");
+        }
+        if late {
+            database.trace.count("fault: late transaction");
+        }
+        let (reply, answer) = oneshot::channel();
+        let server = Arc::clone(database);
+        database.node.spawn(async move {
+            sleep(server.latency()).await;
+            if late {
+                sleep(delay).await;
+            }
+            let done = doing.await;
+            sleep(server.latency()).await;
+            if !lost {
+                let _ = reply.send(done);
+            }
+        });
+        let limit = if lost || late { patience } else { ANSWER_MAX };
+        let begun = tokio::time::Instant::now();
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(done)) => Some(done),
+            Ok(Err(_)) => {
+                // The connection breaks some time after.
+                sleep(limit.saturating_sub(begun.elapsed())).await;
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// A write that depends on the control row, and moves it one step on.
+    async fn write_control(
+        &self,
+        locks_all: bool,
+        write: impl FnOnce(&mut Written<'_>) + Send + 'static,
+    ) -> Applied {
+        let session = match self.database.connect().await {
+            Ok(session) => session,
+            Err(error) => return Applied::Failed { error, retry: true },
+        };
+        let step = self.step.load(Ordering::Relaxed);
+        let guard = Guard {
+            slot: CONTROL,
+            fence: self.fence(),
+            seq: Some(step),
+        };
+        let (database, source) = (Arc::clone(&self.database), self.source.clone());
+        let ended = self.ask(async move {
+            if locks_all {
+                if let Err(error) = database.lock_all(&source, session, false).await {
+                    return Applied::Failed { error, retry: true };
+                }
+            } else if let Err(ended) = database.lock(&source, CONTROL, session).await {
+                return ended;
+            }
+            let ended = match database.check(&source, guard) {
+                Ok(()) => {
+                    let mut state = database.state();
+                    let job = state.job(&source);
+                    write(&mut Written {
+                        rows: &mut job.rows,
+                        remembered: &mut job.remembered,
+                        safe_until: &mut job.safe_until,
+                        checkpoint: &mut job.checkpoint,
+                    });
+                    if let Some(row) = job.rows.get_mut(&CONTROL) {
+                        row.seq = step + 1;
+                    }
+                    Applied::Done
+                }
+                Err(refused) => refused,
+            };
+            database.unlock(&source, session);
+            ended
+        });
+        let ended = ended.await.unwrap_or_else(|| Applied::Unknown(gone()));
+        if matches!(ended, Applied::Done) {
+            self.step.store(step + 1, Ordering::Relaxed);
+        }
+        ended
+    }
+
+    fn set_window(&self, end: Option<Location>) {
+        let window = self.safe_until.lock();
+        *window.unwrap_or_else(PoisonError::into_inner) = end;
+    }
+
+    fn window(&self) -> Option<Location> {
+        let window = self.safe_until.lock();
+        window.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What a control write may change.
+struct Written<'a> {
+    rows: &'a mut std::collections::BTreeMap<i64, ProgressRow>,
+    remembered: &'a mut Option<Checkpoint>,
+    safe_until: &'a mut Option<Location>,
+    checkpoint: &'a mut Option<Checkpoint>,
+}
+
+impl ports::Target for Target {
+    type Session = Session;
+
+    fn dialect(&self) -> Dialect {
+        Dialect::MySql
+    }
+
+    fn packet_bytes_max(&self) -> usize {
+        64 << 20
+    }
+
+    async fn take_over(&self, fence: Option<Fence>) -> Result<Recovered> {
+        let inner = &self.0;
+        let fence = fence.ok_or_else(|| {
+            trouble(
+                &code::SYNCER_FENCED,
+                "this world has no workers that run alone",
+            )
+        })?;
+        let session = inner.database.connect().await?;
+        let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
+        let answer = inner.ask(async move {
+            database.lock_all(&source, session, true).await?;
+            let taken = database.set_fence(&source, fence);
+            let recovered = taken.map_err(error_of).map(|()| {
+                let mut state = database.state();
+                let job = state.job(&source);
+                let step = job.rows.get(&CONTROL).map_or(0, |row| row.seq);
+                let is_ours = job.checkpoint.is_some() && job.checkpoint == job.remembered;
+                let slot = |(slot, row): (&i64, &ProgressRow)| SlotProgress {
+                    slot: *slot as u32,
+                    seq: row.seq,
+                    applied: row.applied.clone(),
+                };
+                let slots = job.rows.iter().filter(|(slot, _)| **slot > CONTROL);
+                let recovered = Recovered {
+                    fence,
+                    slots: if is_ours {
+                        slots.map(slot).collect()
+                    } else {
+                        Vec::new()
+                    },
+                    checkpoint: job.checkpoint.clone(),
+                    safe_until: job.safe_until.clone().filter(|_| is_ours),
+                };
+                (step, recovered)
+            });
+            database.unlock(&source, session);
+            recovered
+        });
+        let (step, recovered) = answer.await.unwrap_or_else(|| Err(gone()))?;
+        inner.fence.store(fence.0, Ordering::Relaxed);
+        inner.step.store(step, Ordering::Relaxed);
+        inner.set_window(recovered.safe_until.clone());
+        Ok(recovered)
+    }
+
+    async fn reset(
+        &self,
+        slots: u32,
+        location: &Location,
+        safe_until: Option<&Location>,
+    ) -> Result<Vec<SlotProgress>> {
+        let inner = &self.0;
+        let highest = {
+            let mut state = inner.database.state();
+            let rows = state.job(&inner.source).rows.iter();
+            let seqs = rows.filter(|(slot, _)| **slot > CONTROL);
+            seqs.map(|(_, row)| row.seq).max().unwrap_or(0)
+        };
+        let fresh = |slot| SlotProgress {
+            slot,
+            seq: highest + 1,
+            applied: Progress::at(location.clone()),
+        };
+        let progress: Vec<_> = (0..slots).map(fresh).collect();
+        let (fence, window) = (inner.fence(), safe_until.cloned());
+        let checkpoint = Checkpoint {
+            global: location.clone(),
+            exit_safe: window.clone(),
+        };
+        let (rows, end) = (progress.clone(), window.clone());
+        let write = move |written: &mut Written<'_>| {
+            written.rows.retain(|slot, _| *slot == CONTROL);
+            for SlotProgress { slot, seq, applied } in rows {
+                let row = ProgressRow {
+                    fence,
+                    seq,
+                    applied,
+                    session: 0,
+                };
+                written.rows.insert(slot.into(), row);
+            }
+            *written.safe_until = end;
+            *written.remembered = Some(checkpoint.clone());
+            *written.checkpoint = Some(checkpoint);
+        };
+        match inner.write_control(true, write).await {
+            Applied::Done => {
+                inner.set_window(window);
+                Ok(progress)
+            }
+            ended => Err(error_of(ended)),
+        }
+    }
+
+    async fn session(&self, slot: u32) -> Result<Session> {
+        let inner = &self.0;
+        let session = inner.database.connect().await?;
+        let guard = Guard {
+            slot: slot.into(),
+            fence: inner.fence(),
+            seq: None,
+        };
+        let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
+        let answer = inner.ask(async move {
+            database
+                .lock(&source, guard.slot, session)
+                .await
+                .map_err(error_of)?;
+            let noted = database.check(&source, guard).map_err(error_of);
+            if noted.is_ok()
+                && let Some(row) = database.state().job(&source).rows.get_mut(&guard.slot)
+            {
+                row.session = session;
+            }
+            database.unlock(&source, session);
+            noted
+        });
+        answer.await.unwrap_or_else(|| Err(gone()))?;
+        Ok(Session {
+            target: self.clone(),
+            session,
+            guard,
+        })
+    }
+
+    async fn read_back(&self, slot: u32) -> Result<u64> {
+        let inner = &self.0;
+        let session = inner.database.connect().await?;
+        let guard = Guard {
+            slot: slot.into(),
+            fence: inner.fence(),
+            seq: None,
+        };
+        let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
+        let answer = inner.ask(async move {
+            let former = {
+                let mut state = database.state();
+                (state.job(&source).rows.get(&guard.slot)).map_or(0, |row| row.session)
+            };
+            database.end_sessions(&[former]);
+            // The lock waits for what is being rolled back.
+            database
+                .lock(&source, guard.slot, session)
+                .await
+                .map_err(error_of)?;
+            let read = database.check(&source, guard).map_err(error_of).map(|()| {
+                let mut state = database.state();
+                (state.job(&source).rows.get(&guard.slot)).map_or(0, |row| row.seq)
+            });
+            database.unlock(&source, session);
+            read
+        });
+        answer.await.unwrap_or_else(|| Err(gone()))
+    }
+
+    async fn table(&self, name: &TableName) -> Result<Option<Table>> {
+        self.0.database.connect().await?;
+        let known = TABLES.iter().find(|known| known.name == name.table);
+        Ok(known.map(|known| known.table(name)))
+    }
+
+    async fn ddl(&self, ddl: &Ddl) -> Applied {
+        let text = format!(
+            "this world's sources make no DDL, but here is {:?}",
+            ddl.piece
+        );
+        Applied::Failed {
+            error: trouble(&code::DB_EXECUTE_FAILED, &text),
+            retry: false,
+        }
+    }
+
+    async fn checkpoint(&self, checkpoint: &Checkpoint) -> Applied {
+        let inner = &self.0;
+        let window = inner.window();
+        let closes = (window.as_ref()).is_some_and(|end| checkpoint.global.reaches(end, true));
+        let mut written = checkpoint.clone();
+        if let Some(end) = window.filter(|_| !closes) {
+            written.exit_safe = Some(end);
+        }
+        let write = move |row: &mut Written<'_>| {
+            if closes {
+                *row.safe_until = None;
+            }
+            *row.remembered = Some(written.clone());
+            *row.checkpoint = Some(written);
+        };
+        let ended = inner.write_control(false, write).await;
+        if closes && matches!(ended, Applied::Done) {
+            inner.set_window(None);
+        }
+        ended
+    }
+
+    fn io_bytes(&self) -> u64 {
+        0
+    }
+}
+
+/// The connection of a slot.
+pub(in crate::world) struct Session {
+    target: Target,
+    session: u64,
+    guard: Guard,
+}
+
+impl ports::Session for Session {
+    async fn apply(&mut self, batch: &Batch) -> Applied {
+        let inner = &self.target.0;
+        inner.tenure.check(&inner.database.trace);
+        let guard = Guard {
+            seq: Some(batch.seq),
+            ..self.guard
+        };
+        let batch = copy(batch);
+        let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
+        let session = self.session;
+        let ended = inner.ask(async move { database.apply(&source, session, guard, &batch).await });
+        ended.await.unwrap_or_else(|| Applied::Unknown(gone()))
+    }
+}
+
+/// A packet of its own, which outlives the worker's batch.
+fn copy(batch: &Batch) -> Batch {
+    use dm_core::sync::batch::Segment;
+    let segment = |segment: &Segment| Segment {
+        table: Arc::clone(&segment.table),
+        op: segment.op,
+        rows: segment.rows.clone(),
+    };
+    Batch {
+        slot: batch.slot,
+        seq: batch.seq,
+        applied: batch.applied.clone(),
+        segments: batch.segments.iter().map(segment).collect(),
+        rows: batch.rows,
+        bytes: batch.bytes,
+        lenient: batch.lenient,
+    }
+}
+
+fn error_of(ended: Applied) -> Error {
+    match ended {
+        Applied::Done => gone(),
+        Applied::Failed { error, .. }
+        | Applied::Unknown(error)
+        | Applied::Fenced(error)
+        | Applied::Moved(error) => error,
+    }
+}

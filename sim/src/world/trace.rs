@@ -1,0 +1,154 @@
+//! What happened in a run: every event, its hash, and what should not have happened.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// The record of one run, shared by everything in it.
+#[derive(Clone, Debug)]
+pub(super) struct Trace(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    start: Instant,
+    record: Record,
+}
+
+/// What is left of a run.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Record {
+    /// All events, in order.
+    pub events: Vec<Event>,
+    /// Hash of all events.
+    pub hash: u64,
+    /// How often each oracle compared something, and each fault happened.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// What should not have happened.
+    pub violations: Vec<Violation>,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Event {
+    /// When, since the start of the run.
+    pub at: Duration,
+    /// To whom.
+    pub actor: String,
+    /// What.
+    pub what: String,
+}
+
+/// An oracle that was disappointed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Violation {
+    /// When, since the start of the run.
+    pub at: Duration,
+    /// Name of the oracle.
+    pub oracle: &'static str,
+    /// What contradicts what.
+    pub what: String,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, actor, what } = self;
+        write!(f, "{:>12.6}  {actor:<8} {what}", at.as_secs_f64())
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, oracle, what } = self;
+        write!(f, "{oracle} at {:.6} s: {what}", at.as_secs_f64())
+    }
+}
+
+impl Trace {
+    /// An empty record that begins now.
+    pub(super) fn begin() -> Self {
+        let record = Record {
+            hash: FNV_OFFSET,
+            ..Record::default()
+        };
+        Self(Arc::new(Mutex::new(Inner {
+            start: Instant::now(),
+            record,
+        })))
+    }
+
+    /// The time since the start.
+    pub(super) fn now(&self) -> Duration {
+        self.inner().start.elapsed()
+    }
+
+    /// Notes that something happened.
+    pub(super) fn note(&self, actor: &str, what: impl fmt::Display) {
+        let mut inner = self.inner();
+        let at = inner.start.elapsed();
+        let event = Event {
+            at,
+            actor: actor.to_owned(),
+            what: what.to_string(),
+        };
+        let Record { hash, events, .. } = &mut inner.record;
+        for bytes in [
+            &at.as_nanos().to_le_bytes()[..],
+            event.actor.as_bytes(),
+            &[0],
+            event.what.as_bytes(),
+            &[0],
+        ] {
+            for byte in bytes {
+                *hash = (*hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME);
+            }
+        }
+        events.push(event);
+    }
+
+    /// Counts an oracle that looked at something, or a fault that happened.
+    pub(super) fn count(&self, what: &'static str) {
+        *self.inner().record.counts.entry(what).or_default() += 1;
+    }
+
+    /// Counts a look of an oracle at something that must hold.
+    pub(super) fn expect(&self, oracle: &'static str, holds: bool, what: impl fmt::Display) {
+        self.count(oracle);
+        if !holds {
+            self.violate(oracle, what);
+        }
+    }
+
+    /// Notes that something happened which must not.
+    pub(super) fn violate(&self, oracle: &'static str, what: impl fmt::Display) {
+        self.note("ORACLE", format_args!("{oracle}: {what}"));
+        let mut inner = self.inner();
+        let at = inner.start.elapsed();
+        inner.record.violations.push(Violation {
+            at,
+            oracle,
+            what: what.to_string(),
+        });
+    }
+
+    /// Whether something happened that must not.
+    pub(super) fn is_violated(&self) -> bool {
+        !self.inner().record.violations.is_empty()
+    }
+
+    /// The record as of now.
+    pub(super) fn record(&self) -> Record {
+        self.inner().record.clone()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0100_0000_01b3;
