@@ -196,13 +196,16 @@ impl Meta {
     /// Makes the control row if it is missing, then writes a new fence into all rows, unless a
     /// higher one is there (or the same, unless it `may_be_there`), and makes every packet that
     /// was planned before come too late. The `BEGIN` is statement number 1.
+    ///
+    /// A slot goes two steps: this packet may itself land late, while a batch's end is unknown, and
+    /// one step on would look as if that batch were applied.
     pub(crate) fn take_over(&self, Fence(fence): Fence, may_be_there: bool) -> String {
         let Self { progress, id, .. } = self;
         let set = format!("`fence`={fence},`seq`=`seq`+1,`session`=CONNECTION_ID()");
         let below = if may_be_there { "<=" } else { "<" };
         format!(
             "INSERT IGNORE INTO {progress} (`id`,`slot`) VALUES ({id},{CONTROL});{};\
-             UPDATE {progress} SET `fence`={fence},`seq`=`seq`+1,`session`=0 \
+             UPDATE {progress} SET `fence`={fence},`seq`=`seq`+2,`session`=0 \
              WHERE `id`={id} AND `slot`>=0;COMMIT",
             self.guarded(CONTROL, &format!("`fence`{below}{fence}"), &set)
         )
