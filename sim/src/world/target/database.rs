@@ -37,7 +37,8 @@ const LOOK: Duration = Duration::from_millis(3);
 /// A guard that is switched off, to see that its absence is noticed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mutant {
-    /// Transactions do not compare the fence.
+    /// Transactions do not compare the fence, and takeovers do not move the steps: either of them
+    /// alone would do for what slots write.
     FenceUnchecked,
     /// Transactions do not compare the step.
     StepUnchecked,
@@ -45,15 +46,21 @@ pub enum Mutant {
     ProgressApart,
     /// A takeover does not look whether somebody newer was there.
     TakeoverUnchecked,
+    /// A takeover leaves the steps as they are, so that what was planned before still fits.
+    StepsKept,
+    /// A takeover moves slots by one step, as an applied batch does.
+    OneStep,
 }
 
 impl Mutant {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Self); 4] = [
+    pub const ALL: [(&'static str, Self); 6] = [
         ("fence-unchecked", Self::FenceUnchecked),
         ("step-unchecked", Self::StepUnchecked),
         ("progress-apart", Self::ProgressApart),
         ("takeover-unchecked", Self::TakeoverUnchecked),
+        ("steps-kept", Self::StepsKept),
+        ("one-step", Self::OneStep),
     ];
 }
 
@@ -390,8 +397,17 @@ impl Database {
             let text = format!("fence {} came before fence {}", fence.0, control.fence.0);
             return Err(Applied::Fenced(trouble(&code::SYNCER_FENCED, &text)));
         }
+        // What was planned before comes too late, also under the same fence; and a takeover that
+        // comes late itself must not look like a batch that was applied.
+        let steps = match self.mutant {
+            Some(Mutant::StepsKept | Mutant::FenceUnchecked) => 0,
+            Some(Mutant::OneStep) => 1,
+            _ => 2,
+        };
         for row in job.rows.values_mut() {
             row.fence = fence;
+            row.session = 0;
+            row.seq += steps;
         }
         job.taken = job.taken.max(fence);
         self.trace.note(

@@ -170,6 +170,16 @@ impl Inner {
         ended
     }
 
+    /// Notes what the worker learnt.
+    fn note(&self, what: std::fmt::Arguments<'_>) {
+        let Self {
+            source, database, ..
+        } = self;
+        database
+            .trace
+            .note("learnt", format_args!("{source} {what}"));
+    }
+
     fn set_window(&self, end: Option<Location>) {
         let window = self.safe_until.lock();
         *window.unwrap_or_else(PoisonError::into_inner) = end;
@@ -353,7 +363,12 @@ impl ports::Target for Target {
             database.unlock(&source, session);
             read
         });
-        answer.await.unwrap_or_else(|| Err(gone()))
+        let read = answer.await.unwrap_or_else(|| Err(gone()));
+        inner.note(format_args!(
+            "slot {slot} is read back: {:?}",
+            read.as_ref().ok()
+        ));
+        read
     }
 
     async fn table(&self, name: &TableName) -> Result<Option<Table>> {
@@ -418,8 +433,13 @@ impl ports::Session for Session {
         let batch = copy(batch);
         let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
         let session = self.session;
+        let (slot, seq) = (guard.slot, batch.seq);
         let ended = inner.ask(async move { database.apply(&source, session, guard, &batch).await });
-        ended.await.unwrap_or_else(|| Applied::Unknown(gone()))
+        let ended = ended.await.unwrap_or_else(|| Applied::Unknown(gone()));
+        if !matches!(ended, Applied::Done) {
+            inner.note(format_args!("slot {slot} step {seq} ends {}", name(&ended)));
+        }
+        ended
     }
 }
 
@@ -439,6 +459,16 @@ fn copy(batch: &Batch) -> Batch {
         rows: batch.rows,
         bytes: batch.bytes,
         lenient: batch.lenient,
+    }
+}
+
+const fn name(ended: &Applied) -> &'static str {
+    match ended {
+        Applied::Done => "done",
+        Applied::Failed { .. } => "failed",
+        Applied::Unknown(_) => "unknown",
+        Applied::Fenced(_) => "fenced",
+        Applied::Moved(_) => "moved",
     }
 }
 
