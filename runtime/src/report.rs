@@ -4,6 +4,7 @@ use std::fmt;
 
 use dm_core::{
     error::Error,
+    lifecycle::subtask_resumable,
     status::{ProcessResult, Stage, SubtaskStatus, UnitStatus},
 };
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,8 @@ pub struct SubtaskReport {
     pub paused_by_operator: bool,
     /// What is wrong with it.
     pub errors: Vec<String>,
+    /// Whether it is paused by errors that do not pass by themselves, and waits for somebody.
+    pub waits: bool,
     /// Why its newest configuration is not the one in use.
     pub refused: Option<String>,
     /// The sync unit's progress.
@@ -143,6 +146,11 @@ impl From<SubtaskStatus> for SubtaskReport {
                     .result
                     .as_ref()
                     .is_some_and(|result| result.is_canceled),
+            waits: status.stage == Stage::Paused
+                && status
+                    .result
+                    .as_ref()
+                    .is_some_and(|result| !subtask_resumable(&result.errors)),
             errors: errors(status.result.as_ref()),
             refused: status.refused.as_ref().map(Error::to_string),
             sync,
@@ -203,6 +211,13 @@ impl fmt::Display for Report {
                 }
                 for error in &task.errors {
                     writeln!(f, "      ! {error}")?;
+                }
+                if task.waits {
+                    writeln!(
+                        f,
+                        "      it waits for you: correct the cause, then resume the task (or start \
+                         a worker that runs alone again)"
+                    )?;
                 }
             }
         }
@@ -293,6 +308,26 @@ mod tests {
         assert_eq!(lines.len(), expected.len(), "{lines:?}");
         for (line, expected) in lines.iter().zip(expected) {
             assert!(line.starts_with(expected), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn says_whether_somebody_is_waited_for() {
+        for (code, waits) in [
+            (
+                &dm_core::error::code::SYNCER_UNIT_DML_COLUMN_NOT_MATCH,
+                true,
+            ),
+            (&dm_core::error::code::DB_EXECUTE_FAILED, false),
+        ] {
+            let report = report(|_, task, _| {
+                task.stage = Stage::Paused;
+                task.result = Some(ProcessResult {
+                    is_canceled: false,
+                    errors: vec![Error::new(code, "broken")],
+                });
+            });
+            assert_eq!(report.to_string().contains("it waits for you"), waits);
         }
     }
 

@@ -327,7 +327,7 @@ async fn a_takeover_ends_a_session_with_an_open_transaction() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_takeover_does_not_look_like_an_applied_batch() -> Result<()> {
     for brand in BRANDS {
-        let mut world = World::new(brand).await?;
+        let world = World::new(brand).await?;
         let (target, rows) = world.owner(1, 1).await?;
         let (late, seq) = (world.connect().await?, rows[0].seq);
         late.take_over(Some(Fence(1))).await?;

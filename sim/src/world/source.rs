@@ -15,7 +15,7 @@ use bytes::Bytes;
 use dm_core::{
     binlog::{Flavor, GtidSet, Position},
     error::{Code, Error, Result, Scope, code},
-    sync::{agreement::SourceColumn, schema::TableName},
+    sync::{agreement::SourceTable, schema::TableName},
 };
 use dm_runtime::ports::{self, EventStream, SourceEnd, SourceFacts, Start};
 use tokio::time::{sleep, timeout};
@@ -255,10 +255,13 @@ impl ports::Source for Source {
         })
     }
 
-    async fn columns(&self, table: &TableName) -> Result<Vec<SourceColumn>> {
+    async fn table(&self, name: &TableName) -> Result<SourceTable> {
         self.0.reach().await?;
-        let known = TABLES.iter().find(|known| known.name == table.table);
-        Ok(known.map_or_else(Vec::new, |known| known.source_columns()))
+        let known = TABLES.iter().find(|known| known.name == name.table);
+        Ok(SourceTable {
+            columns: known.map_or_else(Vec::new, |known| known.source_columns()),
+            created: Some(0),
+        })
     }
 
     async fn end(&self) -> Result<SourceEnd> {

@@ -164,6 +164,11 @@ impl<S: Source, T: Target> Run<'_, S, T> {
             };
             let header = item.header;
             if let Err(error) = self.event(item).await {
+                // What it stopped at is not applied, and gets older while it waits.
+                if header.timestamp > 0 {
+                    let end = self.cursor.end_of(&header);
+                    self.facts.note_commit(&end, header.timestamp);
+                }
                 return Err(Failure::Other(self.locate(error, &header, None)));
             }
         }
