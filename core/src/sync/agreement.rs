@@ -76,10 +76,10 @@ pub fn compare(map: &TableMap, schema: &Table, source: &SourceTable, written: u6
             );
             Err(
                 Error::new(&code::SYNCER_UNIT_DML_COLUMN_NOT_MATCH, message).with_workaround(
-                    "Find out which of the two is right for the rows at this place: if the target's \
-                     table was made in another way than the source's, correct it. From now on, \
-                     `binlog_row_metadata=MINIMAL` on the source tells charsets and signs, and \
-                     `FULL` names as well.",
+                    "Find out which of the two is right for the rows at this place: if the \
+                     target's table was made in another way than the source's, correct it. From \
+                     now on, `binlog_row_metadata=MINIMAL` on the source tells charsets and signs, \
+                     and `FULL` names as well.",
                 ),
             )
         };

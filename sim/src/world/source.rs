@@ -255,12 +255,13 @@ impl ports::Source for Source {
         })
     }
 
-    async fn table(&self, name: &TableName) -> Result<SourceTable> {
+    async fn table(&self, table: &TableName) -> Result<SourceTable> {
         self.0.reach().await?;
-        let known = TABLES.iter().find(|known| known.name == name.table);
+        let known = TABLES.iter().find(|known| known.name == table.table);
         Ok(SourceTable {
             columns: known.map_or_else(Vec::new, |known| known.source_columns()),
-            created: Some(0),
+            // Before everything that is in the binlog.
+            created: Some(u64::from(events::TIMESTAMP) - 1),
         })
     }
 

@@ -14,7 +14,7 @@ const STMT_END: u16 = 1;
 const LONGLONG: u8 = 8;
 const SERVER_ID: u32 = 11;
 /// When everything happens, in seconds since 1970: the source's clock stands still.
-const TIMESTAMP: u32 = 1_700_000_000;
+pub(super) const TIMESTAMP: u32 = 1_700_000_000;
 
 /// A whole event that ends at `end`, or at no place in the file where that is 0.
 pub(super) fn event(kind: u8, end: u64, flags: u16, body: &[u8]) -> Bytes {
