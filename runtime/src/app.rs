@@ -24,6 +24,7 @@ use tokio::{
 use tracing::info;
 
 use crate::{
+    clock::Clock,
     driver::Driver,
     http,
     metrics::Metrics,
@@ -95,7 +96,9 @@ pub async fn run<C: Control>(parts: Parts<C>) -> Result<()> {
         // Also when the sender is gone.
         let _ = stopped.await;
     }));
-    Driver::new(machine, control, units, view).run(inbox).await;
+    Driver::new(machine, control, units, Clock::start(), view)
+        .run(inbox)
+        .await;
     signals.abort();
     progress.abort();
     let _ = progress.await;

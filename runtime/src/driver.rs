@@ -3,7 +3,7 @@
 //! The only loop between the decisions in `dm_core::lifecycle` and the world. It decides nothing:
 //! every effect becomes a task, every task's end becomes an input.
 
-use std::{collections::BTreeMap, future::Future, time::Duration};
+use std::{collections::BTreeMap, future::Future};
 
 use dm_core::{
     error::Error,
@@ -15,26 +15,23 @@ use dm_core::{
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::{Instant as Clock, sleep_until},
 };
 use tracing::{debug, error};
 
 use crate::{
+    clock::Clock,
     guard::guarded,
     journal::Journal,
     ports::{Connect, Control, Events},
     units::{Stop, Units},
 };
 
-/// Far enough away to mean "no timer is set".
-const FOREVER: Duration = Duration::from_secs(86_400);
-
 /// Runs a machine until it is over.
 pub struct Driver<C, K> {
     worker: Worker,
     control: C,
     units: Units<K>,
-    started: Clock,
+    clock: Clock,
     inputs: mpsc::UnboundedReceiver<Input>,
     inbox: mpsc::UnboundedSender<Input>,
     tasks: BTreeMap<Ticket, Running>,
@@ -54,13 +51,19 @@ struct Running {
 impl<C: Control, K: Connect> Driver<C, K> {
     /// A driver for `worker`; commands come through `commands`, and what the machine looks like
     /// after each step can be seen in `view`.
-    pub fn new(worker: Worker, control: C, units: Units<K>, view: watch::Sender<View>) -> Self {
+    pub fn new(
+        worker: Worker,
+        control: C,
+        units: Units<K>,
+        clock: Clock,
+        view: watch::Sender<View>,
+    ) -> Self {
         let (inbox, inputs) = mpsc::unbounded_channel();
         Self {
             worker,
             control,
             units,
-            started: Clock::now(),
+            clock,
             inputs,
             inbox,
             tasks: BTreeMap::new(),
@@ -73,11 +76,7 @@ impl<C: Control, K: Connect> Driver<C, K> {
     pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         self.step(|worker, now| worker.handle_input(now, Input::Command(Command::Start)));
         while !self.worker.is_over() {
-            let wake = self.started
-                + self
-                    .worker
-                    .poll_timeout()
-                    .map_or_else(|| self.now().0 + FOREVER, |at| at.0);
+            let wake = self.worker.poll_timeout();
             tokio::select! {
                 biased;
                 Some(command) = commands.recv() => {
@@ -89,7 +88,7 @@ impl<C: Control, K: Connect> Driver<C, K> {
                     }
                     self.step(|worker, now| worker.handle_input(now, input));
                 }
-                () = sleep_until(wake) => {
+                () = self.clock.sleep_until(wake) => {
                     self.step(|worker, now| worker.handle_timeout(now));
                 }
             }
@@ -114,12 +113,8 @@ impl<C: Control, K: Connect> Driver<C, K> {
         }
     }
 
-    fn now(&self) -> Instant {
-        Instant(self.started.elapsed())
-    }
-
     fn step(&mut self, handle: impl FnOnce(&mut Worker, Instant)) {
-        let now = self.now();
+        let now = self.clock.now();
         handle(&mut self.worker, now);
         while let Some((ticket, effect)) = self.worker.poll_effect() {
             debug!(%ticket, ?effect, "effect");
@@ -233,9 +228,12 @@ fn failed(error: Error) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        time::Duration,
     };
 
     use dm_core::lifecycle::Config;
@@ -254,7 +252,7 @@ mod tests {
             secret_key: None,
         };
         let units = Units::new(connect, true, facts);
-        let mut driver = Driver::new(worker, Store::new([]), units, view);
+        let mut driver = Driver::new(worker, Store::new([]), units, Clock::start(), view);
         let ticket = |era, op| Ticket { era: Era(era), op };
 
         // A unit that takes its time, and a call that never ends.

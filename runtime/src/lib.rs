@@ -2,6 +2,7 @@
 
 #[cfg(not(madsim))]
 pub mod app;
+pub mod clock;
 pub mod config;
 pub mod driver;
 #[cfg(not(madsim))]

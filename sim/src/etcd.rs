@@ -93,10 +93,10 @@ impl Store {
         self.history.revision()
     }
 
-    /// When the next lease is over, if nobody renews it.
+    /// When a lease is over, if it is alive and nobody renews it.
     #[must_use]
-    pub fn next_expiry(&self) -> Option<Duration> {
-        self.leases.next_expiry()
+    pub fn lease_ends(&self, id: i64) -> Option<Duration> {
+        self.leases.ends(id)
     }
 
     /// The server starts again with what it had: keys stay, leases begin anew with all their time.

@@ -1,9 +1,16 @@
 //! The whole worker in a simulated world, where one seed decides everything.
 //!
-//! The pure models of the world's servers build anywhere. The world itself, in which the worker's
-//! own driver and units run, needs the simulated runtime (`--cfg madsim`, which `cargo sim` sets).
+//! The pure models of the world's servers build anywhere, and so does what is known of a run before
+//! and after it. The world itself, in which the worker's own driver and units run, needs the
+//! simulated runtime (`--cfg madsim`, which `cargo sim` sets).
 
+pub mod codec;
 pub mod dice;
 pub mod etcd;
+pub mod page;
+pub mod record;
+pub mod scenario;
+pub mod shrink;
+pub mod values;
 #[cfg(madsim)]
 pub mod world;

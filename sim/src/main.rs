@@ -1,10 +1,4 @@
-//! Runs simulations.
-//!
-//! ```text
-//! dm-sim run --seeds A..B [--jobs N] [--twice]   runs worlds; --twice compares two runs of each
-//! dm-sim replay SEED [MUTANT]                    shows what happens in one
-//! dm-sim mutants [--seeds A..B] [--jobs N]       switches guards off, one at a time
-//! ```
+//! Runs simulations: see `cargo sim help`.
 
 use std::process::ExitCode;
 

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dm_sim::values::{self, Login};
 use tokio::time::sleep;
 
 use crate::{
@@ -119,10 +120,7 @@ impl Job {
     /// The source file, as `dmctl` takes it.
     #[must_use]
     pub fn source_yaml(&self) -> String {
-        let flavor = match self.brand {
-            Brand::Mysql => "mysql",
-            Brand::Mariadb => "mariadb",
-        };
+        let flavor = self.flavor();
         format!(
             "source-id: {}\nflavor: {flavor}\nenable-gtid: {}\nfrom:\n{}",
             self.source_id,
@@ -163,6 +161,47 @@ impl Job {
             self.schemas, self.slots, self.batch, self.task_extra
         );
         yaml
+    }
+
+    /// What a master stores of the source file.
+    #[must_use]
+    pub fn source_toml(&self) -> String {
+        values::Source {
+            id: &self.source_id,
+            flavor: self.flavor(),
+            gtid: self.gtid,
+            login: stored(&self.source),
+            backoff_max: "5m0s",
+            check_interval: "5s",
+        }
+        .toml()
+    }
+
+    /// What a master stores of the task file.
+    #[must_use]
+    pub fn subtask_toml(&self) -> String {
+        values::Subtask {
+            name: &self.task,
+            source: &self.source_id,
+            meta_schema: &self.meta_schema(),
+            slots: self.slots.into(),
+            batch: self.batch.into(),
+            flush_s: 2,
+            file: &self.start.file,
+            position: self.start.position,
+            gtids: &self.start.gtids,
+            from: stored(&self.source),
+            to: stored(&self.target),
+            schemas: &self.schemas,
+        }
+        .toml()
+    }
+
+    const fn flavor(&self) -> &'static str {
+        match self.brand {
+            Brand::Mysql => "mysql",
+            Brand::Mariadb => "mariadb",
+        }
     }
 
     /// Writes both files into a folder and says where they are: source, task.
@@ -226,6 +265,15 @@ impl Job {
         Ok(format!(
             "SELECT COUNT(*) FROM `{schema}`.{MARKS} WHERE id = {id}"
         ))
+    }
+}
+
+fn stored(address: &Address) -> Login<'_> {
+    Login {
+        host: &address.host,
+        port: address.port,
+        user: &address.user,
+        password: &address.password,
     }
 }
 

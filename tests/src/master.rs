@@ -5,7 +5,6 @@
 //! write, and then ask the worker, up to ten times a second apart, as it does.
 
 pub mod pb;
-mod values;
 
 use std::{
     collections::BTreeMap,
@@ -32,6 +31,9 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
+use dm_sim::values;
+pub use dm_sim::values::Expect;
+
 use crate::{Error, Result, job::Job, servers::Etcd};
 use pb::{QueryStatusRequest, QueryStatusResponse, RegisterWorkerRequest, RegisterWorkerResponse};
 
@@ -39,15 +41,6 @@ use pb::{QueryStatusRequest, QueryStatusResponse, RegisterWorkerRequest, Registe
 const POLLS: u32 = 10;
 /// Pause between two polls.
 const POLL_PERIOD: Duration = Duration::from_secs(1);
-
-/// Expected stages, as they stand in the keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expect {
-    /// To run.
-    Running = 2,
-    /// To pause.
-    Paused = 3,
-}
 
 /// The master. Dropping it closes its port and ends what it does on its own.
 pub struct Master {
@@ -173,7 +166,7 @@ impl Master {
     /// What the worker answers.
     pub async fn create_source(&self, job: &Job, worker: &str) -> Result<()> {
         let (source, mut etcd) = (&job.source_id, self.etcd());
-        etcd.put(values::source_key(source), values::source_config(job), None)
+        etcd.put(values::source_key(source), job.source_toml(), None)
             .await?;
         bind(&mut etcd, source, worker).await?;
         self.poll(worker, "", |answer| answer.source() == *source)
@@ -205,10 +198,7 @@ impl Master {
     pub async fn start_task(&self, job: &Job, worker: &str) -> Result<()> {
         let (source, task) = (&job.source_id, &job.task);
         let ops = [
-            put(
-                values::subtask_key(source, task),
-                values::subtask_config(job),
-            ),
+            put(values::subtask_key(source, task), job.subtask_toml()),
             put(
                 values::stage_key(source, task),
                 values::stage(source, task, Expect::Running),

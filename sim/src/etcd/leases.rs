@@ -65,8 +65,8 @@ impl Leases {
         over.map(|(id, _)| *id).collect()
     }
 
-    pub(super) fn next_expiry(&self) -> Option<Duration> {
-        self.alive.values().map(|lease| lease.ends).min()
+    pub(super) fn ends(&self, id: i64) -> Option<Duration> {
+        self.alive.get(&id).map(|lease| lease.ends)
     }
 
     pub(super) fn remove(&mut self, id: i64) {

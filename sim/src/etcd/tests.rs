@@ -60,7 +60,7 @@ fn a_restart_keeps_keys_and_gives_leases_all_their_time() {
     };
     call(&mut store, 0, &Request::Op(put));
     store.restart(Duration::from_secs(9));
-    assert_eq!(store.next_expiry(), Some(Duration::from_secs(19)));
+    assert_eq!(store.lease_ends(7), Some(Duration::from_secs(19)));
     let left = call(&mut store, 18, &Request::TimeToLive { id: 7 });
     assert_eq!(left, Body::Lease { id: 7, ttl_s: 1 });
     assert_eq!(store.history.held_by(7).len(), 1);

@@ -114,6 +114,11 @@ impl Server {
         }
     }
 
+    /// When a lease is over, as far as the server knows; nothing for one that is not alive.
+    pub(super) fn lease_ends(&self, lease: i64) -> Option<Duration> {
+        self.state().store.lease_ends(lease)
+    }
+
     /// Waits until the server is not frozen.
     pub(super) async fn thawed(&self) {
         self.frozen.listen().until(|frozen| !frozen).await;
@@ -137,8 +142,8 @@ impl Server {
     }
 
     /// Changes what lies between a client and the server.
-    pub(super) fn set_link(&self, client: &str, link: Link) {
-        self.link(client).set(link);
+    pub(super) fn change_link(&self, client: &str, change: impl FnOnce(&mut Link)) {
+        self.link(client).change(change);
     }
 
     fn link(&self, client: &str) -> Signal<Link> {

@@ -9,44 +9,57 @@ use std::{
 
 use tokio::time::sleep;
 
-use super::{
-    control::Server,
-    trace::Trace,
-    values::{self, Expect, Task},
+use super::{control::Server, trace::Trace};
+use crate::{
+    etcd::{Op, Request, Span},
+    scenario::{SourcePlan, TASK},
+    values::{self, Expect, Login, Source, Subtask},
 };
-use crate::etcd::{Op, Request, Span};
 
 /// How often it looks at the workers' leases.
 const LOOK: Duration = Duration::from_millis(200);
+/// A server in the simulation has no address; what stands here is never used.
+const LOGIN: Login<'static> = Login {
+    host: "10.0.0.1",
+    port: 3306,
+    user: "root",
+    password: "",
+};
 
 /// The master.
 pub(super) struct Master {
     server: Arc<Server>,
     trace: Trace,
-    tasks: Vec<Task>,
+    /// Of each source, in order of their names.
+    sources: Vec<String>,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
+    /// What operators want of each source and its task.
+    plans: BTreeMap<String, SourcePlan>,
     /// Creation revision of each announcement that was seen.
     seen: BTreeMap<String, i64>,
 }
 
 impl Master {
-    /// A master of these tasks; it writes the configurations of their sources.
-    pub(super) fn new(server: &Arc<Server>, trace: &Trace, tasks: Vec<Task>) -> Arc<Self> {
+    /// A master of these sources, whose configurations it writes.
+    pub(super) fn new(
+        server: &Arc<Server>,
+        trace: &Trace,
+        plans: BTreeMap<String, SourcePlan>,
+    ) -> Arc<Self> {
         let master = Arc::new(Self {
             server: Arc::clone(server),
             trace: trace.clone(),
-            tasks,
-            state: Mutex::default(),
+            sources: plans.keys().cloned().collect(),
+            state: Mutex::new(State {
+                plans,
+                seen: BTreeMap::new(),
+            }),
         });
-        for task in &master.tasks {
-            let config = put(
-                values::source_key(&task.source),
-                values::source_config(task),
-            );
+        for source in &master.sources {
+            let config = put(values::source_key(source), master.source_toml(source));
             master.write("creates a source", vec![config]);
         }
         master
@@ -61,40 +74,50 @@ impl Master {
         }
     }
 
-    /// The tasks.
-    pub(super) fn tasks(&self) -> &[Task] {
-        &self.tasks
+    /// The sources.
+    pub(super) fn sources(&self) -> &[String] {
+        &self.sources
     }
 
     /// `start-task`.
-    pub(super) fn start(&self, task: &Task) {
-        let ops = vec![
-            put(values::subtask_key(task), values::subtask_config(task)),
-            put(
-                values::stage_key(task),
-                values::stage(task, Expect::Running),
-            ),
-        ];
+    pub(super) fn start(&self, source: &str) {
+        let ops = vec![self.subtask(source), stage(source, Expect::Running)];
         self.write("start-task", ops);
     }
 
-    /// `pause-task` and `resume-task`.
-    pub(super) fn set_stage(&self, task: &Task, expect: Expect) {
-        let op = put(values::stage_key(task), values::stage(task, expect));
-        let what = match expect {
-            Expect::Running => "resume-task",
-            Expect::Paused => "pause-task",
-        };
-        self.write(what, vec![op]);
+    /// `pause-task`.
+    pub(super) fn pause(&self, source: &str) {
+        self.write("pause-task", vec![stage(source, Expect::Paused)]);
+    }
+
+    /// `resume-task`.
+    pub(super) fn resume(&self, source: &str) {
+        self.write("resume-task", vec![stage(source, Expect::Running)]);
     }
 
     /// `stop-task`.
-    pub(super) fn stop(&self, task: &Task) {
+    pub(super) fn stop(&self, source: &str) {
         let ops = vec![
-            delete(values::subtask_key(task)),
-            delete(values::stage_key(task)),
+            delete(values::subtask_key(source, TASK)),
+            delete(values::stage_key(source, TASK)),
         ];
         self.write("stop-task", ops);
+    }
+
+    /// `pause-task` and `update-task`, with another number of slots.
+    pub(super) fn resize(&self, source: &str, slots: u64) {
+        if let Some(plan) = self.state().plans.get_mut(source) {
+            plan.slots = slots;
+        }
+        self.pause(source);
+        // There is none to be changed while it is stopped.
+        if !self
+            .server
+            .entries(&values::subtask_key(source, TASK))
+            .is_empty()
+        {
+            self.write("update-task", vec![self.subtask(source)]);
+        }
     }
 
     /// Moves a source to another worker that is online and free, if there is one.
@@ -112,11 +135,17 @@ impl Master {
         }
     }
 
+    /// Begins anew, as the next leader does: it has seen nobody yet.
+    pub(super) fn elect(&self) {
+        self.state().seen.clear();
+        self.trace.note("master", "another one is leader");
+    }
+
     /// Forgets everything before now.
     pub(super) fn compact(&self) {
         // There is nothing that could be forgotten where nothing was written since the last time.
-        let revision = self.server.entries(values::BOUND_PREFIX);
-        let newest = revision.iter().map(|kv| kv.mod_revision).max();
+        let bound = self.server.entries(values::BOUND_PREFIX);
+        let newest = bound.iter().map(|kv| kv.mod_revision).max();
         let result = newest.map(|revision| self.server.call(&Request::Compact { revision }));
         self.trace
             .note("master", format_args!("compacts: {result:?}"));
@@ -143,15 +172,15 @@ impl Master {
                 self.write(&format!("{worker} is back, binds {source} again"), ops);
             }
         }
-        for task in &self.tasks {
-            if bindings.values().any(|bound| *bound == task.source) {
+        for source in &self.sources {
+            if bindings.values().any(|bound| bound == source) {
                 continue;
             }
             let free = online.keys().find(|name| !bindings.contains_key(*name));
             if let Some(free) = free {
-                let ops = binding(&task.source, free);
-                self.write(&format!("binds {} to {free}", task.source), ops);
-                bindings.insert(free.clone(), task.source.clone());
+                let ops = binding(source, free);
+                self.write(&format!("binds {source} to {free}"), ops);
+                bindings.insert(free.clone(), source.clone());
             }
         }
     }
@@ -170,6 +199,43 @@ impl Master {
             .iter()
             .filter_map(|kv| Some((values::worker_of(&kv.key)?, kv.create_revision)));
         worker.collect()
+    }
+
+    fn source_toml(&self, source: &str) -> String {
+        Source {
+            id: source,
+            flavor: "mysql",
+            gtid: self.plan(source).by_gtid,
+            login: LOGIN,
+            backoff_max: "8s",
+            check_interval: "1s",
+        }
+        .toml()
+    }
+
+    /// The configuration of the subtask, as it is wanted now: it begins with the first event.
+    fn subtask(&self, source: &str) -> Op {
+        let plan = self.plan(source);
+        let toml = Subtask {
+            name: TASK,
+            source,
+            meta_schema: "dm_meta",
+            slots: plan.slots,
+            batch: plan.batch,
+            flush_s: plan.flush_s,
+            file: "binlog.000001",
+            position: 4,
+            gtids: "",
+            from: LOGIN,
+            to: LOGIN,
+            schemas: &[source.to_owned()],
+        }
+        .toml();
+        put(values::subtask_key(source, TASK), toml)
+    }
+
+    fn plan(&self, source: &str) -> SourcePlan {
+        self.state().plans.get(source).copied().unwrap_or_default()
     }
 
     fn write(&self, what: &str, then: Vec<Op>) {
@@ -195,6 +261,11 @@ fn binding(source: &str, worker: &str) -> Vec<Op> {
         put(values::bound_key(worker), bound.clone()),
         put(values::last_bound_key(worker), bound),
     ]
+}
+
+fn stage(source: &str, expect: Expect) -> Op {
+    let value = values::stage(source, TASK, expect);
+    put(values::stage_key(source, TASK), value)
 }
 
 fn put(key: String, value: String) -> Op {

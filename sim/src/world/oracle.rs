@@ -1,54 +1,24 @@
-//! Oracles that look at a worker while it works.
+//! Oracles: each knows one thing that must hold, and looks at it all along.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+pub(super) mod convergence;
+pub(super) mod end;
+pub(super) mod exactly_once;
+pub(super) mod fence;
+pub(super) mod leak;
+pub(super) mod lease;
+pub(super) mod order;
+pub(super) mod progress;
+pub(super) mod stop;
 
-use super::{control::Server, trace::Trace, values};
-
-/// Knows whether a worker may write: only while the store holds its announcement.
-#[derive(Clone)]
-pub(super) struct Tenure {
-    worker: String,
-    server: Arc<Server>,
-    /// Milliseconds since the start until which it is forgiven, since it was frozen: what it had
-    /// in hand at that moment it sends before it can look at a clock.
-    forgiven: Arc<AtomicU64>,
-}
-
-impl Tenure {
-    /// The tenure of a worker.
-    pub(super) fn new(worker: &str, server: &Arc<Server>) -> Self {
-        Self {
-            worker: worker.to_owned(),
-            server: Arc::clone(server),
-            forgiven: Arc::default(),
-        }
-    }
-
-    /// The worker was frozen until now.
-    pub(super) fn thawed(&self, now: Duration) {
-        let until = now + Duration::from_millis(20);
-        self.forgiven
-            .store(until.as_millis() as u64, Ordering::Relaxed);
-    }
-
-    /// The worker sends a write.
-    pub(super) fn check(&self, trace: &Trace) {
-        let now = trace.now();
-        if now.as_millis() as u64 <= self.forgiven.load(Ordering::Relaxed) {
-            return;
-        }
-        let key = values::keepalive_key(&self.worker);
-        let holds = !self.server.entries(&key).is_empty();
-        trace.expect(
-            "lease",
-            holds,
-            format_args!("{} writes without a lease", self.worker),
-        );
-    }
-}
+/// Names of all oracles.
+pub const NAMES: [&str; 9] = [
+    convergence::NAME,
+    end::NAME,
+    exactly_once::NAME,
+    fence::NAME,
+    leak::NAME,
+    lease::NAME,
+    order::NAME,
+    progress::NAME,
+    stop::NAME,
+];

@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use self::binlog::{Binlog, Place};
 use super::{
+    oracle::leak::{Door, Doors},
     rows::{Rows, TABLES},
     signal::{Listener, Signal},
     trace::Trace,
@@ -85,22 +86,19 @@ impl Upstream {
         })
     }
 
-    /// Commits a random transaction.
-    pub(super) fn commit(&self) {
+    /// Commits a transaction; the dice decide what is in it.
+    pub(super) fn commit(&self, dice: &mut Dice) {
         let mut state = self.state();
-        let rows = match state.dice.within(0..20) {
-            0 => state.dice.within(20..60),
-            _ => state.dice.within(1..6),
+        let rows = match dice.within(0..20) {
+            0 => dice.within(20..60),
+            _ => dice.within(1..6),
         };
-        let changes: Vec<_> = (0..rows).filter_map(|_| state.change()).collect();
+        let changes: Vec<_> = (0..rows).filter_map(|_| state.change(dice)).collect();
         if changes.is_empty() {
             return;
         }
         let State {
-            binlog,
-            dice,
-            options,
-            ..
+            binlog, options, ..
         } = &mut *state;
         binlog.transaction(&self.name, &changes);
         if dice.within(0..options.file_txns) == 0 {
@@ -152,16 +150,16 @@ type Change = (usize, Option<super::rows::Row>, Option<super::rows::Row>);
 
 impl State {
     /// Makes a random change, unless the server itself would refuse it.
-    fn change(&mut self) -> Option<Change> {
-        let index = self.dice.within(0..TABLES.len() as u64) as usize;
+    fn change(&mut self, dice: &mut Dice) -> Option<Change> {
+        let index = dice.within(0..TABLES.len() as u64) as usize;
         let table = &TABLES[index];
-        let place = self.dice.roll();
+        let place = dice.roll();
         let old = self.tables[index].pick(place).cloned();
-        let kind = self.dice.within(0..10);
+        let kind = dice.within(0..10);
         let grows = self.tables[index].len() < ROWS_MAX;
         let mut new = Vec::new();
         for column in 0..table.columns.len() {
-            new.push(self.value(index, column));
+            new.push(self.value(dice, index, column));
         }
         let rows = &mut self.tables[index];
         match (kind, old) {
@@ -188,10 +186,10 @@ impl State {
     }
 
     /// A value for a column: few different ones where they are to collide, new ones else.
-    fn value(&mut self, table: usize, column: usize) -> Option<i64> {
-        let roll = self.dice.within(0..12);
+    fn value(&mut self, dice: &mut Dice, table: usize, column: usize) -> Option<i64> {
+        let roll = dice.within(0..12);
         match (table, column) {
-            (0, 0) => Some(self.dice.within(0..40).cast_signed()),
+            (0, 0) => Some(dice.within(0..40).cast_signed()),
             (0, 1) => (roll > 2).then_some(roll.cast_signed() * 3),
             (0, _) => {
                 self.next_value += 1;
@@ -205,27 +203,30 @@ impl State {
 
 /// What a worker has of it.
 #[derive(Clone)]
-pub(super) struct Source(pub(super) Arc<Upstream>);
+pub(super) struct Source {
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) doors: Doors,
+}
 
 impl ports::Source for Source {
     type Stream = Dump;
 
     async fn probe(&self) -> Result<SourceFacts> {
-        self.0.reach().await?;
+        self.upstream.reach().await?;
         Ok(SourceFacts {
             flavor: Flavor::Mysql,
             version: "8.4.0-simulated".to_owned(),
             sql_mode: String::new(),
             lower_case_table_names: 0,
-            server: self.0.name.clone(),
-            end: self.0.state().binlog.source_end(),
+            server: self.upstream.name.clone(),
+            end: self.upstream.state().binlog.source_end(),
         })
     }
 
     async fn dump(&self, from: &Start) -> Result<Dump> {
-        self.0.reach().await?;
+        self.upstream.reach().await?;
         let (place, queue) = self
-            .0
+            .upstream
             .state()
             .binlog
             .start(from)
@@ -235,18 +236,19 @@ impl ports::Source for Source {
             Start::Position(_) => None,
         };
         Ok(Dump {
-            upstream: Arc::clone(&self.0),
+            upstream: Arc::clone(&self.upstream),
             place,
             queue,
             known,
-            news: self.0.news.listen(),
-            cuts: self.0.cuts.listen(),
+            news: self.upstream.news.listen(),
+            cuts: self.upstream.cuts.listen(),
+            _door: self.doors.open(),
         })
     }
 
     async fn gtids_at(&self, position: &Position) -> Result<GtidSet> {
-        self.0.reach().await?;
-        let found = self.0.state().binlog.gtids_at(position);
+        self.upstream.reach().await?;
+        let found = self.upstream.state().binlog.gtids_at(position);
         found.ok_or_else(|| {
             trouble(
                 &code::CONFIG_META_INVALID,
@@ -256,7 +258,7 @@ impl ports::Source for Source {
     }
 
     async fn table(&self, table: &TableName) -> Result<SourceTable> {
-        self.0.reach().await?;
+        self.upstream.reach().await?;
         let known = TABLES.iter().find(|known| known.name == table.table);
         Ok(SourceTable {
             columns: known.map_or_else(Vec::new, |known| known.source_columns()),
@@ -266,8 +268,8 @@ impl ports::Source for Source {
     }
 
     async fn end(&self) -> Result<SourceEnd> {
-        self.0.reach().await?;
-        Ok(self.0.state().binlog.source_end())
+        self.upstream.reach().await?;
+        Ok(self.upstream.state().binlog.source_end())
     }
 }
 
@@ -281,6 +283,7 @@ pub(super) struct Dump {
     known: Option<GtidSet>,
     news: Listener<u64>,
     cuts: Listener<u64>,
+    _door: Door,
 }
 
 impl EventStream for Dump {

@@ -1,13 +1,15 @@
-//! What happened in a run: every event, its hash, and what should not have happened.
+//! The record of a run while it is made.
 
 use std::{
-    collections::BTreeMap,
+    borrow::Cow,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
+
+use crate::record::{Event, Record, Violation};
 
 /// The record of one run, shared by everything in it.
 #[derive(Clone, Debug)]
@@ -17,55 +19,6 @@ pub(super) struct Trace(Arc<Mutex<Inner>>);
 struct Inner {
     start: Instant,
     record: Record,
-}
-
-/// What is left of a run.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Record {
-    /// All events, in order.
-    pub events: Vec<Event>,
-    /// Hash of all events.
-    pub hash: u64,
-    /// How often each oracle compared something, and each fault happened.
-    pub counts: BTreeMap<&'static str, u64>,
-    /// What should not have happened.
-    pub violations: Vec<Violation>,
-}
-
-/// Something that happened.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Event {
-    /// When, since the start of the run.
-    pub at: Duration,
-    /// To whom.
-    pub actor: String,
-    /// What.
-    pub what: String,
-}
-
-/// An oracle that was disappointed.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Violation {
-    /// When, since the start of the run.
-    pub at: Duration,
-    /// Name of the oracle.
-    pub oracle: &'static str,
-    /// What contradicts what.
-    pub what: String,
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at, actor, what } = self;
-        write!(f, "{:>12.6}  {actor:<8} {what}", at.as_secs_f64())
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at, oracle, what } = self;
-        write!(f, "{oracle} at {:.6} s: {what}", at.as_secs_f64())
-    }
 }
 
 impl Trace {
@@ -110,9 +63,10 @@ impl Trace {
         events.push(event);
     }
 
-    /// Counts an oracle that looked at something, or a fault that happened.
+    /// Counts an oracle that looked at something, or something that was done to the world.
     pub(super) fn count(&self, what: &'static str) {
-        *self.inner().record.counts.entry(what).or_default() += 1;
+        let mut inner = self.inner();
+        *inner.record.counts.entry(Cow::Borrowed(what)).or_default() += 1;
     }
 
     /// Counts a look of an oracle at something that must hold.
@@ -130,7 +84,7 @@ impl Trace {
         let at = inner.start.elapsed();
         inner.record.violations.push(Violation {
             at,
-            oracle,
+            oracle: Cow::Borrowed(oracle),
             what: what.to_string(),
         });
     }

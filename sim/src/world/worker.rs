@@ -16,6 +16,7 @@ use dm_core::{
     status::Stage,
 };
 use dm_runtime::{
+    clock::Clock,
     driver::Driver,
     metrics::Metrics,
     ports::{self, SourceFacts},
@@ -26,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     control::{Client, Server},
-    oracle::Tenure,
+    oracle::{leak::Doors, lease::Tenure},
     source::{Source, Upstream},
     target::{Database, Target},
     trace::Trace,
@@ -41,11 +42,12 @@ pub(super) struct Surroundings {
     pub(super) database: Arc<Database>,
 }
 
-/// Makes the doors of a worker's subtasks.
+/// Makes the doors of a process's subtasks.
 #[derive(Clone)]
 pub(super) struct Connect {
     surroundings: Surroundings,
     tenure: Tenure,
+    doors: Doors,
 }
 
 impl ports::Connect for Connect {
@@ -55,14 +57,16 @@ impl ports::Connect for Connect {
     fn source(&self, config: &Arc<SourceConfig>) -> Source {
         let sources = &self.surroundings.sources;
         let upstream = sources.get(&config.source_id);
-        Source(Arc::clone(
-            upstream.expect("a master names sources that exist"),
-        ))
+        Source {
+            upstream: Arc::clone(upstream.expect("a master names sources that exist")),
+            doors: self.doors.clone(),
+        }
     }
 
     async fn target(&self, job: &Job, _: &SourceFacts) -> Result<Target> {
         let source = &job.source.source_id;
-        Target::connect(&self.surroundings.database, source, self.tenure.clone()).await
+        let (tenure, doors) = (self.tenure.clone(), self.doors.clone());
+        Target::connect(&self.surroundings.database, source, tenure, doors).await
     }
 }
 
@@ -70,11 +74,18 @@ impl ports::Connect for Connect {
 pub(super) struct Process {
     pub(super) name: String,
     surroundings: Surroundings,
-    ttl: Duration,
-    seed: u64,
+    config: ProcessConfig,
     lives: u64,
-    pub(super) tenure: Tenure,
-    running: Option<Running>,
+    /// Those that run, the oldest first. There is more than one only by mistake.
+    running: Vec<Running>,
+}
+
+/// What all processes of a worker have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProcessConfig {
+    pub(super) ttl: Duration,
+    pub(super) drift_ppm: i32,
+    pub(super) seed: u64,
 }
 
 struct Running {
@@ -82,28 +93,37 @@ struct Running {
     commands: mpsc::UnboundedSender<Command>,
     view: watch::Receiver<View>,
     over: Arc<AtomicBool>,
+    tenure: Tenure,
+    doors: Doors,
 }
 
 impl Process {
     /// A worker that does not run yet.
-    pub(super) fn new(name: &str, surroundings: &Surroundings, ttl: Duration, seed: u64) -> Self {
+    pub(super) fn new(name: &str, surroundings: &Surroundings, config: ProcessConfig) -> Self {
         Self {
             name: name.to_owned(),
             surroundings: surroundings.clone(),
-            ttl,
-            seed,
+            config,
             lives: 0,
-            tenure: Tenure::new(name, &surroundings.server),
-            running: None,
+            running: Vec::new(),
         }
     }
 
-    /// Starts a process, on a node of its own.
+    /// Starts a process, on a node of its own, whether there is one or not.
     pub(super) fn start(&mut self) {
         self.lives += 1;
         let Self {
-            name, lives, seed, ..
+            name,
+            lives,
+            config,
+            surroundings,
+            ..
         } = self;
+        let ProcessConfig {
+            ttl,
+            drift_ppm,
+            seed,
+        } = *config;
         let node = Handle::current()
             .create_node()
             .name(format!("{name}.{lives}"))
@@ -111,41 +131,44 @@ impl Process {
         let mut config = Config::new(
             name.clone(),
             format!("2026-01-01T00:00:{lives:02}Z"),
-            *seed ^ *lives,
+            seed ^ *lives,
         );
-        config.ttl = self.ttl;
+        config.ttl = ttl;
         let machine = Worker::new(config);
         let (view, views) = watch::channel(machine.view());
         let (commands, inbox) = mpsc::unbounded_channel();
-        let over = Arc::new(AtomicBool::new(false));
-        let connect = Connect {
-            surroundings: self.surroundings.clone(),
-            tenure: self.tenure.clone(),
+        let running = Running {
+            node: node.id(),
+            commands,
+            over: Arc::default(),
+            tenure: Tenure::new(name, &surroundings.server, views.clone()),
+            view: views,
+            doors: Doors::default(),
         };
-        let control = Client::new(&self.surroundings.server, name);
-        let (ended, name) = (Arc::clone(&over), name.clone());
+        let connect = Connect {
+            surroundings: surroundings.clone(),
+            tenure: running.tenure.clone(),
+            doors: running.doors.clone(),
+        };
+        let control = Client::new(&surroundings.server, name);
+        let (ended, name) = (Arc::clone(&running.over), name.clone());
         node.spawn(async move {
             let facts = Facts::new(&Arc::new(Metrics::default()), &name);
             let units = Units::new(connect, false, facts);
-            Driver::new(machine, control, units, view).run(inbox).await;
+            let clock = Clock::drifting(drift_ppm);
+            let driver = Driver::new(machine, control, units, clock, view);
+            driver.run(inbox).await;
             ended.store(true, Ordering::Relaxed);
         });
-        self.running = Some(Running {
-            node: node.id(),
-            commands,
-            view: views,
-            over,
-        });
-        let started = format!("{} starts", self.name);
-        let trace = self.surroundings.trace.clone();
-        trace.note(&self.name, started);
-        self.report();
+        let started = format!("{}.{} starts", self.name, self.lives);
+        self.surroundings.trace.note(&self.name, started);
+        self.report(running.view.clone());
+        self.running.push(running);
     }
 
     /// Notes how the worker's subtasks change.
-    fn report(&self) {
-        let Some(running) = &self.running else { return };
-        let (mut view, name) = (running.view.clone(), self.name.clone());
+    fn report(&self, mut view: watch::Receiver<View>) {
+        let name = self.name.clone();
         let trace = self.surroundings.trace.clone();
         tokio::spawn(async move {
             let mut last = String::new();
@@ -159,47 +182,64 @@ impl Process {
         });
     }
 
-    /// Kills the process, as a power cut does.
+    /// Kills all processes, as a power cut does.
     pub(super) fn kill(&mut self) {
-        if let Some(running) = self.running.take() {
+        self.kill_but(0);
+    }
+
+    /// Kills all processes but so many, the oldest first.
+    pub(super) fn kill_but(&mut self, left: usize) {
+        let doomed = self.running.len().saturating_sub(left);
+        for running in self.running.drain(..doomed) {
             Handle::current().kill(running.node);
         }
     }
 
-    /// Freezes the process, or lets it run on.
+    /// Freezes all processes, or lets them run on.
     pub(super) fn freeze(&self, frozen: bool) {
-        let Some(running) = &self.running else { return };
-        if frozen {
-            Handle::current().pause(running.node);
-        } else {
-            self.tenure.thawed(self.surroundings.trace.now());
-            Handle::current().resume(running.node);
+        for running in &self.running {
+            if frozen {
+                Handle::current().pause(running.node);
+            } else {
+                running.tenure.thawed(self.surroundings.trace.now());
+                Handle::current().resume(running.node);
+            }
         }
     }
 
     /// Whether it runs.
     pub(super) const fn is_running(&self) -> bool {
-        self.running.is_some()
+        !self.running.is_empty()
     }
 
-    /// Tells the process to end.
+    /// Tells it to end.
     pub(super) fn stop(&self) {
-        if let Some(running) = &self.running {
+        for running in &self.running {
             let _ = running.commands.send(Command::Stop);
         }
     }
 
-    /// Whether the process has ended by itself.
+    /// Whether it has ended by itself.
     pub(super) fn is_over(&self) -> bool {
-        (self.running.as_ref()).is_some_and(|running| running.over.load(Ordering::Relaxed))
+        let mut running = self.running.iter();
+        running.all(|running| running.over.load(Ordering::Relaxed))
     }
 
-    /// The stage of a source's task here, if it is here.
-    pub(super) fn stage(&self, source: &str) -> Option<Stage> {
-        let running = self.running.as_ref()?;
-        let view = running.view.borrow();
-        let source = view.sources.iter().find(|known| known.name == source)?;
-        Some(source.subtasks.first()?.stage)
+    /// It is expected to do nothing any more.
+    pub(super) fn expect_rest(&self, when: &str) {
+        for running in &self.running {
+            let trace = &self.surroundings.trace;
+            running.doors.expect_none(trace, &self.name, when);
+        }
+    }
+
+    /// The stages of a source's task here, one for each process that has it.
+    pub(super) fn stages(&self, source: &str) -> impl Iterator<Item = Stage> {
+        self.running.iter().filter_map(move |running| {
+            let view = running.view.borrow();
+            let source = view.sources.iter().find(|known| known.name == source)?;
+            Some(source.subtasks.first()?.stage)
+        })
     }
 }
 

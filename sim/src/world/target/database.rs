@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     dice::Dice,
     world::{
+        oracle::{exactly_once, fence, progress},
         rows::{Rows, TABLES},
         trace::Trace,
     },
@@ -348,14 +349,7 @@ impl Database {
                 batch.slot, batch.seq, guard.fence.0, batch.rows
             ),
         );
-        self.trace.expect(
-            "fence",
-            guard.fence >= job.taken,
-            format_args!(
-                "{source}: a commit under fence {} behind the takeover of fence {}",
-                guard.fence.0, job.taken.0
-            ),
-        );
+        fence::committed(&self.trace, source, guard.fence, job.taken);
         job.commits += 1;
         for segment in &batch.segments {
             let name = segment.table.name();
@@ -364,12 +358,8 @@ impl Database {
                 Some(index) => job.tables[index].run(&TABLES[index], segment),
                 None => Err(format!("there is no table {name}")),
             };
-            let error = result.as_ref().err().cloned().unwrap_or_default();
-            self.trace.expect(
-                "exactly-once",
-                result.is_ok(),
-                format_args!("{name}, slot {}, step {}: {error}", batch.slot, batch.seq),
-            );
+            let place = format_args!("{name}, slot {}, step {}", batch.slot, batch.seq);
+            exactly_once::ran(&self.trace, place, &result);
         }
     }
 
@@ -378,12 +368,8 @@ impl Database {
         let Some(row) = state.job(source).rows.get_mut(&guard.slot) else {
             return;
         };
-        let (old, new) = (&row.applied.boundary, &batch.applied.boundary);
-        self.trace.expect(
-            "progress",
-            new.reaches(old, false),
-            format_args!("{source} slot {}: {new} behind {old}", batch.slot),
-        );
+        let moves = (&row.applied.boundary, &batch.applied.boundary);
+        progress::moved(&self.trace, source, batch.slot, moves);
         row.seq = batch.seq + 1;
         row.applied = batch.applied.clone();
     }

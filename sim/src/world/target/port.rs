@@ -23,7 +23,13 @@ use dm_runtime::ports::{self, Applied, Checkpoint, Ddl, Recovered};
 use tokio::{sync::oneshot, time::sleep};
 
 use super::database::{CONTROL, Database, Guard, ProgressRow, gone, trouble};
-use crate::world::{oracle::Tenure, rows::TABLES};
+use crate::world::{
+    oracle::{
+        leak::{Door, Doors},
+        lease::Tenure,
+    },
+    rows::TABLES,
+};
 
 /// How long an answer is waited for at most.
 const ANSWER_MAX: Duration = Duration::from_secs(90);
@@ -36,6 +42,8 @@ struct Inner {
     database: Arc<Database>,
     source: String,
     tenure: Tenure,
+    doors: Doors,
+    _door: Door,
     fence: AtomicI64,
     step: AtomicU64,
     safe_until: Mutex<Option<Location>>,
@@ -50,12 +58,15 @@ impl Target {
         database: &Arc<Database>,
         source: &str,
         tenure: Tenure,
+        doors: Doors,
     ) -> Result<Self> {
         database.connect().await?;
         Ok(Self(Arc::new(Inner {
             database: Arc::clone(database),
             source: source.to_owned(),
             tenure,
+            _door: doors.open(),
+            doors,
             fence: AtomicI64::new(0),
             step: AtomicU64::new(0),
             safe_until: Mutex::new(None),
@@ -333,6 +344,7 @@ impl ports::Target for Target {
             target: self.clone(),
             session,
             guard,
+            _door: inner.doors.open(),
         })
     }
 
@@ -420,12 +432,13 @@ pub(in crate::world) struct Session {
     target: Target,
     session: u64,
     guard: Guard,
+    _door: Door,
 }
 
 impl ports::Session for Session {
     async fn apply(&mut self, batch: &Batch) -> Applied {
         let inner = &self.target.0;
-        inner.tenure.check(&inner.database.trace);
+        inner.tenure.writes(&inner.database.trace);
         let guard = Guard {
             seq: Some(batch.seq),
             ..self.guard

@@ -1,0 +1,72 @@
+//! Worlds without a guard: a simulator that finds nothing is not believed before it has caught
+//! these.
+
+use std::{thread, time::Instant};
+
+use dm_sim::{
+    record::Violation,
+    scenario::Scenario,
+    world::{self, Mutant},
+};
+
+use super::{
+    Mutants,
+    many::{Many, bar},
+};
+
+/// Shows for each guard how many seeds it takes until it is noticed that it is not there.
+pub(super) fn mutants(args: &Mutants) -> bool {
+    let is_meant =
+        |mutant: &Mutant| args.guards.is_empty() || args.guards.iter().any(|it| it == mutant);
+    let start = Instant::now();
+    let mut survivors = Vec::new();
+    for (name, mutant) in Mutant::ALL {
+        if !is_meant(&mutant) {
+            continue;
+        }
+        let seeds = args.seeds.end - args.seeds.start;
+        match first_noticed(args, mutant) {
+            Some((seed, Violation { oracle, .. })) => {
+                println!(
+                    "{name:<28} {:>5} seeds  {oracle}",
+                    seed - args.seeds.start + 1
+                );
+            }
+            None => {
+                println!("{name:<28} not noticed in {seeds} seeds");
+                survivors.push(name);
+            }
+        }
+    }
+    println!(
+        "{} survive, {:.1} s on {} of {} cores",
+        survivors.len(),
+        start.elapsed().as_secs_f64(),
+        args.jobs,
+        thread::available_parallelism().map_or(1, usize::from)
+    );
+    survivors.is_empty()
+}
+
+/// The lowest seed whose oracles notice.
+fn first_noticed(args: &Mutants, mutant: Mutant) -> Option<(u64, Violation)> {
+    let many = Many {
+        seeds: args.seeds.clone(),
+        jobs: args.jobs,
+        limit: None,
+    };
+    let mut found: Option<(u64, Violation)> = None;
+    let bar = bar(args.seeds.end - args.seeds.start);
+    let play = |seed| world::run(&Scenario::draw(seed), Some(mutant));
+    many.each(&bar, play, |seed, record| {
+        let Some(violation) = record.violations.into_iter().next() else {
+            return true;
+        };
+        if found.as_ref().is_none_or(|(known, _)| seed < *known) {
+            found = Some((seed, violation));
+        }
+        false
+    });
+    bar.finish_and_clear();
+    found
+}

@@ -1,0 +1,171 @@
+//! Worlds that are to hold, and a summary of them.
+
+use std::{
+    collections::BTreeMap,
+    fs::OpenOptions,
+    io::Write as _,
+    time::{Duration, Instant},
+};
+
+use dm_sim::{
+    record::Record,
+    scenario::{self, Scenario},
+    world::{self, ORACLES},
+};
+use serde::Serialize;
+
+use super::{
+    Run, Soak,
+    many::{Many, bar},
+    seed_of_today,
+};
+
+/// So many worlds have everything in them that can be drawn; what never happened in as many is not
+/// tested at all.
+const ENOUGH_FOR_ALL: u64 = 100;
+
+/// Plays a world for each seed, and says in one line of JSON what came of them.
+pub(super) fn run(args: &Run) -> Result<bool, String> {
+    let many = Many {
+        seeds: match (&args.seeds, args.minutes) {
+            (Some(seeds), _) => seeds.clone(),
+            (None, Some(_)) => seed_of_today()..u64::MAX,
+            (None, None) => return Err("either --seeds or --minutes is needed".to_owned()),
+        },
+        jobs: args.jobs,
+        limit: args
+            .minutes
+            .map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
+    };
+    if args.seeds.is_none() {
+        eprintln!("seeds from {} on", many.seeds.start);
+    }
+    let start = Instant::now();
+    let mut summary = Summary::default();
+    let bar = bar(many.seeds.end - many.seeds.start);
+    let play = |seed| {
+        let scenario = Scenario::draw(seed);
+        let record = world::run(&scenario, args.without);
+        let same = !args.twice || world::run(&scenario, args.without) == record;
+        (record, same)
+    };
+    many.each(&bar, play, |seed, (record, same)| {
+        for line in summary.add(seed, &record, same) {
+            bar.suspend(|| eprintln!("{line}"));
+        }
+        true
+    });
+    bar.finish_and_clear();
+    summary.wall_s = round(start.elapsed());
+    let line = serde_json::to_string(&summary).map_err(|error| error.to_string())?;
+    println!("{line}");
+    for line in summary.complaints() {
+        eprintln!("{line}");
+    }
+    Ok(summary.is_good())
+}
+
+/// Plays worlds for ever, and collects the seeds of those that fail.
+pub(super) fn soak(args: &Soak) -> Result<bool, String> {
+    let from = args.from.unwrap_or_else(seed_of_today);
+    let many = Many {
+        seeds: from..u64::MAX,
+        jobs: args.jobs,
+        limit: None,
+    };
+    eprintln!(
+        "seeds from {from} on; failing ones go to {}",
+        args.into.display()
+    );
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&args.into)
+        .map_err(|error| format!("{}: {error}", args.into.display()))?;
+    let bar = bar(many.seeds.end - many.seeds.start);
+    let mut failed = Ok(());
+    let play = |seed| world::run(&Scenario::draw(seed), None);
+    many.each(&bar, play, |seed, record| {
+        if let Some(violation) = record.violations.first() {
+            bar.suspend(|| eprintln!("seed {seed}: {violation}"));
+            failed = writeln!(file, "{seed} {violation}");
+        }
+        failed.is_ok()
+    });
+    failed.map_err(|error| format!("{}: {error}", args.into.display()))?;
+    Ok(true)
+}
+
+/// What came of many runs.
+#[derive(Default, Serialize)]
+struct Summary {
+    runs: u64,
+    failed: Vec<u64>,
+    differing: Vec<u64>,
+    simulated_s: f64,
+    wall_s: f64,
+    events: usize,
+    hash: String,
+    counts: BTreeMap<String, u64>,
+    #[serde(skip)]
+    hashes: BTreeMap<u64, u64>,
+}
+
+impl Summary {
+    /// Takes a run, and says what is to be said of it.
+    fn add(&mut self, seed: u64, record: &Record, same: bool) -> Vec<String> {
+        self.runs += 1;
+        self.events += record.events.len();
+        self.simulated_s += record.simulated().as_secs_f64();
+        for (what, count) in &record.counts {
+            *self.counts.entry(what.to_string()).or_default() += count;
+        }
+        self.hashes.insert(seed, record.hash);
+        let hashes = self.hashes.values();
+        let hash = hashes.fold(0_u64, |all, hash| all.rotate_left(1) ^ hash);
+        self.hash = format!("{hash:016x}");
+        let mut lines = Vec::new();
+        if let Some(violation) = record.violations.first() {
+            lines.push(format!(
+                "seed {seed}: {violation}\n  cargo sim replay {seed}"
+            ));
+            self.failed.push(seed);
+        }
+        if !same {
+            lines.push(format!(
+                "seed {seed}: two runs differ, so something is not decided by the seed"
+            ));
+            self.differing.push(seed);
+        }
+        lines
+    }
+
+    /// Oracles that were never asked, and, where there were enough runs, faults and orders that
+    /// never happened.
+    fn idle(&self) -> Vec<&'static str> {
+        let drawn = scenario::names();
+        let drawn = drawn.iter().filter(|_| self.runs >= ENOUGH_FOR_ALL);
+        let names = ORACLES.iter().chain(drawn).copied();
+        names
+            .filter(|name| !self.counts.contains_key(*name))
+            .collect()
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        let mut lines: Vec<_> = (self.idle().iter())
+            .map(|name| format!("`{name}` never happened, so nothing is known about it"))
+            .collect();
+        if self.runs == 0 {
+            lines.push("no world was played, and that proves nothing".to_owned());
+        }
+        lines
+    }
+
+    fn is_good(&self) -> bool {
+        self.failed.is_empty() && self.differing.is_empty() && self.complaints().is_empty()
+    }
+}
+
+fn round(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10.0).round() / 10.0
+}

@@ -1,0 +1,123 @@
+//! One world in full.
+
+use std::{fs, path::Path};
+
+use dm_sim::{
+    codec::Recording,
+    page,
+    record::Record,
+    scenario::Scenario,
+    shrink as shrinking,
+    world::{self, Mutant},
+};
+use indicatif::ProgressBar;
+
+use super::{Output, Replay, Shrink, guard};
+
+/// Shows everything that happens in a world.
+pub(super) fn replay(args: &Replay) -> Result<bool, String> {
+    let (scenario, without, recorded) = find(&args.what, args.without)?;
+    let record = world::run(&scenario, without);
+    for event in &record.events {
+        println!("{event}");
+    }
+    println!("{} events, hash {:016x}", record.events.len(), record.hash);
+    for violation in &record.violations {
+        println!("violated: {violation}");
+    }
+    let same = recorded.is_none_or(|recorded| recorded == record);
+    if !same {
+        println!("this is not what was recorded: the worker, or the world, has changed since");
+    }
+    let is_good = record.violations.is_empty() && same;
+    args.output.write(scenario, without, record)?;
+    Ok(is_good)
+}
+
+/// Leaves out of a failing world what it fails without.
+pub(super) fn shrink(args: &Shrink) -> Result<bool, String> {
+    let (scenario, without, _) = find(&args.what, args.without)?;
+    let violation = world::run(&scenario, without).violations.into_iter().next();
+    let Some(violation) = violation else {
+        return Err(format!(
+            "{}: nothing fails, so nothing can shrink",
+            args.what
+        ));
+    };
+    println!("fails: {violation}");
+    let bar = ProgressBar::new(args.runs.into());
+    let before = scenario.steps.len();
+    let small = shrinking::shrink(scenario, args.runs, |smaller| {
+        bar.inc(1);
+        let record = world::run(smaller, without);
+        let first = record.violations.first();
+        first.is_some_and(|found| found.oracle == violation.oracle)
+    });
+    bar.finish_and_clear();
+    let record = world::run(&small, without);
+    println!(
+        "{} of {before} steps are left, {} workers, {} sources",
+        small.steps.len(),
+        small.workers.len(),
+        small.sources.len()
+    );
+    for event in &record.events {
+        println!("{event}");
+    }
+    args.output.write(small, without, record)?;
+    Ok(true)
+}
+
+/// The scenario of a seed, or of a file with what was recorded.
+fn find(
+    what: &str,
+    without: Option<Mutant>,
+) -> Result<(Scenario, Option<Mutant>, Option<Record>), String> {
+    if let Ok(seed) = what.parse() {
+        return Ok((Scenario::draw(seed), without, None));
+    }
+    let bytes = fs::read(what).map_err(|error| format!("{what}: {error}"))?;
+    let recording = Recording::decode(&bytes).map_err(|error| format!("{what}: {error}"))?;
+    let Recording {
+        scenario,
+        without: recorded,
+        record,
+    } = recording;
+    match (without, recorded) {
+        (Some(_), _) => Ok((scenario, without, None)),
+        (None, name) => {
+            let without = name.map(|name| guard(&name)).transpose()?;
+            Ok((scenario, without, Some(record)))
+        }
+    }
+}
+
+impl Output {
+    fn write(
+        &self,
+        scenario: Scenario,
+        without: Option<Mutant>,
+        record: Record,
+    ) -> Result<(), String> {
+        let name = |guard| Mutant::ALL.iter().find(|(_, known)| *known == guard);
+        let without = without.and_then(name).map(|(name, _)| (*name).to_owned());
+        let recording = Recording {
+            scenario,
+            without,
+            record,
+        };
+        if let Some(path) = &self.html {
+            write(path, page::page(&recording).as_bytes())?;
+        }
+        if let Some(path) = &self.record {
+            let bytes = recording.encode().map_err(|error| error.to_string())?;
+            write(path, &bytes)?;
+            println!("cargo sim replay {}", path.display());
+        }
+        Ok(())
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    fs::write(path, bytes).map_err(|error| format!("{}: {error}", path.display()))
+}

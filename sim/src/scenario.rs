@@ -1,0 +1,257 @@
+//! What a run is made of: everything that is decided before it begins.
+//!
+//! A scenario is drawn from a seed, written by hand for the museum, or what shrinking has left of
+//! another one. The world plays it; what is random while it plays (how long an answer takes) comes
+//! from the scenario's own seed.
+
+mod draw;
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::draw::names;
+
+/// Name of the one task that every source has.
+pub const TASK: &str = "task";
+
+/// What a run is made of.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Scenario {
+    /// Decides what is drawn while the run goes on.
+    pub seed: u64,
+    /// Time to live of the workers' leases.
+    pub ttl: Duration,
+    /// The workers `w0`, `w1` and so on.
+    pub workers: Vec<WorkerPlan>,
+    /// The sources `source1`, `source2` and so on, each with a task.
+    pub sources: Vec<SourcePlan>,
+    /// When all faults are healed.
+    pub chaos_ends: Duration,
+    /// What is done to the world, in order of time.
+    pub steps: Vec<Step>,
+}
+
+/// A worker.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct WorkerPlan {
+    /// By how many millionths its clock is faster than that of everybody else.
+    pub drift_ppm: i32,
+}
+
+/// A source and its task.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct SourcePlan {
+    /// Whether its transactions have GTIDs.
+    pub gtids: bool,
+    /// Whether its table maps name their columns.
+    pub names: bool,
+    /// Transactions after which a new file begins, about.
+    pub file_txns: u64,
+    /// Whether the task asks for the binlog by GTID.
+    pub by_gtid: bool,
+    /// `worker-count` of the task.
+    pub slots: u64,
+    /// `batch` of the task.
+    pub batch: u64,
+    /// `checkpoint-flush-interval` of the task, in seconds.
+    pub flush_s: u64,
+}
+
+impl Default for SourcePlan {
+    fn default() -> Self {
+        Self {
+            gtids: true,
+            names: true,
+            file_txns: 30,
+            by_gtid: false,
+            slots: 4,
+            batch: 10,
+            flush_s: 2,
+        }
+    }
+}
+
+/// Something that is done to the world, and undone after a while if it can be.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Step {
+    /// When, since the start of the run.
+    pub at: Duration,
+    /// For how long.
+    pub lasts: Duration,
+    /// What.
+    pub what: What,
+}
+
+/// What can be done to the world. Workers and sources are named by their places in the scenario.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub enum What {
+    /// Clients commit a transaction at a source; the number decides what is in it.
+    Commit(usize, u64),
+    /// A worker's process is killed; a new one starts at the end.
+    Kill(usize),
+    /// A second process of a worker's name starts, while the first one lives on.
+    Twin(usize),
+    /// A worker's process freezes.
+    Freeze(usize),
+    /// A worker's requests do not reach etcd.
+    CutRequests(usize),
+    /// Etcd's answers do not reach a worker.
+    CutAnswers(usize),
+    /// A worker and etcd do not reach each other.
+    Cut(usize),
+    /// Each way between a worker and etcd takes so many milliseconds more.
+    Slow(usize, u64),
+    /// Etcd freezes.
+    FreezeEtcd,
+    /// Etcd starts anew, with its data.
+    RestartEtcd,
+    /// All watches end.
+    CloseWatches,
+    /// The history of etcd is compacted.
+    Compact,
+    /// All dumps of a source break.
+    CutDumps(usize),
+    /// A source is out of reach.
+    SourceDown(usize),
+    /// So many of a thousand answers of the target get lost.
+    LostAnswers(u64),
+    /// So many of a thousand transactions arrive late.
+    Late(u64),
+    /// So many of a thousand transactions are rolled back: deadlocks.
+    Deadlocks(u64),
+    /// Sessions at the target can't be ended, since they are not to be seen.
+    Unseen,
+    /// The target is out of reach.
+    TargetDown,
+    /// An operator pauses a task, and resumes it at the end.
+    Pause(usize),
+    /// An operator stops a task, and starts it again at the end.
+    Stop(usize),
+    /// An operator gives a task another number of slots, and pauses and resumes it for that.
+    Resize(usize, u64),
+    /// An operator moves a source to another worker.
+    Transfer(usize),
+    /// Another master becomes leader, and writes all bindings again.
+    NewLeader,
+}
+
+impl What {
+    /// Its name in the summary.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Commit(..) => "client: commit",
+            Self::Kill(_) => "fault: kill",
+            Self::Twin(_) => "fault: twin process",
+            Self::Freeze(_) => "fault: frozen worker",
+            Self::CutRequests(_) => "fault: cut requests",
+            Self::CutAnswers(_) => "fault: cut answers",
+            Self::Cut(_) => "fault: cut link",
+            Self::Slow(..) => "fault: slow link",
+            Self::FreezeEtcd => "fault: frozen etcd",
+            Self::RestartEtcd => "fault: etcd restart",
+            Self::CloseWatches => "fault: closed watches",
+            Self::Compact => "fault: compaction",
+            Self::CutDumps(_) => "fault: cut dumps",
+            Self::SourceDown(_) => "fault: source down",
+            Self::LostAnswers(_) => "fault: time of lost answers",
+            Self::Late(_) => "fault: time of late transactions",
+            Self::Deadlocks(_) => "fault: time of deadlocks",
+            Self::Unseen => "fault: unseen sessions",
+            Self::TargetDown => "fault: target down",
+            Self::Pause(_) => "operator: pause",
+            Self::Stop(_) => "operator: stop",
+            Self::Resize(..) => "operator: other slots",
+            Self::Transfer(_) => "operator: transfer",
+            Self::NewLeader => "master: new leader",
+        }
+    }
+
+    /// Whether it is ordinary work, of which there is so much that nobody wants to read it.
+    #[must_use]
+    pub const fn is_work(&self) -> bool {
+        matches!(self, Self::Commit(..))
+    }
+
+    /// The worker that it is done to.
+    #[must_use]
+    pub fn worker(&self) -> Option<usize> {
+        let mut what = *self;
+        what.worker_mut().copied()
+    }
+
+    /// The source that it is done to.
+    #[must_use]
+    pub fn source(&self) -> Option<usize> {
+        let mut what = *self;
+        what.source_mut().copied()
+    }
+
+    pub(crate) const fn worker_mut(&mut self) -> Option<&mut usize> {
+        match self {
+            Self::Kill(worker)
+            | Self::Twin(worker)
+            | Self::Freeze(worker)
+            | Self::CutRequests(worker)
+            | Self::CutAnswers(worker)
+            | Self::Cut(worker)
+            | Self::Slow(worker, _) => Some(worker),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn source_mut(&mut self) -> Option<&mut usize> {
+        match self {
+            Self::Commit(source, _)
+            | Self::CutDumps(source)
+            | Self::SourceDown(source)
+            | Self::Pause(source)
+            | Self::Stop(source)
+            | Self::Resize(source, _)
+            | Self::Transfer(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (_, name) = self.name().split_once(": ").unwrap_or_default();
+        f.write_str(name)?;
+        if let Some(worker) = self.worker() {
+            write!(f, " of {}", worker_name(worker))?;
+        }
+        if let Some(source) = self.source() {
+            write!(f, " of {}", source_name(source))?;
+        }
+        match self {
+            Self::Slow(_, number)
+            | Self::LostAnswers(number)
+            | Self::Late(number)
+            | Self::Deadlocks(number)
+            | Self::Resize(_, number) => write!(f, " ({number})"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Step {
+    /// When it is undone.
+    #[must_use]
+    pub fn ends(&self) -> Duration {
+        self.at + self.lasts
+    }
+}
+
+/// Name of the worker at a place.
+#[must_use]
+pub fn worker_name(place: usize) -> String {
+    format!("w{place}")
+}
+
+/// Name of the source at a place.
+#[must_use]
+pub fn source_name(place: usize) -> String {
+    format!("source{}", place + 1)
+}

@@ -1,0 +1,187 @@
+//! Scenarios from seeds: the swarm. Each has a few kinds of faults only, at a rate of its own, so
+//! that rare combinations are not drowned by the common ones.
+
+use std::time::Duration;
+
+use super::{Scenario, SourcePlan, Step, What, WorkerPlan};
+use crate::dice::Dice;
+
+/// How long everything works before anything fails.
+const WARM_UP: Duration = Duration::from_secs(8);
+/// When nothing fails any more.
+const CHAOS_ENDS: Duration = Duration::from_secs(98);
+/// How fast or slow clocks run at most, in millionths; a thousand times worse than quartz.
+const DRIFT_PPM_MAX: u64 = 20_000;
+
+impl Scenario {
+    /// The scenario of a seed.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let mut dice = Dice::new(seed).fork("scenario");
+        let workers = dice.within(2..4) as usize;
+        let sources = dice.within(1..workers as u64 + 1) as usize;
+        let ttl = Duration::from_secs(dice.within(5..21));
+        let gtids = dice.permille(500);
+        let names = dice.permille(500);
+        let file_txns = dice.within(5..60);
+        let source = |dice: &mut Dice| SourcePlan {
+            gtids,
+            names,
+            file_txns,
+            by_gtid: gtids && dice.permille(700),
+            slots: dice.within(1..9),
+            batch: dice.within(1..30),
+            flush_s: dice.within(1..10),
+        };
+        let drifts = dice.permille(300);
+        let worker = |dice: &mut Dice| {
+            let drift = dice.within(0..2 * DRIFT_PPM_MAX + 1) as i32 - DRIFT_PPM_MAX as i32;
+            WorkerPlan {
+                drift_ppm: if drifts { drift } else { 0 },
+            }
+        };
+        let mut scenario = Self {
+            seed,
+            ttl,
+            sources: (0..sources).map(|_| source(&mut dice)).collect(),
+            workers: (0..workers).map(|_| worker(&mut dice)).collect(),
+            chaos_ends: CHAOS_ENDS,
+            steps: Vec::new(),
+        };
+        scenario.draw_work(&mut Dice::new(seed).fork("work"));
+        scenario.draw_faults(&mut Dice::new(seed).fork("faults"));
+        scenario.steps.sort_by_key(|step| step.at);
+        scenario
+    }
+
+    /// What clients do, from the beginning on.
+    fn draw_work(&mut self, dice: &mut Dice) {
+        let pause = dice.within(20..400);
+        let mut at = Duration::ZERO;
+        loop {
+            at += dice.millis(1..pause * 2);
+            if at >= self.chaos_ends {
+                return;
+            }
+            let source = dice.within(0..self.sources.len() as u64) as usize;
+            let what = What::Commit(source, dice.roll());
+            self.steps.push(Step {
+                at,
+                lasts: Duration::ZERO,
+                what,
+            });
+        }
+    }
+
+    fn draw_faults(&mut self, dice: &mut Dice) {
+        for kind in KINDS {
+            if !dice.permille(400) {
+                continue;
+            }
+            for _ in 0..dice.within(1..4) {
+                let what = kind(self, dice);
+                let step = self.draw_step(dice, what);
+                self.steps.push(step);
+            }
+        }
+    }
+
+    /// When, and for how long: from hardly noticeable to longer than a lease.
+    fn draw_step(&self, dice: &mut Dice, what: What) -> Step {
+        let millis = |time: Duration| time.as_millis() as u64;
+        let at = dice.millis(millis(WARM_UP)..millis(self.chaos_ends));
+        let longest = millis(self.ttl) * 2;
+        let lasts = match dice.within(0..3) {
+            0 => dice.millis(10..1_000),
+            1 => dice.millis(1_000..longest / 2),
+            _ => dice.millis(longest / 2..longest),
+        };
+        Step {
+            at,
+            lasts: lasts.min(self.chaos_ends - at),
+            what,
+        }
+    }
+
+    fn worker(&self, dice: &mut Dice) -> usize {
+        dice.within(0..self.workers.len() as u64) as usize
+    }
+
+    fn source(&self, dice: &mut Dice) -> usize {
+        dice.within(0..self.sources.len() as u64) as usize
+    }
+}
+
+/// Draws one fault or order of a kind.
+type Kind = fn(&Scenario, &mut Dice) -> What;
+
+/// All kinds but ordinary work.
+const KINDS: [Kind; 23] = [
+    |it, dice| What::Kill(it.worker(dice)),
+    |it, dice| What::Twin(it.worker(dice)),
+    |it, dice| What::Freeze(it.worker(dice)),
+    |it, dice| What::CutRequests(it.worker(dice)),
+    |it, dice| What::CutAnswers(it.worker(dice)),
+    |it, dice| What::Cut(it.worker(dice)),
+    |it, dice| What::Slow(it.worker(dice), dice.within(100..4_000)),
+    |_, _| What::FreezeEtcd,
+    |_, _| What::RestartEtcd,
+    |_, _| What::CloseWatches,
+    |_, _| What::Compact,
+    |it, dice| What::CutDumps(it.source(dice)),
+    |it, dice| What::SourceDown(it.source(dice)),
+    |_, dice| What::LostAnswers(dice.within(20..300)),
+    |_, dice| What::Late(dice.within(20..300)),
+    |_, dice| What::Deadlocks(dice.within(20..300)),
+    |_, _| What::Unseen,
+    |_, _| What::TargetDown,
+    |it, dice| What::Pause(it.source(dice)),
+    |it, dice| What::Stop(it.source(dice)),
+    |it, dice| What::Resize(it.source(dice), dice.within(1..9)),
+    |it, dice| What::Transfer(it.source(dice)),
+    |_, _| What::NewLeader,
+];
+
+/// Names of everything that can be drawn.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    let scenario = Scenario {
+        workers: vec![WorkerPlan::default()],
+        sources: vec![SourcePlan::default()],
+        ..Scenario::draw(0)
+    };
+    let mut dice = Dice::new(0);
+    let mut names = vec![What::Commit(0, 0).name()];
+    names.extend(KINDS.iter().map(|kind| kind(&scenario, &mut dice).name()));
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scenario_is_a_function_of_its_seed() {
+        assert_eq!(Scenario::draw(7), Scenario::draw(7));
+        assert_ne!(Scenario::draw(7), Scenario::draw(8));
+    }
+
+    #[test]
+    fn steps_are_in_order_and_over_when_the_world_heals() {
+        for seed in 0..50 {
+            let scenario = Scenario::draw(seed);
+            assert!(scenario.steps.is_sorted_by_key(|step| step.at));
+            let ends = scenario.steps.iter().map(Step::ends).max();
+            assert!(ends.is_some_and(|end| end <= scenario.chaos_ends));
+        }
+    }
+
+    #[test]
+    fn kinds_have_names_of_their_own() {
+        let mut names = names();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}

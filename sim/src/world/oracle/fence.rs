@@ -1,0 +1,19 @@
+//! No commit under a fence behind one that has taken over.
+
+use dm_core::sync::progress::Fence;
+
+use crate::world::trace::Trace;
+
+pub(in crate::world) const NAME: &str = "fence";
+
+/// Rows of a source were committed under `fence`, after `taken` took over.
+pub(in crate::world) fn committed(trace: &Trace, source: &str, fence: Fence, taken: Fence) {
+    trace.expect(
+        NAME,
+        fence >= taken,
+        format_args!(
+            "{source}: a commit under fence {} behind the takeover of fence {}",
+            fence.0, taken.0
+        ),
+    );
+}

@@ -1,0 +1,78 @@
+//! A worker whose lease is over writes nothing.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use dm_core::lifecycle::View;
+use tokio::sync::watch;
+
+use crate::world::{control::Server, trace::Trace};
+
+pub(in crate::world) const NAME: &str = "lease";
+
+/// For how long a thawed process is forgiven: what it had in hand when it was frozen it sends
+/// before it can look at a clock. The fence is there for that.
+const FORGIVEN: Duration = Duration::from_millis(20);
+
+/// Knows the lease of a process.
+#[derive(Clone)]
+pub(in crate::world) struct Tenure {
+    worker: String,
+    server: Arc<Server>,
+    view: watch::Receiver<View>,
+    /// The last lease that it had.
+    lease: Arc<AtomicI64>,
+    /// Milliseconds since the start until which it is forgiven.
+    forgiven: Arc<AtomicU64>,
+}
+
+impl Tenure {
+    /// Of a process that looks like `view`.
+    pub(in crate::world) fn new(
+        worker: &str,
+        server: &Arc<Server>,
+        view: watch::Receiver<View>,
+    ) -> Self {
+        Self {
+            worker: worker.to_owned(),
+            server: Arc::clone(server),
+            view,
+            lease: Arc::default(),
+            forgiven: Arc::default(),
+        }
+    }
+
+    /// The process was frozen until now.
+    pub(in crate::world) fn thawed(&self, now: Duration) {
+        let until = now + FORGIVEN;
+        self.forgiven
+            .store(until.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// The process sends a write.
+    pub(in crate::world) fn writes(&self, trace: &Trace) {
+        let held = self.view.borrow().lease.map(|(lease, _)| lease);
+        if let Some(lease) = held {
+            self.lease.store(lease, Ordering::Relaxed);
+        }
+        let now = trace.now();
+        if now.as_millis() as u64 <= self.forgiven.load(Ordering::Relaxed) {
+            return;
+        }
+        let lease = self.lease.load(Ordering::Relaxed);
+        let ends = self.server.lease_ends(lease);
+        trace.expect(
+            NAME,
+            ends.is_some_and(|ends| now < ends),
+            format_args!(
+                "{} writes at {now:?}, and its lease {lease} ends at {ends:?}",
+                self.worker
+            ),
+        );
+    }
+}

@@ -1,0 +1,418 @@
+//! One run from its beginning to its end: warm-up, a time in which everything may fail, healing, and
+//! then orders that must be obeyed.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use dm_core::status::Stage;
+use madsim::runtime::{Handle, NodeHandle};
+use tokio::time::sleep;
+
+use super::{
+    control::{Link, Server},
+    master::Master,
+    oracle::{convergence, end, order, stop},
+    source::{Options, Upstream},
+    target::{Database, Mutant, Weather},
+    trace::Trace,
+    worker::{Process, ProcessConfig, Surroundings},
+};
+use crate::{
+    dice::Dice,
+    record::Record,
+    scenario::{Scenario, What, source_name, worker_name},
+    values,
+};
+
+/// How long a healed world may take to become what is wanted.
+const HEALING_MAX: Duration = Duration::from_secs(240);
+/// How long an order may take.
+const ORDER_MAX: Duration = Duration::from_secs(120);
+/// How long it is watched that a stopped task does nothing.
+const QUIET: Duration = Duration::from_secs(5);
+/// How often whoever waits looks again.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Plays a scenario.
+pub(super) async fn play(scenario: &Scenario, mutant: Option<Mutant>) -> Record {
+    let mut world = World::build(scenario, mutant);
+    world.live(scenario).await;
+    world.trace.record()
+}
+
+struct World {
+    trace: Trace,
+    around: Surroundings,
+    master: Arc<Master>,
+    processes: Vec<Process>,
+    upstreams: Vec<Arc<Upstream>>,
+    /// Content of the transactions that are committed at the end.
+    dice: Dice,
+}
+
+impl World {
+    fn build(scenario: &Scenario, mutant: Option<Mutant>) -> Self {
+        let dice = Dice::new(scenario.seed);
+        let trace = Trace::begin();
+        let server = Server::start(node("etcd"), trace.clone(), dice.fork("etcd"));
+        let database = Database::new(node("target"), trace.clone(), dice.fork("target"), mutant);
+        let mut plans = BTreeMap::new();
+        let mut upstreams = Vec::new();
+        for (place, plan) in scenario.sources.iter().enumerate() {
+            let name = source_name(place);
+            let options = Options {
+                gtids: plan.gtids,
+                names: plan.names,
+                file_txns: plan.file_txns,
+            };
+            upstreams.push(Upstream::new(&name, options, trace.clone(), &dice));
+            plans.insert(name, *plan);
+        }
+        let by_name = |it: &Arc<Upstream>| (it.name.clone(), Arc::clone(it));
+        let around = Surroundings {
+            trace: trace.clone(),
+            server: Arc::clone(&server),
+            sources: Arc::new(upstreams.iter().map(by_name).collect()),
+            database,
+        };
+        let master = Master::new(&server, &trace, plans);
+        node("master").spawn(Arc::clone(&master).run());
+        let workers = scenario.workers.iter().enumerate();
+        let processes = workers.map(|(place, plan)| {
+            let name = worker_name(place);
+            let config = ProcessConfig {
+                ttl: scenario.ttl,
+                drift_ppm: plan.drift_ppm,
+                seed: dice.fork(&name).roll(),
+            };
+            Process::new(&name, &around, config)
+        });
+        Self {
+            processes: processes.collect(),
+            trace,
+            around,
+            master,
+            upstreams,
+            dice: dice.fork("end"),
+        }
+    }
+
+    async fn live(&mut self, scenario: &Scenario) {
+        let Scenario {
+            ttl,
+            workers,
+            sources,
+            ..
+        } = scenario;
+        let begins = format!("begins: {ttl:?} leases, {workers:?}, {sources:?}");
+        self.trace.note("world", begins);
+        for process in &mut self.processes {
+            process.start();
+        }
+        for source in self.master.sources() {
+            self.master.start(source);
+        }
+        for (at, what, begins) in schedule(scenario) {
+            sleep(at.saturating_sub(self.trace.now())).await;
+            if self.trace.is_violated() {
+                return;
+            }
+            if begins {
+                self.trace.count(what.name());
+                self.begin(what);
+            } else {
+                self.end(what);
+            }
+        }
+        sleep(scenario.chaos_ends.saturating_sub(self.trace.now())).await;
+        self.heal();
+        if self.converges(HEALING_MAX, "healing").await && self.pauses().await && self.stops().await
+        {
+            self.ends().await;
+        }
+    }
+
+    fn begin(&mut self, what: What) {
+        if !what.is_work() {
+            self.trace.note("fault", what);
+        }
+        let Surroundings {
+            server, database, ..
+        } = &self.around;
+        match what {
+            What::Commit(source, dice) => self.upstreams[source].commit(&mut Dice::new(dice)),
+            What::Kill(worker) => self.processes[worker].kill(),
+            What::Twin(worker) => self.processes[worker].start(),
+            What::Freeze(worker) => self.processes[worker].freeze(true),
+            What::CutRequests(worker) => self.set_link(worker, |link| link.requests_cut = true),
+            What::CutAnswers(worker) => self.set_link(worker, |link| link.answers_cut = true),
+            What::Cut(worker) => self.set_link(worker, |link| {
+                link.requests_cut = true;
+                link.answers_cut = true;
+            }),
+            What::Slow(worker, millis) => self.set_link(worker, |link| {
+                link.delay = Duration::from_millis(millis);
+            }),
+            What::FreezeEtcd => server.freeze(true),
+            What::RestartEtcd => server.restart(),
+            What::CloseWatches => server.close_watches(),
+            What::Compact => self.master.compact(),
+            What::CutDumps(source) => self.upstreams[source].cut(),
+            What::SourceDown(source) => self.upstreams[source].set_down(true),
+            What::LostAnswers(chance) => database.set_weather(|it| it.lost_answers = chance),
+            What::Late(chance) => database.set_weather(|it| it.late = chance),
+            What::Deadlocks(chance) => database.set_weather(|it| it.deadlocks = chance),
+            What::Unseen => database.set_weather(|it| it.unseen = true),
+            What::TargetDown => database.set_weather(|it| it.down = true),
+            What::Pause(source) => self.master.pause(self.source(source)),
+            What::Stop(source) => self.master.stop(self.source(source)),
+            What::Resize(source, slots) => self.master.resize(self.source(source), slots),
+            What::Transfer(source) => self.master.transfer(self.source(source)),
+            What::NewLeader => self.master.elect(),
+        }
+    }
+
+    fn end(&mut self, what: What) {
+        let Surroundings {
+            server, database, ..
+        } = &self.around;
+        match what {
+            What::Kill(worker) => {
+                if !self.processes[worker].is_running() {
+                    self.processes[worker].start();
+                }
+            }
+            What::Twin(worker) => self.processes[worker].kill_but(1),
+            What::Freeze(worker) => self.processes[worker].freeze(false),
+            What::CutRequests(worker)
+            | What::CutAnswers(worker)
+            | What::Cut(worker)
+            | What::Slow(worker, _) => self.set_link(worker, |link| *link = Link::default()),
+            What::FreezeEtcd => server.freeze(false),
+            What::SourceDown(source) => self.upstreams[source].set_down(false),
+            What::LostAnswers(_) => database.set_weather(|it| it.lost_answers = 0),
+            What::Late(_) => database.set_weather(|it| it.late = 0),
+            What::Deadlocks(_) => database.set_weather(|it| it.deadlocks = 0),
+            What::Unseen => database.set_weather(|it| it.unseen = false),
+            What::TargetDown => database.set_weather(|it| it.down = false),
+            What::Pause(source) | What::Resize(source, _) => {
+                self.master.resume(self.source(source));
+            }
+            What::Stop(source) => self.master.start(self.source(source)),
+            What::Commit(..)
+            | What::RestartEtcd
+            | What::CloseWatches
+            | What::Compact
+            | What::CutDumps(_)
+            | What::Transfer(_)
+            | What::NewLeader => return,
+        }
+        self.trace.note("fault", format_args!("{what} is over"));
+    }
+
+    fn source(&self, place: usize) -> &str {
+        &self.upstreams[place].name
+    }
+
+    fn set_link(&self, worker: usize, change: impl FnOnce(&mut Link)) {
+        let worker = &self.processes[worker].name;
+        self.around.server.change_link(worker, change);
+    }
+
+    /// Takes all faults away, and wants every task to run.
+    fn heal(&mut self) {
+        self.trace.note("world", "heals");
+        let Surroundings {
+            server, database, ..
+        } = &self.around;
+        server.freeze(false);
+        database.set_weather(|weather| *weather = Weather::default());
+        for process in &mut self.processes {
+            server.change_link(&process.name, |link| *link = Link::default());
+            process.freeze(false);
+            process.kill_but(1);
+            if !process.is_running() {
+                process.start();
+            }
+        }
+        for upstream in &self.upstreams {
+            upstream.set_down(false);
+        }
+        for source in self.master.sources() {
+            self.master.start(source);
+        }
+    }
+
+    /// Waits until every task runs in one place and the target is what the sources are.
+    async fn converges(&self, limit: Duration, when: &str) -> bool {
+        let what = format!("everything runs and is equal ({when})");
+        let holds = || {
+            let runs_once = |source: &String| {
+                let stages: Vec<_> = self.stages_of(source).collect();
+                stages == [Stage::Running]
+            };
+            self.master.sources().iter().all(runs_once) && self.difference().is_none()
+        };
+        self.reaches(convergence::NAME, &what, limit, holds).await
+    }
+
+    async fn pauses(&mut self) -> bool {
+        for source in self.master.sources() {
+            self.master.pause(source);
+        }
+        let rests = || self.stages().all(|stage| stage == Stage::Paused);
+        if !(self
+            .reaches(order::NAME, "all tasks pause", ORDER_MAX, rests)
+            .await
+            && self.is_quiet("pause").await)
+        {
+            return false;
+        }
+        for source in self.master.sources() {
+            self.master.resume(source);
+        }
+        self.converges(ORDER_MAX, "resumption").await
+    }
+
+    async fn stops(&mut self) -> bool {
+        for source in self.master.sources() {
+            self.master.stop(source);
+        }
+        let gone = || self.stages().next().is_none();
+        self.reaches(order::NAME, "all tasks stop", ORDER_MAX, gone)
+            .await
+            && self.is_quiet("stop").await
+    }
+
+    async fn ends(&self) {
+        for process in &self.processes {
+            process.stop();
+        }
+        let over = || self.processes.iter().all(Process::is_over);
+        if self
+            .reaches(order::NAME, "all workers end", ORDER_MAX, over)
+            .await
+        {
+            let leases = self.around.server.entries(values::KEEPALIVE_PREFIX);
+            end::ended(&self.trace, leases.len());
+            for process in &self.processes {
+                process.expect_rest("though it is over");
+            }
+        }
+    }
+
+    /// The sources go on, and the target does not.
+    async fn is_quiet(&mut self, when: &str) -> bool {
+        let commits = |it: &Self| -> Vec<u64> {
+            let database = &it.around.database;
+            let commits = it.upstreams.iter().map(|it| database.commits(&it.name));
+            commits.collect()
+        };
+        let before = commits(self);
+        for process in &self.processes {
+            process.expect_rest(&format!("after a {when}"));
+        }
+        for upstream in &self.upstreams {
+            for _ in 0..5 {
+                upstream.commit(&mut self.dice);
+            }
+        }
+        sleep(QUIET).await;
+        stop::rested(&self.trace, when, &before, &commits(self));
+        !self.trace.is_violated()
+    }
+
+    /// Waits until something holds.
+    async fn reaches(
+        &self,
+        oracle: &'static str,
+        what: &str,
+        limit: Duration,
+        holds: impl Fn() -> bool,
+    ) -> bool {
+        let start = self.trace.now();
+        while !holds() {
+            if self.trace.is_violated() {
+                return false;
+            }
+            if self.trace.now() - start > limit {
+                let state = self.to_string();
+                self.trace.violate(
+                    oracle,
+                    format_args!("not within {limit:?}: {what}; {state}"),
+                );
+                return false;
+            }
+            sleep(LOOK).await;
+        }
+        self.trace.expect(oracle, true, "");
+        self.trace.note("world", what);
+        !self.trace.is_violated()
+    }
+
+    fn stages(&self) -> impl Iterator<Item = Stage> {
+        let sources = self.master.sources().iter();
+        sources.flat_map(|source| self.stages_of(source))
+    }
+
+    /// The stages of a source's task, one for each process that has it.
+    fn stages_of(&self, source: &str) -> impl Iterator<Item = Stage> {
+        self.processes.iter().flat_map(move |it| it.stages(source))
+    }
+
+    /// The first table that differs between a source and the target.
+    fn difference(&self) -> Option<String> {
+        self.upstreams.iter().find_map(|upstream| {
+            let target = self.around.database.tables(&upstream.name);
+            let pairs = upstream.tables().into_iter().zip(target).enumerate();
+            pairs
+                .map(|(index, (source, target))| (index, source.sorted(), target.sorted()))
+                .find(|(_, source, target)| source != target)
+                .map(|(index, source, target)| {
+                    let lost = source.iter().find(|row| !target.contains(row));
+                    let added = target.iter().find(|row| !source.contains(row));
+                    format!(
+                        "table {index} of {}: {} rows at the source, {} at the target, lost \
+                         {lost:?}, added {added:?}",
+                        upstream.name,
+                        source.len(),
+                        target.len()
+                    )
+                })
+        })
+    }
+}
+
+/// What the state of the world is, for whoever waited in vain.
+impl fmt::Display for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for source in self.master.sources() {
+            write!(f, "{source}:")?;
+            for process in &self.processes {
+                let stages: Vec<_> = process.stages(source).collect();
+                write!(f, " {} {stages:?},", process.name)?;
+            }
+        }
+        match self.difference() {
+            Some(difference) => write!(f, " {difference}"),
+            None => write!(f, " all tables are equal"),
+        }
+    }
+}
+
+/// Beginnings (`true`) and ends of all steps, in order of time.
+fn schedule(scenario: &Scenario) -> Vec<(Duration, What, bool)> {
+    let ends = |what: &What| !what.is_work();
+    let mut schedule = Vec::new();
+    for step in &scenario.steps {
+        schedule.push((step.at, step.what, true));
+        if ends(&step.what) {
+            schedule.push((step.ends(), step.what, false));
+        }
+    }
+    schedule.sort_by_key(|(at, ..)| *at);
+    schedule
+}
+
+fn node(name: &str) -> NodeHandle {
+    Handle::current().create_node().name(name).build()
+}
