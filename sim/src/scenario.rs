@@ -88,6 +88,8 @@ pub struct Step {
 pub enum What {
     /// Clients commit a transaction at a source; the number decides what is in it.
     Commit(usize, u64),
+    /// A client changes a table's definition at a source; the number decides how.
+    Ddl(usize, u64),
     /// A worker's process is killed; a new one starts at the end.
     Kill(usize),
     /// A second process of a worker's name starts, while the first one lives on.
@@ -142,6 +144,7 @@ impl What {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Commit(..) => "client: commit",
+            Self::Ddl(..) => "client: DDL",
             Self::Kill(_) => "fault: kill",
             Self::Twin(_) => "fault: twin process",
             Self::Freeze(_) => "fault: frozen worker",
@@ -171,7 +174,7 @@ impl What {
     /// Whether it is ordinary work, of which there is so much that nobody wants to read it.
     #[must_use]
     pub const fn is_work(&self) -> bool {
-        matches!(self, Self::Commit(..))
+        matches!(self, Self::Commit(..) | Self::Ddl(..))
     }
 
     /// The worker that it is done to.
@@ -204,6 +207,7 @@ impl What {
     pub(crate) const fn source_mut(&mut self) -> Option<&mut usize> {
         match self {
             Self::Commit(source, _)
+            | Self::Ddl(source, _)
             | Self::CutDumps(source)
             | Self::SourceDown(source)
             | Self::Pause(source)

@@ -10,6 +10,8 @@ mod play;
 mod rows;
 mod signal;
 mod source;
+mod statement;
+mod tables;
 mod target;
 mod trace;
 mod worker;

@@ -57,6 +57,7 @@ impl Scenario {
     /// What clients do, from the beginning on.
     fn draw_work(&mut self, dice: &mut Dice) {
         let pause = dice.within(20..400);
+        let ddls = *dice.pick(&[0, 5, 20, 60]);
         let mut at = Duration::ZERO;
         loop {
             at += dice.millis(1..pause * 2);
@@ -64,7 +65,11 @@ impl Scenario {
                 return;
             }
             let source = dice.within(0..self.sources.len() as u64) as usize;
-            let what = What::Commit(source, dice.roll());
+            let what = if dice.permille(ddls) {
+                What::Ddl(source, dice.roll())
+            } else {
+                What::Commit(source, dice.roll())
+            };
             self.steps.push(Step {
                 at,
                 lasts: Duration::ZERO,
@@ -151,7 +156,7 @@ pub fn names() -> Vec<&'static str> {
         ..Scenario::draw(0)
     };
     let mut dice = Dice::new(0);
-    let mut names = vec![What::Commit(0, 0).name()];
+    let mut names = vec![What::Commit(0, 0).name(), What::Ddl(0, 0).name()];
     names.extend(KINDS.iter().map(|kind| kind(&scenario, &mut dice).name()));
     names
 }

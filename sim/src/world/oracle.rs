@@ -9,9 +9,10 @@ pub(super) mod lease;
 pub(super) mod order;
 pub(super) mod progress;
 pub(super) mod stop;
+pub(super) mod tables;
 
 /// Names of all oracles.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 10] = [
     convergence::NAME,
     end::NAME,
     exactly_once::NAME,
@@ -21,4 +22,5 @@ pub const NAMES: [&str; 9] = [
     order::NAME,
     progress::NAME,
     stop::NAME,
+    tables::NAME,
 ];

@@ -64,7 +64,9 @@ impl World {
                 names: plan.names,
                 file_txns: plan.file_txns,
             };
-            upstreams.push(Upstream::new(&name, options, trace.clone(), &dice));
+            let upstream = Upstream::new(&name, options, trace.clone(), &dice);
+            database.compare_with(&name, upstream.history());
+            upstreams.push(upstream);
             plans.insert(name, *plan);
         }
         let by_name = |it: &Arc<Upstream>| (it.name.clone(), Arc::clone(it));
@@ -140,6 +142,7 @@ impl World {
         } = &self.around;
         match what {
             What::Commit(source, dice) => self.upstreams[source].commit(&mut Dice::new(dice)),
+            What::Ddl(source, dice) => self.upstreams[source].ddl(&mut Dice::new(dice)),
             What::Kill(worker) => self.processes[worker].kill(),
             What::Twin(worker) => self.processes[worker].start(),
             What::Freeze(worker) => self.processes[worker].freeze(true),
@@ -199,6 +202,7 @@ impl World {
             }
             What::Stop(source) => self.master.start(self.source(source)),
             What::Commit(..)
+            | What::Ddl(..)
             | What::RestartEtcd
             | What::CloseWatches
             | What::Compact
@@ -315,6 +319,7 @@ impl World {
             for _ in 0..5 {
                 upstream.commit(&mut self.dice);
             }
+            upstream.ddl(&mut self.dice);
         }
         sleep(QUIET).await;
         stop::rested(&self.trace, when, &before, &commits(self));
@@ -362,22 +367,9 @@ impl World {
     /// The first table that differs between a source and the target.
     fn difference(&self) -> Option<String> {
         self.upstreams.iter().find_map(|upstream| {
-            let target = self.around.database.tables(&upstream.name);
-            let pairs = upstream.tables().into_iter().zip(target).enumerate();
-            pairs
-                .map(|(index, (source, target))| (index, source.sorted(), target.sorted()))
-                .find(|(_, source, target)| source != target)
-                .map(|(index, source, target)| {
-                    let lost = source.iter().find(|row| !target.contains(row));
-                    let added = target.iter().find(|row| !source.contains(row));
-                    format!(
-                        "table {index} of {}: {} rows at the source, {} at the target, lost \
-                         {lost:?}, added {added:?}",
-                        upstream.name,
-                        source.len(),
-                        target.len()
-                    )
-                })
+            let target = self.around.database.snapshot(&upstream.name);
+            let difference = upstream.snapshot().difference(&target)?;
+            Some(format!("{}: {difference}", upstream.name))
         })
     }
 }

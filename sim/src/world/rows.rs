@@ -1,78 +1,14 @@
-//! Tables and their rows, the same for sources and targets.
+//! Rows, the same for sources and targets.
 
 use dm_core::{
     binlog::RowImage,
-    sync::{
-        agreement::SourceColumn,
-        batch::{Op, Segment},
-        schema::{ColumnInfo, Key, KeyPart, Table, TableName},
-    },
+    sync::batch::{Op, Segment},
 };
+
+use super::tables::Definition;
 
 /// One row: numbers, or NULL.
 pub(super) type Row = Vec<Option<i64>>;
-
-/// A table's definition.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Definition {
-    /// Its name in its schema.
-    pub(super) name: &'static str,
-    /// Its columns, and whether they may be NULL.
-    pub(super) columns: &'static [(&'static str, bool)],
-    /// Its unique keys, each one column; the first is the primary key.
-    pub(super) uniques: &'static [usize],
-}
-
-/// All tables of a schema: one whose rows have keys to collide in, one whose rows have no name.
-pub(super) const TABLES: [Definition; 2] = [
-    Definition {
-        name: "keyed",
-        columns: &[("id", false), ("u", true), ("v", true)],
-        uniques: &[0, 1],
-    },
-    Definition {
-        name: "keyless",
-        columns: &[("x", true), ("y", true)],
-        uniques: &[],
-    },
-];
-
-impl Definition {
-    /// What the target's server says about it.
-    pub(super) fn table(&self, name: &TableName) -> Table {
-        let column = |&(name, nullable): &(&str, bool)| ColumnInfo {
-            name: name.to_owned(),
-            type_name: "bigint".to_owned(),
-            column_type: "bigint".to_owned(),
-            nullable,
-            ..ColumnInfo::default()
-        };
-        let key = |&index: &usize| Key {
-            name: if index == 0 { "PRIMARY" } else { "second" }.to_owned(),
-            primary: index == 0,
-            unique: true,
-            parts: vec![KeyPart {
-                column: Some(index),
-                prefix: None,
-            }],
-        };
-        Table {
-            name: name.clone(),
-            columns: self.columns.iter().map(column).collect(),
-            keys: self.uniques.iter().map(key).collect(),
-        }
-    }
-
-    /// What the source's server says about its columns.
-    pub(super) fn source_columns(&self) -> Vec<SourceColumn> {
-        let column = |&(name, _): &(&str, bool)| SourceColumn {
-            name: name.to_owned(),
-            unsigned: false,
-            charset: None,
-        };
-        self.columns.iter().map(column).collect()
-    }
-}
 
 /// The rows of a table, in no order that means anything.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -89,6 +25,18 @@ impl Rows {
     /// How many there are.
     pub(super) const fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// Adds a column without values.
+    pub(super) fn widen(&mut self) {
+        self.0.iter_mut().for_each(|row| row.push(None));
+    }
+
+    /// Removes a column.
+    pub(super) fn narrow(&mut self, column: usize) {
+        for row in &mut self.0 {
+            row.remove(column);
+        }
     }
 
     /// The row at a place, counted round and round.
@@ -140,8 +88,8 @@ impl Rows {
     pub(super) fn run(&mut self, table: &Definition, segment: &Segment) -> Result<(), String> {
         for change in &segment.rows {
             let row = |image: &RowImage| decode(table, image);
-            let before = change.before.as_ref().map(row);
-            let after = change.after.as_ref().map(row);
+            let before = change.before.as_ref().map(row).transpose()?;
+            let after = change.after.as_ref().map(row).transpose()?;
             match (segment.op, before, after) {
                 (Op::Insert, _, Some(after)) => self.insert(table, after)?,
                 (Op::Upsert | Op::Update, Some(before), Some(after)) => {
@@ -167,7 +115,7 @@ impl Rows {
     }
 
     fn find(&self, table: &Definition, row: &Row) -> Result<usize, String> {
-        let found = self.0.iter().position(|other| match table.uniques {
+        let found = self.0.iter().position(|other| match &table.uniques[..] {
             [key, ..] => other[*key] == row[*key],
             [] => other == row,
         });
@@ -182,11 +130,17 @@ impl Rows {
     }
 }
 
-fn decode(table: &Definition, image: &RowImage) -> Row {
+/// # Errors
+/// It is the row of a table with other columns.
+fn decode(table: &Definition, image: &RowImage) -> Result<Row, String> {
+    let (here, there) = (table.columns.len(), image.columns());
+    if here != there {
+        return Err(format!("a row of {there} columns for a table of {here}"));
+    }
     let value = |index| {
         let raw = image.column(index)?;
         let bytes = raw.try_into().expect("a BIGINT has eight bytes");
         Some(i64::from_le_bytes(bytes))
     };
-    (0..table.columns.len()).map(value).collect()
+    Ok((0..here).map(value).collect())
 }

@@ -4,6 +4,7 @@
 //! production target): a packet commits only if its progress row still has its fence and its step.
 
 mod database;
+mod ddl;
 mod port;
 
 pub use database::Mutant;

@@ -3,38 +3,50 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use dm_core::binlog::{Gtid, GtidSet, MysqlGtidSet, Position, event_type};
+use dm_core::binlog::{Gtid, GtidSet, MysqlGtidSet, Position};
 use dm_runtime::ports::{SourceEnd, Start};
 
 use super::{
-    Change,
+    Options,
     events::{self, ARTIFICIAL, Body},
+    txn::Part,
 };
-use crate::world::rows::TABLES;
 
 /// All files.
 pub(super) struct Binlog {
     sid: [u8; 16],
-    gtids: bool,
-    names: bool,
+    options: Options,
+    /// The source's clock, in seconds since 1970.
+    pub(super) clock: u32,
     files: Vec<File>,
-    /// Number of the last transaction.
-    gno: u64,
+    /// Transactions so far, and their names.
+    txns: u64,
+    executed: GtidSet,
 }
 
 struct File {
     name: String,
     events: Vec<Logged>,
     size: u64,
-    /// Number of the last transaction before it.
-    before: u64,
+    /// The transactions before it.
+    before: GtidSet,
 }
 
 struct Logged {
     event: Bytes,
     start: u64,
-    /// The transaction that it belongs to.
-    txn: Option<u64>,
+    group: Group,
+}
+
+/// What an event is to a transaction.
+#[derive(Clone, Debug, PartialEq)]
+enum Group {
+    /// It belongs to none.
+    None,
+    /// It begins the one of that name.
+    First(Option<Gtid>),
+    /// It is a later part of one.
+    Inside,
 }
 
 /// The next event to be read.
@@ -42,40 +54,64 @@ struct Logged {
 pub(super) struct Place {
     file: usize,
     event: usize,
+    /// Whether the transaction at hand is left out.
+    skips: bool,
 }
 
 impl Binlog {
-    pub(super) fn new(sid: [u8; 16], gtids: bool, names: bool) -> Self {
+    pub(super) fn new(sid: [u8; 16], options: Options, clock: u32) -> Self {
         let mut binlog = Self {
             sid,
-            gtids,
-            names,
+            options,
+            clock,
             files: Vec::new(),
-            gno: 0,
+            txns: 0,
+            executed: GtidSet::Mysql(MysqlGtidSet::default()),
         };
         binlog.open();
         binlog
     }
 
     /// Writes a transaction.
-    pub(super) fn transaction(&mut self, schema: &str, changes: &[Change]) {
-        self.gno += 1;
-        let gno = self.gno;
-        self.write(events::gtid(self.sid, self.gtids.then_some(gno)), Some(gno));
-        self.write(events::begin(schema), Some(gno));
-        for (table, before, after) in changes {
-            let id = 100 + *table as u64;
-            let map = events::table_map(id, schema, &TABLES[*table], self.names);
-            self.write(map, Some(gno));
-            self.write(events::rows(id, before.as_ref(), after.as_ref()), Some(gno));
+    pub(super) fn transaction(&mut self, schema: &str, parts: &[Part]) {
+        self.begin();
+        self.write(&events::query(schema, "BEGIN", &[]), Group::Inside);
+        for part in parts {
+            let map = events::table_map(schema, part, self.options.names);
+            self.write(&map, Group::Inside);
+            self.write(&events::rows(part, &part.images, true), Group::Inside);
         }
-        self.write(events::xid(gno), Some(gno));
+        self.write(&events::xid(self.txns), Group::Inside);
+    }
+
+    /// Writes a statement that commits by itself. Says what it is called.
+    pub(super) fn statement(&mut self, schema: &str, sql: &str) -> Option<Gtid> {
+        let gtid = self.begin();
+        let vars = events::ddl_vars(schema, self.txns);
+        self.write(&events::query(schema, sql, &vars), Group::Inside);
+        gtid
+    }
+
+    /// Announces the next transaction.
+    fn begin(&mut self) -> Option<Gtid> {
+        self.txns += 1;
+        let gtid = self.options.gtids.then(|| Gtid::Mysql {
+            sid: self.sid,
+            tag: String::new(),
+            gno: self.txns,
+        });
+        let gno = gtid.as_ref().map(|_| self.txns);
+        self.write(&events::gtid(self.sid, gno), Group::First(gtid.clone()));
+        if let Some(gtid) = &gtid {
+            self.executed.add(gtid);
+        }
+        gtid
     }
 
     /// Goes on in a new file.
     pub(super) fn rotate(&mut self) {
         let next = file_name(self.files.len() + 1);
-        self.write(events::rotate(&next, Position::FIRST), None);
+        self.write(&events::rotate(&next, Position::FIRST), Group::None);
         self.open();
     }
 
@@ -88,7 +124,7 @@ impl Binlog {
     pub(super) fn source_end(&self) -> SourceEnd {
         SourceEnd {
             position: self.end(),
-            gtids: GtidSet::Mysql(self.set(self.gno)),
+            gtids: self.executed.clone(),
             files: (self.files.iter())
                 .map(|file| (file.name.clone(), file.size))
                 .collect(),
@@ -98,17 +134,22 @@ impl Binlog {
     /// The transactions before a position between two of them.
     pub(super) fn gtids_at(&self, position: &Position) -> Option<GtidSet> {
         let file = self.files.iter().find(|file| file.name == position.file)?;
+        let at = |it: &Logged| it.start == position.pos && it.group != Group::Inside;
         let is_between = position.pos == Position::FIRST
             || position.pos == file.size
-            || (file.events.iter()).any(|it| it.start == position.pos && !it.is_inside());
-        let before = file.events.iter().filter(|it| it.start < position.pos);
-        let last = before.filter_map(|it| it.txn).max().unwrap_or(file.before);
-        is_between.then(|| GtidSet::Mysql(self.set(last)))
+            || file.events.iter().any(at);
+        let mut gtids = file.before.clone();
+        for it in file.events.iter().filter(|it| it.start < position.pos) {
+            if let Group::First(Some(gtid)) = &it.group {
+                gtids.add(gtid);
+            }
+        }
+        is_between.then_some(gtids)
     }
 
     /// Where a dump begins, and what it sends first.
     pub(super) fn start(&self, from: &Start) -> Result<(Place, VecDeque<Bytes>), String> {
-        let place = match from {
+        let (file, event) = match from {
             Start::Position(at) => {
                 let file = self.files.iter().position(|file| file.name == at.file);
                 let file = file.ok_or("could not find the file")?;
@@ -118,16 +159,18 @@ impl Binlog {
                     None if at.pos == *size => events.len(),
                     None => return Err("impossible position".to_owned()),
                 };
-                Place { file, event }
+                (file, event)
             }
             Start::Gtids(known) => {
-                let is_known = |file: &File| known.contains(&GtidSet::Mysql(self.set(file.before)));
+                let is_known = |file: &File| known.contains(&file.before);
                 let file = self.files.iter().rposition(is_known);
-                Place {
-                    file: file.ok_or("purged")?,
-                    event: 0,
-                }
+                (file.ok_or("purged")?, 0)
             }
+        };
+        let place = Place {
+            file,
+            event,
+            skips: false,
         };
         let mut queue = VecDeque::new();
         self.enter(place, &mut queue);
@@ -151,14 +194,15 @@ impl Binlog {
                 return None;
             };
             place.event += 1;
-            let is_known = logged.txn.zip(known).is_some_and(|(gno, known)| {
-                known.contains_txn(&Gtid::Mysql {
-                    sid: self.sid,
-                    tag: String::new(),
-                    gno,
-                })
-            });
-            if !is_known {
+            match &logged.group {
+                Group::None => place.skips = false,
+                Group::First(gtid) => {
+                    let pair = gtid.as_ref().zip(known);
+                    place.skips = pair.is_some_and(|(gtid, known)| known.contains_txn(gtid));
+                }
+                Group::Inside => {}
+            }
+            if !place.skips {
                 return Some(logged.event.clone());
             }
         }
@@ -166,8 +210,7 @@ impl Binlog {
 
     pub(super) fn heartbeat(&self) -> Bytes {
         let Position { file, pos } = self.end();
-        let (kind, body) = events::heartbeat(&file);
-        events::event(kind, pos, 0, &body)
+        events::event(0, pos, 0, &events::heartbeat(&file))
     }
 
     /// What a dump sends when it enters a file: its name, and its format where the file itself
@@ -178,11 +221,10 @@ impl Binlog {
             .events
             .get(place.event)
             .map_or(file.size, |it| it.start);
-        let (kind, body) = events::rotate(&file.name, pos);
-        queue.push_back(events::event(kind, 0, ARTIFICIAL, &body));
+        let rotate = events::rotate(&file.name, pos);
+        queue.push_back(events::event(0, 0, ARTIFICIAL, &rotate));
         if place.event > 0 {
-            let (kind, body) = events::format();
-            queue.push_back(events::event(kind, 0, 0, &body));
+            queue.push_back(events::event(self.clock, 0, 0, &events::format()));
         }
     }
 
@@ -191,50 +233,32 @@ impl Binlog {
             name: file_name(self.files.len() + 1),
             events: Vec::new(),
             size: Position::FIRST,
-            before: self.gno,
+            before: self.executed.clone(),
         });
-        self.write(events::format(), None);
-        let before = self.set(if self.gtids { self.gno } else { 0 }).encode();
-        self.write(events::previous_gtids(before), None);
+        self.write(&events::format(), Group::None);
+        if let GtidSet::Mysql(before) = &self.executed {
+            let before = events::previous_gtids(before.encode());
+            self.write(&before, Group::None);
+        }
     }
 
-    fn write(&mut self, (kind, body): Body, txn: Option<u64>) {
+    fn write(&mut self, body: &Body, group: Group) {
+        let clock = self.clock;
         let file = self.last();
         let start = file.size;
-        file.size += events::size(&body) as u64;
-        let event = events::event(kind, file.size, 0, &body);
-        file.events.push(Logged { event, start, txn });
+        file.size += events::size(&body.1) as u64;
+        let event = events::event(clock, file.size, 0, body);
+        file.events.push(Logged {
+            event,
+            start,
+            group,
+        });
     }
 
     fn last(&mut self) -> &mut File {
         self.files.last_mut().expect("a file is always open")
     }
-
-    /// All transactions up to one.
-    fn set(&self, last: u64) -> MysqlGtidSet {
-        let mut set = MysqlGtidSet::default();
-        if self.gtids {
-            for gno in 1..=last {
-                set.add(&self.sid, "", gno);
-            }
-        }
-        set
-    }
 }
-
-impl Logged {
-    /// Whether it comes behind the first event of a transaction.
-    fn is_inside(&self) -> bool {
-        let is_first = matches!(
-            self.event[TYPE_AT],
-            event_type::GTID | event_type::ANONYMOUS_GTID
-        );
-        self.txn.is_some() && !is_first
-    }
-}
-
-/// Where an event's header has its type.
-const TYPE_AT: usize = 4;
 
 fn file_name(number: usize) -> String {
     format!("binlog.{number:06}")

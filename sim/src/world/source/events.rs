@@ -3,7 +3,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use dm_core::binlog::{HEADER_LEN, event_type};
 
-use crate::world::rows::{Definition, Row};
+use super::txn::{Image, Part};
+use crate::world::tables::Definition;
 
 /// Marks an event that is not in the file.
 pub(super) const ARTIFICIAL: u16 = 0x20;
@@ -13,19 +14,16 @@ const STMT_END: u16 = 1;
 /// `MYSQL_TYPE_LONGLONG`.
 const LONGLONG: u8 = 8;
 const SERVER_ID: u32 = 11;
-/// When everything happens, in seconds since 1970: the source's clock stands still.
-pub(super) const TIMESTAMP: u32 = 1_700_000_000;
 
-/// A whole event that ends at `end`, or at no place in the file where that is 0.
-pub(super) fn event(kind: u8, end: u64, flags: u16, body: &[u8]) -> Bytes {
+/// A body, and the type of its event.
+pub(super) type Body = (u8, Vec<u8>);
+
+/// A whole event of a time that ends at `end`, or at no place in the file where that is 0.
+pub(super) fn event(time: u32, end: u64, flags: u16, (kind, body): &Body) -> Bytes {
     let len = size(body);
     let mut raw = BytesMut::with_capacity(len);
-    raw.put_u32_le(if flags & ARTIFICIAL == 0 {
-        TIMESTAMP
-    } else {
-        0
-    });
-    raw.put_u8(kind);
+    raw.put_u32_le(if flags & ARTIFICIAL == 0 { time } else { 0 });
+    raw.put_u8(*kind);
     raw.put_u32_le(SERVER_ID);
     raw.put_u32_le(len as u32);
     raw.put_u32_le(end as u32);
@@ -40,9 +38,6 @@ pub(super) fn event(kind: u8, end: u64, flags: u16, body: &[u8]) -> Bytes {
 pub(super) const fn size(body: &[u8]) -> usize {
     HEADER_LEN + body.len() + CHECKSUM_LEN
 }
-
-/// A body, and the type of its event.
-pub(super) type Body = (u8, Vec<u8>);
 
 pub(super) fn rotate(file: &str, pos: u64) -> Body {
     let mut body = pos.to_le_bytes().to_vec();
@@ -83,40 +78,63 @@ pub(super) fn gtid(sid: [u8; 16], gno: Option<u64>) -> Body {
     (kind, body)
 }
 
-pub(super) fn begin(schema: &str) -> Body {
+/// A statement as text, with the variables that it depends on.
+pub(super) fn query(schema: &str, sql: &str, vars: &[u8]) -> Body {
     let mut body = vec![0; 8];
     body.push(schema.len() as u8);
-    // No error, no status variables.
-    body.extend_from_slice(&[0; 4]);
+    // No error.
+    body.extend_from_slice(&[0; 2]);
+    body.extend_from_slice(&(vars.len() as u16).to_le_bytes());
+    body.extend_from_slice(vars);
     body.extend_from_slice(schema.as_bytes());
     body.push(0);
-    body.extend_from_slice(b"BEGIN");
+    body.extend_from_slice(sql.as_bytes());
     (event_type::QUERY, body)
 }
 
-pub(super) fn table_map(id: u64, schema: &str, table: &Definition, names: bool) -> Body {
-    let mut body = id.to_le_bytes()[..6].to_vec();
+/// The variables of a session that changes definitions.
+pub(super) fn ddl_vars(schema: &str, xid: u64) -> Vec<u8> {
+    // Options; mode `STRICT_TRANS_TABLES`; catalog.
+    let mut vars = vec![0, 0, 0, 0, 0, 1, 0, 0, 0x20, 0, 0, 0, 0, 0, 6, 3];
+    vars.extend_from_slice(b"std");
+    // The client's character set and the collations: utf8mb4.
+    vars.extend_from_slice(&[4, 255, 0, 255, 0, 255, 0]);
+    vars.extend_from_slice(&[5, 6]);
+    vars.extend_from_slice(b"+00:00");
+    // Schemas that it touches.
+    vars.extend_from_slice(&[12, 1]);
+    vars.extend_from_slice(schema.as_bytes());
+    vars.extend_from_slice(&[0, 17]);
+    vars.extend_from_slice(&xid.to_le_bytes());
+    // Collation of utf8mb4, no primary key required, no encryption.
+    vars.extend_from_slice(&[18, 255, 0, 19, 0, 20, 0]);
+    vars
+}
+
+pub(super) fn table_map(schema: &str, part: &Part, names: bool) -> Body {
+    let Definition { columns, .. } = &part.definition;
+    let mut body = part.id.to_le_bytes()[..6].to_vec();
     body.extend_from_slice(&[1, 0]);
-    for name in [schema, table.name] {
+    for name in [schema, &part.table] {
         body.push(name.len() as u8);
         body.extend_from_slice(name.as_bytes());
         body.push(0);
     }
-    let count = table.columns.len();
+    let count = columns.len();
     body.push(count as u8);
     body.extend(std::iter::repeat_n(LONGLONG, count));
     // None of these types has metadata.
     body.push(0);
-    let nullable = table.columns.iter().enumerate();
-    let nullable = nullable.filter(|(_, column)| column.1);
-    body.push(nullable.fold(0, |bits, (index, _)| bits | 1 << index));
+    body.extend(bits(columns.iter().map(|column| column.nullable)));
     // Signedness: none is unsigned.
-    body.extend_from_slice(&[1, 1, 0]);
+    let signs = bits(columns.iter().map(|_| false));
+    body.extend_from_slice(&[1, signs.len() as u8]);
+    body.extend(signs);
     if names {
         let mut list = Vec::new();
-        for (name, _) in table.columns {
-            list.push(name.len() as u8);
-            list.extend_from_slice(name.as_bytes());
+        for column in columns {
+            list.push(column.name.len() as u8);
+            list.extend_from_slice(column.name.as_bytes());
         }
         body.extend_from_slice(&[4, list.len() as u8]);
         body.extend_from_slice(&list);
@@ -124,30 +142,32 @@ pub(super) fn table_map(id: u64, schema: &str, table: &Definition, names: bool) 
     (event_type::TABLE_MAP, body)
 }
 
-/// One changed row, which is the whole statement.
-pub(super) fn rows(id: u64, before: Option<&Row>, after: Option<&Row>) -> Body {
-    let kind = match (before, after) {
-        (None, _) => event_type::WRITE_ROWS,
-        (Some(_), Some(_)) => event_type::UPDATE_ROWS,
-        (Some(_), None) => event_type::DELETE_ROWS,
+/// Changed rows of one kind; `ends`: the statement does, too.
+pub(super) fn rows(part: &Part, images: &[Image], ends: bool) -> Body {
+    let kind = match images.first() {
+        Some((Some(_), Some(_))) => event_type::UPDATE_ROWS,
+        Some((Some(_), None)) => event_type::DELETE_ROWS,
+        _ => event_type::WRITE_ROWS,
     };
-    let images: Vec<&Row> = before.into_iter().chain(after).collect();
-    let mut body = id.to_le_bytes()[..6].to_vec();
-    body.extend_from_slice(&STMT_END.to_le_bytes());
+    let mut body = part.id.to_le_bytes()[..6].to_vec();
+    body.extend_from_slice(&if ends { STMT_END } else { 0 }.to_le_bytes());
     body.extend_from_slice(&[2, 0]);
-    let count = images.first().map_or(0, |row| row.len());
-    body.push(count as u8);
-    for _ in &images {
-        body.push((1 << count) - 1);
+    let columns = part.definition.columns.len();
+    body.push(columns as u8);
+    let all = bits(std::iter::repeat_n(true, columns));
+    for _ in 0..if kind == event_type::UPDATE_ROWS {
+        2
+    } else {
+        1
+    } {
+        body.extend_from_slice(&all);
     }
-    for image in images {
-        let nulls = image
-            .iter()
-            .enumerate()
-            .filter(|(_, value)| value.is_none());
-        body.push(nulls.fold(0, |bits, (index, _)| bits | 1 << index));
-        for value in image.iter().flatten() {
-            body.extend_from_slice(&value.to_le_bytes());
+    for (before, after) in images {
+        for image in before.iter().chain(after) {
+            body.extend(bits(image.iter().map(Option::is_none)));
+            for value in image.iter().flatten() {
+                body.extend_from_slice(&value.to_le_bytes());
+            }
         }
     }
     (kind, body)
@@ -159,4 +179,16 @@ pub(super) fn xid(number: u64) -> Body {
 
 pub(super) fn heartbeat(file: &str) -> Body {
     (event_type::HEARTBEAT, file.as_bytes().to_vec())
+}
+
+/// Bits in bytes, the lowest first.
+fn bits(of: impl Iterator<Item = bool>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (index, bit) in of.enumerate() {
+        if index % 8 == 0 {
+            bytes.push(0);
+        }
+        bytes[index / 8] |= u8::from(bit) << (index % 8);
+    }
+    bytes
 }

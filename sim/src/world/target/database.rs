@@ -21,10 +21,13 @@ use crate::{
     dice::Dice,
     world::{
         oracle::{exactly_once, fence, progress},
-        rows::{Rows, TABLES},
+        source::History,
+        tables::{Refusal, Snapshot, Tables},
         trace::Trace,
     },
 };
+
+use super::ddl::Intent;
 
 /// The row that everything but rows depends on.
 pub(super) const CONTROL: i64 = -1;
@@ -51,17 +54,23 @@ pub enum Mutant {
     StepsKept,
     /// A takeover moves slots by one step, as an applied batch does.
     OneStep,
+    /// A takeover does not look whether a DDL was under way.
+    IntentIgnored,
+    /// A takeover does not end the connection of a DDL that was under way.
+    RunnerKept,
 }
 
 impl Mutant {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 8] = [
         ("fence-unchecked", Self::FenceUnchecked),
         ("step-unchecked", Self::StepUnchecked),
         ("progress-apart", Self::ProgressApart),
         ("takeover-unchecked", Self::TakeoverUnchecked),
         ("steps-kept", Self::StepsKept),
         ("one-step", Self::OneStep),
+        ("intent-ignored", Self::IntentIgnored),
+        ("runner-kept", Self::RunnerKept),
     ];
 }
 
@@ -72,7 +81,7 @@ pub(in crate::world) struct Weather {
     pub(in crate::world) lost_answers: u64,
     /// A transaction arrives long after its client gave it up.
     pub(in crate::world) late: u64,
-    /// A transaction is rolled back: a deadlock.
+    /// A transaction or a statement is rolled back: a deadlock.
     pub(in crate::world) deadlocks: u64,
     /// Whether sessions cannot be ended, since they are not to be seen.
     pub(in crate::world) unseen: bool,
@@ -84,7 +93,7 @@ pub(in crate::world) struct Weather {
 pub(in crate::world) struct Database {
     pub(super) trace: Trace,
     pub(super) node: NodeHandle,
-    mutant: Option<Mutant>,
+    pub(super) mutant: Option<Mutant>,
     state: Mutex<State>,
 }
 
@@ -93,23 +102,25 @@ pub(super) struct State {
     pub(super) weather: Weather,
     /// By source.
     pub(super) jobs: BTreeMap<String, Job>,
+    histories: BTreeMap<String, Arc<History>>,
     ended: BTreeSet<u64>,
     last_session: u64,
 }
 
 /// What there is of one source and its task.
-#[derive(Default)]
 pub(super) struct Job {
     pub(super) rows: BTreeMap<i64, ProgressRow>,
     pub(super) remembered: Option<Checkpoint>,
     pub(super) safe_until: Option<Location>,
     pub(super) checkpoint: Option<Checkpoint>,
+    /// A DDL that is under way.
+    pub(super) intent: Option<Intent>,
     locks: BTreeMap<i64, u64>,
     /// The highest fence that ever took over.
     taken: Fence,
-    tables: Vec<Rows>,
-    /// Transactions with rows so far.
-    commits: u64,
+    pub(super) tables: Tables,
+    /// Transactions with rows, and statements, so far.
+    pub(super) commits: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -144,6 +155,7 @@ impl Database {
                 dice,
                 weather: Weather::default(),
                 jobs: BTreeMap::new(),
+                histories: BTreeMap::new(),
                 ended: BTreeSet::new(),
                 last_session: 0,
             }),
@@ -155,12 +167,22 @@ impl Database {
         change(&mut self.state().weather);
     }
 
-    /// The rows that came from a source.
-    pub(in crate::world) fn tables(&self, source: &str) -> Vec<Rows> {
-        self.state().job(source).tables.clone()
+    /// The tables that came from a source.
+    pub(in crate::world) fn snapshot(&self, source: &str) -> Snapshot {
+        self.state().job(source).tables.snapshot()
     }
 
-    /// Transactions with rows that came from a source.
+    /// Lets the tables be compared with what a source had, at each DDL.
+    pub(in crate::world) fn compare_with(&self, source: &str, history: Arc<History>) {
+        let mut state = self.state();
+        state.histories.insert(source.to_owned(), history);
+    }
+
+    pub(super) fn history(&self, source: &str) -> Option<Arc<History>> {
+        self.state().histories.get(source).cloned()
+    }
+
+    /// Transactions with rows, and statements, that came from a source.
     pub(in crate::world) fn commits(&self, source: &str) -> u64 {
         self.state().job(source).commits
     }
@@ -249,6 +271,13 @@ impl Database {
     pub(super) fn unlock(&self, source: &str, session: u64) {
         let mut state = self.state();
         (state.job(source).locks).retain(|_, holder| *holder != session);
+    }
+
+    /// Ends the session of a DDL, which can always be seen: nothing else keeps it from landing late.
+    pub(super) fn end_runner(&self, session: u64) {
+        if self.mutant != Some(Mutant::RunnerKept) {
+            self.state().ended.insert(session);
+        }
     }
 
     /// Ends sessions, where they can be seen: what they have not committed will not be.
@@ -353,9 +382,8 @@ impl Database {
         job.commits += 1;
         for segment in &batch.segments {
             let name = segment.table.name();
-            let index = TABLES.iter().position(|table| table.name == name.table);
-            let result = match index {
-                Some(index) => job.tables[index].run(&TABLES[index], segment),
+            let result = match job.tables.get_mut(&name.table) {
+                Some(table) => table.rows.run(&table.definition, segment),
                 None => Err(format!("there is no table {name}")),
             };
             let place = format_args!("{name}, slot {}, step {}", batch.slot, batch.seq);
@@ -407,11 +435,25 @@ impl Database {
 impl State {
     pub(super) fn job(&mut self, source: &str) -> &mut Job {
         let fresh = || Job {
-            tables: vec![Rows::default(); TABLES.len()],
-            ..Job::default()
+            rows: BTreeMap::new(),
+            remembered: None,
+            safe_until: None,
+            checkpoint: None,
+            intent: None,
+            locks: BTreeMap::new(),
+            taken: Fence::default(),
+            tables: Tables::initial(),
+            commits: 0,
         };
         self.jobs.entry(source.to_owned()).or_insert_with(fresh)
     }
+}
+
+/// As the production target writes it.
+pub(super) fn refused(refusal: &Refusal) -> Error {
+    let Refusal { number, text } = refusal;
+    let cause = format!("Error {number} (HY000): {text}");
+    trouble(&code::DB_EXECUTE_FAILED, &cause)
 }
 
 pub(super) fn gone() -> Error {

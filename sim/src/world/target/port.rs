@@ -22,13 +22,10 @@ use dm_core::{
 use dm_runtime::ports::{self, Applied, Checkpoint, Ddl, Recovered};
 use tokio::{sync::oneshot, time::sleep};
 
-use super::database::{CONTROL, Database, Guard, ProgressRow, gone, trouble};
-use crate::world::{
-    oracle::{
-        leak::{Door, Doors},
-        lease::Tenure,
-    },
-    rows::TABLES,
+use super::database::{CONTROL, Database, Guard, Job, Mutant, ProgressRow, gone, trouble};
+use crate::world::oracle::{
+    leak::{Door, Doors},
+    lease::Tenure,
 };
 
 /// How long an answer is waited for at most.
@@ -38,10 +35,10 @@ const ANSWER_MAX: Duration = Duration::from_secs(90);
 #[derive(Clone)]
 pub(in crate::world) struct Target(Arc<Inner>);
 
-struct Inner {
-    database: Arc<Database>,
-    source: String,
-    tenure: Tenure,
+pub(super) struct Inner {
+    pub(super) database: Arc<Database>,
+    pub(super) source: String,
+    pub(super) tenure: Tenure,
     doors: Doors,
     _door: Door,
     fence: AtomicI64,
@@ -80,7 +77,7 @@ impl Inner {
     }
 
     /// Lets the server do something, and waits for its answer, which may be lost.
-    async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         doing: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
@@ -130,10 +127,10 @@ impl Inner {
     }
 
     /// A write that depends on the control row, and moves it one step on.
-    async fn write_control(
+    pub(super) async fn write_control(
         &self,
         locks_all: bool,
-        write: impl FnOnce(&mut Written<'_>) + Send + 'static,
+        write: impl FnOnce(&mut Job) + Send + 'static,
     ) -> Applied {
         let session = match self.database.connect().await {
             Ok(session) => session,
@@ -158,12 +155,7 @@ impl Inner {
                 Ok(()) => {
                     let mut state = database.state();
                     let job = state.job(&source);
-                    write(&mut Written {
-                        rows: &mut job.rows,
-                        remembered: &mut job.remembered,
-                        safe_until: &mut job.safe_until,
-                        checkpoint: &mut job.checkpoint,
-                    });
+                    write(job);
                     if let Some(row) = job.rows.get_mut(&CONTROL) {
                         row.seq = step + 1;
                     }
@@ -181,8 +173,35 @@ impl Inner {
         ended
     }
 
+    /// Reads what is applied.
+    async fn recover(&self, fence: Fence) -> Result<Recovered> {
+        let (database, source) = (Arc::clone(&self.database), self.source.clone());
+        let answer = self.ask(async move {
+            let mut state = database.state();
+            let job = state.job(&source);
+            let is_ours = job.checkpoint.is_some() && job.checkpoint == job.remembered;
+            let slot = |(slot, row): (&i64, &ProgressRow)| SlotProgress {
+                slot: *slot as u32,
+                seq: row.seq,
+                applied: row.applied.clone(),
+            };
+            let slots = job.rows.iter().filter(|(slot, _)| **slot > CONTROL);
+            Recovered {
+                fence,
+                slots: if is_ours {
+                    slots.map(slot).collect()
+                } else {
+                    Vec::new()
+                },
+                checkpoint: job.checkpoint.clone(),
+                safe_until: job.safe_until.clone().filter(|_| is_ours),
+            }
+        });
+        answer.await.ok_or_else(gone)
+    }
+
     /// Notes what the worker learnt.
-    fn note(&self, what: std::fmt::Arguments<'_>) {
+    pub(super) fn note(&self, what: std::fmt::Arguments<'_>) {
         let Self {
             source, database, ..
         } = self;
@@ -200,14 +219,6 @@ impl Inner {
         let window = self.safe_until.lock();
         window.unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-/// What a control write may change.
-struct Written<'a> {
-    rows: &'a mut std::collections::BTreeMap<i64, ProgressRow>,
-    remembered: &'a mut Option<Checkpoint>,
-    safe_until: &'a mut Option<Location>,
-    checkpoint: &'a mut Option<Checkpoint>,
 }
 
 impl ports::Target for Target {
@@ -234,35 +245,24 @@ impl ports::Target for Target {
         let answer = inner.ask(async move {
             database.lock_all(&source, session, true).await?;
             let taken = database.set_fence(&source, fence);
-            let recovered = taken.map_err(error_of).map(|()| {
+            let found = taken.map_err(error_of).map(|()| {
                 let mut state = database.state();
                 let job = state.job(&source);
                 let step = job.rows.get(&CONTROL).map_or(0, |row| row.seq);
-                let is_ours = job.checkpoint.is_some() && job.checkpoint == job.remembered;
-                let slot = |(slot, row): (&i64, &ProgressRow)| SlotProgress {
-                    slot: *slot as u32,
-                    seq: row.seq,
-                    applied: row.applied.clone(),
-                };
-                let slots = job.rows.iter().filter(|(slot, _)| **slot > CONTROL);
-                let recovered = Recovered {
-                    fence,
-                    slots: if is_ours {
-                        slots.map(slot).collect()
-                    } else {
-                        Vec::new()
-                    },
-                    checkpoint: job.checkpoint.clone(),
-                    safe_until: job.safe_until.clone().filter(|_| is_ours),
-                };
-                (step, recovered)
+                (step, job.intent.clone())
             });
             database.unlock(&source, session);
-            recovered
+            found
         });
-        let (step, recovered) = answer.await.unwrap_or_else(|| Err(gone()))?;
+        let (step, intent) = answer.await.unwrap_or_else(|| Err(gone()))?;
         inner.fence.store(fence.0, Ordering::Relaxed);
         inner.step.store(step, Ordering::Relaxed);
+        if let Some(intent) = intent
+            && inner.database.mutant != Some(Mutant::IntentIgnored)
+        {
+            inner.settle(&intent).await?;
+        }
+        let recovered = inner.recover(fence).await?;
         inner.set_window(recovered.safe_until.clone());
         Ok(recovered)
     }
@@ -292,8 +292,8 @@ impl ports::Target for Target {
             exit_safe: window.clone(),
         };
         let (rows, end) = (progress.clone(), window.clone());
-        let write = move |written: &mut Written<'_>| {
-            written.rows.retain(|slot, _| *slot == CONTROL);
+        let write = move |job: &mut Job| {
+            job.rows.retain(|slot, _| *slot == CONTROL);
             for SlotProgress { slot, seq, applied } in rows {
                 let row = ProgressRow {
                     fence,
@@ -301,11 +301,11 @@ impl ports::Target for Target {
                     applied,
                     session: 0,
                 };
-                written.rows.insert(slot.into(), row);
+                job.rows.insert(slot.into(), row);
             }
-            *written.safe_until = end;
-            *written.remembered = Some(checkpoint.clone());
-            *written.checkpoint = Some(checkpoint);
+            job.safe_until = end;
+            job.remembered = Some(checkpoint.clone());
+            job.checkpoint = Some(checkpoint);
         };
         match inner.write_control(true, write).await {
             Applied::Done => {
@@ -385,19 +385,13 @@ impl ports::Target for Target {
 
     async fn table(&self, name: &TableName) -> Result<Option<Table>> {
         self.0.database.connect().await?;
-        let known = TABLES.iter().find(|known| known.name == name.table);
-        Ok(known.map(|known| known.table(name)))
+        let mut state = self.0.database.state();
+        let known = state.job(&self.0.source).tables.get(&name.table);
+        Ok(known.map(|known| known.definition.table(name)))
     }
 
     async fn ddl(&self, ddl: &Ddl) -> Applied {
-        let text = format!(
-            "this world's sources make no DDL, but here is {:?}",
-            ddl.piece
-        );
-        Applied::Failed {
-            error: trouble(&code::DB_EXECUTE_FAILED, &text),
-            retry: false,
-        }
+        self.0.ddl(ddl).await
     }
 
     async fn checkpoint(&self, checkpoint: &Checkpoint) -> Applied {
@@ -408,12 +402,12 @@ impl ports::Target for Target {
         if let Some(end) = window.filter(|_| !closes) {
             written.exit_safe = Some(end);
         }
-        let write = move |row: &mut Written<'_>| {
+        let write = move |job: &mut Job| {
             if closes {
-                *row.safe_until = None;
+                job.safe_until = None;
             }
-            *row.remembered = Some(written.clone());
-            *row.checkpoint = Some(written);
+            job.remembered = Some(written.clone());
+            job.checkpoint = Some(written);
         };
         let ended = inner.write_control(false, write).await;
         if closes && matches!(ended, Applied::Done) {
@@ -485,7 +479,7 @@ const fn name(ended: &Applied) -> &'static str {
     }
 }
 
-fn error_of(ended: Applied) -> Error {
+pub(super) fn error_of(ended: Applied) -> Error {
     match ended {
         Applied::Done => gone(),
         Applied::Failed { error, .. }

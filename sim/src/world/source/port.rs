@@ -1,0 +1,147 @@
+//! What a worker has of a source.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use dm_core::{
+    binlog::{Flavor, GtidSet, Position},
+    error::{Code, Error, Result, Scope, code},
+    sync::{agreement::SourceTable, schema::TableName},
+};
+use dm_runtime::ports::{self, EventStream, SourceEnd, SourceFacts, Start};
+use tokio::time::timeout;
+
+use super::{Upstream, binlog::Place};
+use crate::world::{
+    oracle::leak::{Door, Doors},
+    signal::Listener,
+};
+
+/// How often a source without news says so.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// The server, as others see it.
+#[derive(Clone)]
+pub(in crate::world) struct Source {
+    pub(in crate::world) upstream: Arc<Upstream>,
+    pub(in crate::world) doors: Doors,
+}
+
+impl ports::Source for Source {
+    type Stream = Dump;
+
+    async fn probe(&self) -> Result<SourceFacts> {
+        self.upstream.reach().await?;
+        Ok(SourceFacts {
+            flavor: Flavor::Mysql,
+            version: "8.4.0-simulated".to_owned(),
+            sql_mode: String::new(),
+            lower_case_table_names: 0,
+            server: self.upstream.name.clone(),
+            end: self.upstream.state().binlog.source_end(),
+        })
+    }
+
+    async fn dump(&self, from: &Start) -> Result<Dump> {
+        self.upstream.reach().await?;
+        let (place, queue) = self
+            .upstream
+            .state()
+            .binlog
+            .start(from)
+            .map_err(|why| trouble(&code::SYNCER_GET_EVENT, &format!("{from}: {why}")))?;
+        let known = match from {
+            Start::Gtids(set) => Some(set.clone()),
+            Start::Position(_) => None,
+        };
+        Ok(Dump {
+            upstream: Arc::clone(&self.upstream),
+            place,
+            queue,
+            known,
+            news: self.upstream.news.listen(),
+            cuts: self.upstream.cuts.listen(),
+            _door: self.doors.open(),
+        })
+    }
+
+    async fn gtids_at(&self, position: &Position) -> Result<GtidSet> {
+        self.upstream.reach().await?;
+        let found = self.upstream.state().binlog.gtids_at(position);
+        found.ok_or_else(|| {
+            trouble(
+                &code::CONFIG_META_INVALID,
+                &format!("{position} is not the end of a transaction"),
+            )
+        })
+    }
+
+    async fn table(&self, table: &TableName) -> Result<SourceTable> {
+        self.upstream.reach().await?;
+        let state = self.upstream.state();
+        let known = state.tables.get(&table.table);
+        Ok(SourceTable {
+            columns: known.map_or_else(Vec::new, |known| known.definition.source_columns()),
+            created: known.map(|known| known.created.into()),
+        })
+    }
+
+    async fn end(&self) -> Result<SourceEnd> {
+        self.upstream.reach().await?;
+        Ok(self.upstream.state().binlog.source_end())
+    }
+}
+
+/// A running dump.
+pub(in crate::world) struct Dump {
+    upstream: Arc<Upstream>,
+    place: Place,
+    /// Events to be sent before what is at `place`, in order.
+    queue: VecDeque<Bytes>,
+    /// Transactions that are left out.
+    known: Option<GtidSet>,
+    news: Listener<u64>,
+    cuts: Listener<u64>,
+    _door: Door,
+}
+
+impl EventStream for Dump {
+    async fn next(&mut self) -> Result<Bytes> {
+        loop {
+            // Told apart from news that came before: those are in the binlog already.
+            self.news.see();
+            if self.cuts.has_news() {
+                return Err(trouble(&code::SYNCER_GET_EVENT, "connection reset by peer"));
+            }
+            if let Some(event) = self.queue.pop_front() {
+                return Ok(event);
+            }
+            let next = self.upstream.state().binlog.next(
+                &mut self.place,
+                self.known.as_ref(),
+                &mut self.queue,
+            );
+            if let Some(event) = next {
+                return Ok(event);
+            }
+            if !self.queue.is_empty() {
+                continue;
+            }
+            tokio::select! {
+                biased;
+                _ = self.cuts.changed() => {
+                    return Err(trouble(&code::SYNCER_GET_EVENT, "connection reset by peer"));
+                }
+                news = timeout(HEARTBEAT, self.news.changed()) => if news.is_err() {
+                    return Ok(self.upstream.state().binlog.heartbeat());
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn trouble(kind: &Code, cause: &str) -> Error {
+    Error::new(kind, "the source does not answer as it should")
+        .with_scope(Scope::Upstream)
+        .with_cause(cause.to_owned())
+}

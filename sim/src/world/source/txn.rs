@@ -1,0 +1,184 @@
+//! Random transactions and statements of the clients.
+
+use super::State;
+use crate::{
+    dice::Dice,
+    world::{
+        rows::Row,
+        statement::{Spec, Statement},
+        tables::{Column, Definition, column},
+    },
+};
+
+/// Rows of a table from which on more are removed than added.
+const ROWS_MAX: usize = 24;
+/// Tables that come and go, at most.
+const EXTRAS_MAX: u64 = 4;
+/// Columns that a table gets added, at most.
+const ADDED_MAX: usize = 4;
+
+/// A row before and after.
+pub(super) type Image = (Option<Row>, Option<Row>);
+
+/// Rows of one table that change in one way.
+pub(super) struct Part {
+    pub(super) table: String,
+    pub(super) id: u64,
+    pub(super) definition: Definition,
+    pub(super) images: Vec<Image>,
+}
+
+impl State {
+    /// Makes random changes, each a statement of its own.
+    pub(super) fn changes(&mut self, dice: &mut Dice) -> Vec<Part> {
+        let count = match dice.within(0..20) {
+            0 => dice.within(20..60),
+            _ => dice.within(1..6),
+        };
+        let mut parts: Vec<Part> = Vec::new();
+        for _ in 0..count {
+            let name = dice.pick(&self.tables.names()).clone();
+            let Some(image) = self.change(dice, &name) else {
+                continue;
+            };
+            if let Some(table) = self.tables.get(&name) {
+                parts.push(Part {
+                    table: name,
+                    id: table.id,
+                    definition: table.definition.clone(),
+                    images: vec![image],
+                });
+            }
+        }
+        parts
+    }
+
+    /// Makes a random change, unless the server itself would refuse it.
+    fn change(&mut self, dice: &mut Dice, name: &str) -> Option<Image> {
+        let definition = self.tables.get(name)?.definition.clone();
+        let mut new: Row = Vec::new();
+        for (index, column) in definition.columns.iter().enumerate() {
+            let value = self.value(dice, &definition, index, column);
+            new.push(value);
+        }
+        let rows = &mut self.tables.get_mut(name)?.rows;
+        let old = rows.pick(dice.roll()).cloned();
+        let kind = dice.within(0..10);
+        let grows = rows.len() < ROWS_MAX;
+        match (kind, old) {
+            (0..=3, _) | (_, None) if grows => {
+                rows.insert(&definition, new.clone()).ok()?;
+                Some((None, Some(new)))
+            }
+            (4..=6, Some(old)) => {
+                // Most updates leave the key alone.
+                if let Some(&key) = definition.uniques.first()
+                    && kind != 4
+                {
+                    new[key] = old[key];
+                }
+                rows.update(&definition, &old, new.clone()).ok()?;
+                Some((Some(old), Some(new)))
+            }
+            (_, Some(old)) => {
+                rows.delete(&definition, &old).ok()?;
+                Some((Some(old), None))
+            }
+            (_, None) => None,
+        }
+    }
+
+    /// A value for a column: few different ones where they are to collide, new ones else.
+    fn value(
+        &mut self,
+        dice: &mut Dice,
+        table: &Definition,
+        index: usize,
+        column: &Column,
+    ) -> Option<i64> {
+        let roll = dice.within(0..12);
+        let mut uniques = table.uniques.iter();
+        match uniques.position(|unique| *unique == index) {
+            Some(0) => Some(dice.within(0..40).cast_signed()),
+            Some(_) => (roll > 2).then_some(roll.cast_signed() * 3),
+            // Equal rows on purpose: a doubled or lost one must be noticed all the same.
+            None if table.uniques.is_empty() && column.nullable => {
+                (roll > 1).then_some((roll % 4).cast_signed())
+            }
+            None => {
+                self.next_value += 1;
+                Some(self.next_value)
+            }
+        }
+    }
+
+    /// A random statement that the server will execute.
+    pub(super) fn statement(&mut self, dice: &mut Dice) -> Statement {
+        let names = self.tables.names();
+        let table = dice.pick(&names).clone();
+        let is_extra = |name: &&String| name.starts_with("extra");
+        let extras: Vec<String> = names.iter().filter(is_extra).cloned().collect();
+        let free: Vec<String> = (0..EXTRAS_MAX)
+            .map(|number| format!("extra{number}"))
+            .filter(|name| !extras.contains(name))
+            .collect();
+        match dice.within(0..10) {
+            0..=1 => Statement::Truncate(table),
+            2..=4 => self.alter(dice, table),
+            5..=6 if !free.is_empty() => Statement::Create {
+                name: dice.pick(&free).clone(),
+                definition: fresh(dice),
+                lenient: dice.permille(300),
+            },
+            7 if !extras.is_empty() && !free.is_empty() => {
+                let count = extras.len().min(free.len());
+                let pairs = extras.into_iter().zip(free);
+                let count = dice.within(1..count as u64 + 1) as usize;
+                Statement::Rename(pairs.take(count).collect())
+            }
+            8..=9 if !extras.is_empty() => {
+                let count = dice.within(1..extras.len() as u64 + 1) as usize;
+                Statement::Drop {
+                    names: extras.into_iter().take(count).collect(),
+                    lenient: dice.permille(300),
+                }
+            }
+            _ => Statement::Truncate(table),
+        }
+    }
+
+    /// Adds columns, or removes those that were added.
+    fn alter(&mut self, dice: &mut Dice, table: String) -> Statement {
+        let known = self.tables.get(&table);
+        let columns = known.map_or(&[][..], |known| &known.definition.columns);
+        let is_added = |column: &&Column| column.name.starts_with("added");
+        let mut added: Vec<&Column> = columns.iter().filter(is_added).collect();
+        let mut specs = Vec::new();
+        for _ in 0..dice.within(1..3) {
+            if !added.is_empty() && (added.len() >= ADDED_MAX || dice.permille(500)) {
+                let gone = added.remove(dice.within(0..added.len() as u64) as usize);
+                specs.push(Spec::Drop(gone.name.clone()));
+            } else {
+                self.next_column += 1;
+                specs.push(Spec::Add(format!("added{}", self.next_column)));
+            }
+        }
+        Statement::Alter(table, specs)
+    }
+}
+
+/// The definition of a new table.
+fn fresh(dice: &mut Dice) -> Definition {
+    let mut columns = vec![column("id", false)];
+    for number in 0..dice.within(1..4) {
+        columns.push(column(&format!("c{number}"), true));
+    }
+    let mut uniques = Vec::new();
+    if dice.permille(700) {
+        uniques.push(0);
+        if dice.permille(300) {
+            uniques.push(1);
+        }
+    }
+    Definition { columns, uniques }
+}
