@@ -8,12 +8,13 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, madsim))]
 extern crate std;
 
 pub mod binlog;
 pub mod control;
 pub mod error;
+pub mod guard;
 pub mod lifecycle;
 pub mod status;
 pub mod sync;

@@ -6,7 +6,10 @@
 
 use core::{fmt, str::FromStr};
 
-use crate::binlog::{BinlogError, Gtid, GtidSet, Position};
+use crate::{
+    binlog::{BinlogError, Gtid, GtidSet, Position},
+    guard::Guard,
+};
 
 /// One ownership of a source. A larger fence was given out later, and wins.
 ///
@@ -49,7 +52,9 @@ impl Location {
 
     /// Moves behind a transaction that begins here.
     pub(super) fn pass(&mut self, txn: &TxnId, end: Position) {
-        if let (Some(gtids), Some(gtid)) = (&mut self.gtids, &txn.gtid) {
+        if let (Some(gtids), Some(gtid)) = (&mut self.gtids, &txn.gtid)
+            && Guard::BoundaryGtids.holds()
+        {
             gtids.add(gtid);
         }
         self.position = end;

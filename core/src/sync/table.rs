@@ -14,6 +14,7 @@ use crate::{
         is_invalid_enum, write_key,
     },
     error::{Error, Result, code},
+    guard::Guard,
 };
 
 /// Everything about writing rows of one source table into its target table, worked out once.
@@ -213,9 +214,16 @@ impl TablePlan {
             hashes.push(self.seed);
             return;
         }
-        for (index, key) in self.keys.iter().enumerate() {
+        let keys = if Guard::EveryKey.holds() {
+            self.keys.len()
+        } else {
+            1
+        };
+        let images = if Guard::BothImages.holds() { 2 } else { 1 };
+        for (index, key) in self.keys.iter().take(keys).enumerate() {
             let mut last = None;
-            for image in [&change.before, &change.after].into_iter().flatten() {
+            let both = [&change.before, &change.after];
+            for image in both.into_iter().flatten().take(images) {
                 // Nearly always an update leaves keys alone, and comparing is cheaper.
                 if last.is_some_and(|last| self.same_values(&key.parts, last, image)) {
                     continue;

@@ -16,6 +16,7 @@ use alloc::{sync::Arc, vec::Vec};
 use super::{Batch, Op, Segment};
 use crate::{
     binlog::{RowChange, RowImage},
+    guard::Guard,
     sync::{
         progress::{Applied, Location},
         table::{Effect, TablePlan},
@@ -128,14 +129,13 @@ impl Open {
     /// Takes a change in and says in which entry it is now.
     ///
     /// `touching` are the last entries of this batch, if any, that touched a key value which this
-    /// change touches too. `groups` is false only where a test breaks the grouping.
+    /// change touches too.
     pub(in crate::sync) fn add(
         &mut self,
         table: &Arc<TablePlan>,
         effect: Effect,
         change: RowChange,
         touching: &[u32],
-        groups: bool,
     ) -> u32 {
         let bytes = change_bytes(&change);
         self.lenient |= change
@@ -146,6 +146,9 @@ impl Open {
             let entry = &mut self.entries[index as usize];
             entry.reborn |= entry.after.is_none() && entry.before.is_some();
             let old = entry.after.as_ref().map_or(0, RowImage::memory);
+            if !Guard::JoinBefore.holds() {
+                entry.before = change.before;
+            }
             entry.after = change.after;
             let new = entry.after.as_ref().map_or(0, RowImage::memory);
             self.bytes = self.bytes + new - old;
@@ -153,7 +156,7 @@ impl Open {
             return index;
         }
         let table_index = self.table_index(table);
-        let group = if groups {
+        let group = if Guard::KeyGroups.holds() {
             let groups = touching.iter().map(|&index| {
                 let other = &self.entries[index as usize];
                 // Rows that are only inserted into a table without a key don't mind each other.
@@ -202,7 +205,11 @@ impl Open {
         // What is gone again has no image left to compare with; it starts anew.
         let index = *touching.iter().find(is_same_row)?;
         let group = self.entries[index as usize].group;
-        let is_behind = |&other: &u32| other == index || self.entries[other as usize].group < group;
+        let is_behind = |&other: &u32| {
+            other == index
+                || self.entries[other as usize].group < group
+                || !Guard::JoinOrder.holds()
+        };
         touching.iter().all(is_behind).then_some(index)
     }
 

@@ -3,10 +3,11 @@
 use alloc::sync::Arc;
 
 use super::{
-    Alone, Guard, Outcome, Planner,
+    Alone, Outcome, Planner,
     slot::{Flight, Slot, State},
 };
 use crate::{
+    guard::Guard,
     sync::batch::{Batch, Open},
     time::Instant,
 };
@@ -57,14 +58,17 @@ impl Planner {
     }
 
     fn is_clear(&self, waits: &[(u32, u64)]) -> bool {
-        waits
-            .iter()
-            .all(|&(slot, batch)| self.slots[slot as usize].applied_last >= batch)
+        waits.iter().all(|&(slot, batch)| {
+            let slot = &self.slots[slot as usize];
+            let is_out = |flight: &Flight| flight.number() >= batch;
+            slot.applied_last >= batch
+                || slot.flight.as_ref().is_some_and(is_out) && !Guard::ConflictApplied.holds()
+        })
     }
 
     /// Whether an open batch may be taken as it is.
     fn is_due(&self, open: &Open, now: Instant) -> bool {
-        let whole = self.slots.len() > 1 || self.txn.is_none() || self.is_broken(Guard::Whole);
+        let whole = self.slots.len() > 1 || self.txn.is_none() || !Guard::WholeTransactions.holds();
         whole
             && (self.flushing
                 || self.free_bytes() == 0
@@ -167,7 +171,7 @@ impl Planner {
     /// Moves the progress of slots that had nothing to do to where the reader is: makes batches
     /// without rows for them.
     pub fn move_idle(&mut self) {
-        if self.slots.len() == 1 && self.txn.is_some() {
+        if self.slots.len() == 1 && self.txn.is_some() || !Guard::IdleSlots.holds() {
             return;
         }
         let place = self.place();

@@ -2,10 +2,11 @@
 
 use alloc::{format, sync::Arc};
 
-use super::{Guard, Planner, Scratch, Txn};
+use super::{Planner, Scratch, Txn};
 use crate::{
     binlog::{Position, RowChange},
     error::{Error, Result, code},
+    guard::Guard,
     sync::{
         batch::{Open, change_bytes},
         keys::Holder,
@@ -68,6 +69,7 @@ impl Planner {
                 let contains = |txn: &TxnId| self.boundary.contains(txn, by_gtid);
                 self.boundary.reaches(&resume.boundary, by_gtid)
                     && resume.txn.as_ref().is_none_or(contains)
+                    || !Guard::ReplayEnd.holds()
             };
             if slot.resume.as_ref().is_some_and(is_past) {
                 slot.resume = None;
@@ -88,7 +90,7 @@ impl Planner {
     pub fn row(&mut self, table: &Arc<TablePlan>, change: RowChange) -> Result<()> {
         let Scratch { key, hashes, .. } = &mut self.scratch;
         table.hash_keys(&change, key, hashes);
-        let slot = (self.scratch.hashes[0] % self.slots.len() as u64) as usize;
+        let slot = self.slot_of(table);
         let txn = self.open_txn();
         let (ordinal, safe) = (txn.rows, txn.safe);
         if self.replaying > 0 && self.is_replayed(slot, ordinal) {
@@ -112,19 +114,33 @@ impl Planner {
         Ok(())
     }
 
+    /// The slot of the change whose keys are hashed.
+    fn slot_of(&self, table: &TablePlan) -> usize {
+        let holds = match table.is_serial() {
+            true => Guard::KeylessSlot.holds(),
+            false => Guard::SlotByKey.holds(),
+        };
+        let hash = match holds {
+            true => self.scratch.hashes[0],
+            // One after the other, which a replay does not repeat.
+            false => self.passed + self.txn.as_ref().map_or(0, |txn| txn.rows),
+        };
+        (hash % self.slots.len() as u64) as usize
+    }
+
     fn is_replayed(&self, slot: usize, ordinal: u64) -> bool {
         let Some(Txn { id, .. }) = &self.txn else {
             return false;
         };
         let covers = |resume: &Applied| ordinal < resume.rows_of(id, self.config.by_gtid);
-        self.slots[slot].resume.as_ref().is_some_and(covers) && !self.is_broken(Guard::Replay)
+        self.slots[slot].resume.as_ref().is_some_and(covers) && Guard::ReplaySkip.holds()
     }
 
     /// Sees that the slot has an open batch which can take so many bytes more.
     fn make_room(&mut self, slot: usize, table: &TablePlan, bytes: usize) -> Result<()> {
         let limits = self.config.limits();
         if let Some(open) = &self.slots[slot].open {
-            if self.slots.len() > 1 || self.is_broken(Guard::Whole) {
+            if self.slots.len() > 1 || !Guard::WholeTransactions.holds() {
                 if !open.has_room(&limits, table, bytes) {
                     self.close(slot);
                 }
@@ -156,12 +172,11 @@ impl Planner {
                 self.touch(slot, holder);
             }
         }
-        let groups = !self.is_broken(Guard::Group);
         let Some(open) = &mut self.slots[slot].open else {
             unreachable!("`make_room` has opened it");
         };
         let before = open.bytes;
-        let entry = open.add(table, effect, change, &self.scratch.touching, groups);
+        let entry = open.add(table, effect, change, &self.scratch.touching);
         // Joining may also free some.
         self.bytes = self.bytes + open.bytes - before;
         let holder = Holder {
@@ -188,11 +203,11 @@ impl Planner {
             }
             return;
         }
-        if self.slots[other].applied_last >= holder.batch || self.is_broken(Guard::Wait) {
+        if self.slots[other].applied_last >= holder.batch || !Guard::ConflictWait.holds() {
             return;
         }
         let is_open = |open: &Open| open.number == holder.batch;
-        if self.slots[other].open.as_ref().is_some_and(is_open) && !self.is_broken(Guard::Close) {
+        if self.slots[other].open.as_ref().is_some_and(is_open) && Guard::ConflictClose.holds() {
             self.close(other);
         }
         if let Some(open) = &mut self.slots[slot].open {

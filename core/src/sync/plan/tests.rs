@@ -8,6 +8,7 @@ mod world;
 use proptest::{prelude::*, test_runner::TestRunner};
 
 use super::*;
+use crate::guard;
 
 const ALL: core::ops::Range<u8> = 0..4;
 
@@ -26,18 +27,18 @@ proptest! {
 
     #[test]
     fn the_target_ends_up_as_the_source_is(plan in world::plans(ALL, 1..5)) {
-        prop_assert_eq!(world::run(&plan, None, false), Ok(()));
+        prop_assert_eq!(world::run(&plan, false), Ok(()));
     }
 
     #[test]
     fn one_table_with_few_keys(plan in world::plans(0..1, 2..5)) {
-        prop_assert_eq!(world::run(&plan, None, false), Ok(()));
+        prop_assert_eq!(world::run(&plan, false), Ok(()));
     }
 
     /// The existing worker's checkpoint is enough for tables with keys.
     #[test]
     fn safe_mode_repairs_a_window_without_progress(plan in world::plans(0..2, 1..4)) {
-        prop_assert_eq!(world::run(&plan, None, true), Ok(()));
+        prop_assert_eq!(world::run(&plan, true), Ok(()));
     }
 }
 
@@ -52,8 +53,9 @@ fn must_be_noticed(guard: Guard, tables: core::ops::Range<u8>, slots: core::ops:
             proptest::test_runner::RngAlgorithm::ChaCha,
         ),
     );
+    let _without = guard::without(Some(guard));
     let found = runner.run(&world::plans(tables, slots), |plan| {
-        prop_assert_eq!(world::run(&plan, Some(guard), false), Ok(()));
+        prop_assert_eq!(world::run(&plan, false), Ok(()));
         Ok(())
     });
     assert!(found.is_err(), "nobody misses {guard:?}");
@@ -61,26 +63,26 @@ fn must_be_noticed(guard: Guard, tables: core::ops::Range<u8>, slots: core::ops:
 
 #[test]
 fn a_missing_wait_is_noticed() {
-    must_be_noticed(Guard::Wait, 0..1, 2..5);
+    must_be_noticed(Guard::ConflictWait, 0..1, 2..5);
 }
 
 #[test]
 fn a_missing_replay_skip_is_noticed() {
-    must_be_noticed(Guard::Replay, 2..3, 1..4);
-    must_be_noticed(Guard::Replay, 0..1, 2..4);
+    must_be_noticed(Guard::ReplaySkip, 2..3, 1..4);
+    must_be_noticed(Guard::ReplaySkip, 0..1, 2..4);
 }
 
 #[test]
 fn a_missing_group_split_is_noticed() {
-    must_be_noticed(Guard::Group, 0..1, 1..3);
+    must_be_noticed(Guard::KeyGroups, 0..1, 1..3);
 }
 
 #[test]
 fn a_batch_waited_for_but_not_closed_is_noticed() {
-    must_be_noticed(Guard::Close, 0..1, 2..5);
+    must_be_noticed(Guard::ConflictClose, 0..1, 2..5);
 }
 
 #[test]
 fn a_split_transaction_is_noticed() {
-    must_be_noticed(Guard::Whole, 0..1, 1..2);
+    must_be_noticed(Guard::WholeTransactions, 0..1, 1..2);
 }

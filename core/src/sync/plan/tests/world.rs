@@ -13,7 +13,7 @@ use crate::{
     binlog::{Flavor, Gtid, GtidSet, Position, RowChange},
     sync::{
         batch::Batch,
-        plan::{Guard, Outcome, Planner, PlannerConfig},
+        plan::{Outcome, Planner, PlannerConfig},
         progress::{Applied, Location, SlotProgress, TxnId},
     },
     time::Instant,
@@ -174,7 +174,6 @@ struct World<'a> {
     history: Vec<Txn>,
     target: Target,
     planner: Planner,
-    broken: Option<Guard>,
     /// The next transaction to be read, and the next row in it if it has begun.
     next: (usize, Option<usize>),
     flights: Vec<Arc<Batch>>,
@@ -187,9 +186,9 @@ struct World<'a> {
 }
 
 /// Runs a plan to its end: then source and target are equal, or the error says what is wrong.
-pub(super) fn run(plan: &Plan, broken: Option<Guard>, forgets_progress: bool) -> Result<()> {
+pub(super) fn run(plan: &Plan, forgets_progress: bool) -> Result<()> {
     with_tables(|tables| {
-        let mut world = World::new(plan, tables, broken, !forgets_progress);
+        let mut world = World::new(plan, tables, !forgets_progress);
         for &(action, detail) in &plan.choices {
             world.step(action, detail)?;
         }
@@ -198,15 +197,14 @@ pub(super) fn run(plan: &Plan, broken: Option<Guard>, forgets_progress: bool) ->
 }
 
 impl<'a> World<'a> {
-    fn new(plan: &'a Plan, tables: &'a [Definition], broken: Option<Guard>, strict: bool) -> Self {
+    fn new(plan: &'a Plan, tables: &'a [Definition], strict: bool) -> Self {
         let config = config(plan, 0);
         let start = Location {
             position: Position::new("binlog.000001", 4),
             gtids: plan.by_gtid.then(|| GtidSet::empty(Flavor::Mysql)),
         };
         let progress = fresh(config.slots, &start);
-        let mut planner = Planner::new(config, progress.clone());
-        planner.broken = broken;
+        let planner = Planner::new(config, progress.clone());
         Self {
             plan,
             tables,
@@ -216,7 +214,6 @@ impl<'a> World<'a> {
                 progress,
             },
             planner,
-            broken,
             next: (0, None),
             flights: Vec::new(),
             safe_until: Position::default(),
@@ -364,7 +361,6 @@ impl<'a> World<'a> {
             let config = config(self.plan, self.starts);
             self.target.progress = fresh(config.slots, self.planner.location());
             self.planner = Planner::new(config, self.target.progress.clone());
-            self.planner.broken = self.broken;
         }
         Ok(())
     }
@@ -387,7 +383,6 @@ impl<'a> World<'a> {
             self.target.progress = fresh(config.slots, self.planner.watermark());
         }
         self.planner = Planner::new(config, self.target.progress.clone());
-        self.planner.broken = self.broken;
         let location = self.planner.location();
         let is_read = |txn: &Txn| location.contains(&txn.id, self.plan.by_gtid);
         self.next = (
