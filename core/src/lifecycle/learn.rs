@@ -13,7 +13,7 @@ use super::{
     io::{Io, Pending},
     ticket::Ticket,
 };
-use crate::time::Instant;
+use crate::{guard::Guard, time::Instant};
 
 /// Between a failed read, or the end of a watch, and the next read.
 const RETRY: Duration = Duration::from_millis(500);
@@ -76,6 +76,15 @@ impl Learner {
         if matches!(self.phase, Phase::Off) {
             self.phase = Phase::Rest { until: now };
         }
+    }
+
+    /// Forgets everything, as if nothing had ever been read.
+    pub(super) fn forget(&mut self) {
+        let desired = self.desired.take();
+        *self = Self {
+            desired: desired.filter(|_| !Guard::LearnAnew.holds()),
+            ..Self::default()
+        };
     }
 
     /// Ends the learning; what is known stays.
@@ -146,7 +155,7 @@ impl Learner {
         }
         let call = ControlCall::Read {
             ranges: ranges.clone(),
-            at: Some(revision),
+            at: Guard::OneRevision.holds().then_some(revision),
         };
         io.ask(Pending::Details, Effect::Control(call));
         self.phase = Phase::Details {
@@ -183,6 +192,9 @@ impl Learner {
             &entries,
         ));
         let mut until = now + io.config.reread;
+        if !Guard::Reread.holds() {
+            until = until + io.config.reread * 1_000;
+        }
         if self.seen > revision {
             // A change after our read; if it was known before, the store contradicts itself, and
             // need not be asked at once.
@@ -207,7 +219,9 @@ impl Learner {
     /// Takes the end of a watch: what it did not report is to be found by reading.
     pub(super) fn unwatched(&mut self, now: Instant, ticket: Ticket) {
         let ended = self.watch.take_if(|watch| watch.ticket == ticket);
-        if let (Some(_), Phase::Rest { until }) = (ended, &mut self.phase) {
+        if let (Some(_), Phase::Rest { until }) = (ended, &mut self.phase)
+            && Guard::WatchEnd.holds()
+        {
             *until = (*until).min(now + RETRY);
         }
     }
@@ -242,7 +256,7 @@ impl Learner {
         }
         let call = ControlCall::Watch {
             ranges: ranges.clone(),
-            from: revision + 1,
+            from: revision + if Guard::WatchFrom.holds() { 1 } else { 2 },
         };
         let ticket = io.ask(Pending::Watch, Effect::Control(call));
         self.watch = Some(Watch { ticket, ranges });

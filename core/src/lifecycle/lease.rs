@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     control::{KeepAlive, Key},
+    guard::Guard,
     time::Instant,
 };
 
@@ -155,6 +156,9 @@ impl Lease {
         self.loss = None;
         self.state = State::Cancelling { again };
         io.ask(Pending::Cancel, Effect::Cancel(over));
+        if !Guard::CancelBeforeRevoke.holds() {
+            self.cancelled(now, io);
+        }
     }
 
     /// Gives the lease up; nothing works under it any more.
@@ -290,7 +294,7 @@ impl Lease {
         }
         self.next = match *outcome {
             Outcome::Ok(Reply::Lease { id, ttl_s }) if ttl_s > 0 => Next::Announcing {
-                held: Held::new(io, id, asked, ttl_s, sent),
+                held: Held::new(io, id, asked, ttl_s, counted_from(sent, now)),
                 held_by: self.held.as_ref().map_or(0, |old| old.id),
                 asked: false,
                 at: now,
@@ -319,6 +323,7 @@ impl Lease {
             return;
         };
         if ttl_s > 0 {
+            let sent = counted_from(sent, now);
             held.deadline = held.deadline.max(deadline(io, ttl_s, sent));
         } else if is_current || self.held.is_some() {
             self.loss = Some(Loss::Gone);
@@ -343,6 +348,9 @@ impl Lease {
         let entry = match outcome {
             Outcome::Ok(Reply::Written { revision }) => return self.hold(now, *revision),
             Outcome::Ok(Reply::Refused { entry }) => entry.as_ref(),
+            Outcome::Unknown(_) if !Guard::AnnounceKnown.holds() => {
+                return self.hold(now, self.written);
+            }
             _ => {
                 // The store does not answer: the lease stays, and so does the condition, so that
                 // trying again is always right.
@@ -361,7 +369,7 @@ impl Lease {
         }
         // Our own, of an earlier tenure, may be replaced at any time; anybody's at the beginning.
         let own = self.owed.iter().any(|owed| owed.lease == holder);
-        let free = holder == 0 || own || self.written == 0;
+        let free = holder == 0 || own || self.written == 0 || !Guard::AnnounceCompare.holds();
         (*asked, *at) = (false, if free { now } else { now + RETRY });
         *held_by = if free { holder } else { 0 };
     }
@@ -429,6 +437,9 @@ impl Lease {
     }
 
     fn owe(&mut self, now: Instant, lease: i64) {
+        if !Guard::LeaseGivenUp.holds() {
+            return;
+        }
         if self.owed.len() == OWED_MAX {
             // It expires by itself, if it is still there.
             self.owed.remove(0);
@@ -445,7 +456,9 @@ impl Lease {
         if let Some(Held { id, .. }) = self.held.take() {
             self.owe(now, id);
         }
-        if let Next::Announcing { held, .. } = mem::take(&mut self.next) {
+        if let Next::Announcing { held, .. } = mem::take(&mut self.next)
+            && Guard::OrphanLease.holds()
+        {
             self.owe(now, held.id);
         }
     }
@@ -479,9 +492,26 @@ fn renew_interval(ttl: Duration) -> Duration {
     (ttl / RENEWALS).min(RENEW_MAX)
 }
 
+/// The moment from which the store may count a lease.
+fn counted_from(sent: Instant, answered: Instant) -> Instant {
+    if Guard::LeaseFromSend.holds() {
+        sent
+    } else {
+        answered
+    }
+}
+
 fn deadline(io: &Io, ttl_s: u64, sent: Instant) -> Instant {
     let ttl = Duration::from_secs(ttl_s);
-    sent + (ttl - io.config.margin(ttl))
+    if !Guard::LeaseExpiry.holds() {
+        return sent + ttl * 1_000;
+    }
+    let margin = if Guard::LeaseMargin.holds() {
+        io.config.margin(ttl)
+    } else {
+        Duration::ZERO
+    };
+    sent + (ttl - margin)
 }
 
 fn announcement_key(io: &Io) -> Bytes {

@@ -11,7 +11,7 @@ use super::{
     ticket::Ticket,
     view::SourceView,
 };
-use crate::{control::SourceConfig, sync::progress::Fence, time::Instant};
+use crate::{control::SourceConfig, guard::Guard, sync::progress::Fence, time::Instant};
 
 /// A source worker.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ impl Source {
             self.config = Arc::clone(config);
         }
         let bound = wanted.and_then(|wanted| wanted.bound);
-        self.fence = bound.map(|bound| Fence(bound.since.max(tenure.announced)));
+        self.fence = bound.map(|bound| Fence(fence(bound.since, tenure.announced)));
         let by_config = bound.is_some() && self.config.enable_relay;
         let relay_on = wanted.filter(|wanted| wanted.relay_by_key || by_config);
         if let Some(wanted) = relay_on {
@@ -195,4 +195,15 @@ impl Source {
                 .collect(),
         }
     }
+}
+
+/// Above the fences of whoever had the source before, and of this worker's former tenures.
+fn fence(since: i64, announced: i64) -> i64 {
+    if !Guard::FenceOfBound.holds() {
+        return announced;
+    }
+    if !Guard::FenceOfAnnouncement.holds() {
+        return since;
+    }
+    since.max(announced)
 }

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     error::{Error, code},
+    guard::Guard,
     status::{ProcessResult, Stage, UnitKind},
     sync::{progress::Fence, schema::TableName},
     time::Instant,
@@ -126,12 +127,13 @@ impl Subtask {
         io: &mut Io,
         wanted: Option<&WantedSubtask>,
     ) -> bool {
-        let wanted = wanted.filter(|wanted| wanted.incarnation == self.incarnation && !self.doomed);
+        let wanted = wanted.filter(|wanted| self.is_same(wanted) && !self.is_doomed());
         self.doomed = wanted.is_none();
         self.goal = match wanted.map(|wanted| wanted.expect) {
             None => Goal::Gone,
             Some(None) => self.goal,
             Some(Some(Stage::Running)) => Goal::Run,
+            Some(Some(_)) if self.forgets_pause() => Goal::Run,
             Some(Some(stage)) => Goal::Rest(stage),
         };
         let goal = self.goal;
@@ -160,6 +162,21 @@ impl Subtask {
         false
     }
 
+    /// Whether the task is the one that this subtask was made for.
+    fn is_same(&self, wanted: &WantedSubtask) -> bool {
+        wanted.incarnation == self.incarnation || !Guard::Incarnation.holds()
+    }
+
+    fn is_doomed(&self) -> bool {
+        self.doomed && Guard::Doomed.holds()
+    }
+
+    /// Whether it runs though a pause is wanted: never, as long as the guards hold.
+    fn forgets_pause(&self) -> bool {
+        self.check_at.is_some() && !Guard::PauseOverError.holds()
+            || self.stage == Stage::New && !Guard::PauseOverStart.holds()
+    }
+
     fn turn_live(
         &mut self,
         at: Surroundings<'_>,
@@ -177,7 +194,8 @@ impl Subtask {
         else {
             return;
         };
-        let same = !renewed && *fence == at.fence && *use_relay == at.use_relay;
+        let same_fence = *fence == at.fence || !Guard::FenceRestart.holds();
+        let same = !renewed && same_fence && *use_relay == at.use_relay;
         self.stage = match goal {
             Goal::Gone => Stage::Stopping,
             Goal::Rest(_) => Stage::Pausing,
@@ -193,6 +211,9 @@ impl Subtask {
             live.kill(io);
         }
         live.turn(at.now, io);
+        if !Guard::UnitEnd.holds() {
+            self.phase = Phase::Resting;
+        }
     }
 
     fn turn_to_rest(&mut self, at: Surroundings<'_>, io: &mut Io, rest: Stage) {
@@ -263,6 +284,7 @@ impl Subtask {
     /// Takes over the newest configuration, as far as that is allowed.
     fn refresh(&mut self, wanted: &WantedSubtask) {
         if self.can_take_over(wanted)
+            && Guard::ConfigAtResume.holds()
             && let Some(setup) = &wanted.setup
         {
             self.setup = setup.clone();
@@ -341,8 +363,8 @@ impl Subtask {
     fn fail(&mut self, now: Instant, errors: Vec<Error>) {
         let policy = Policy::of(&self.setup.source);
         self.backoff.paused(now, &policy);
-        self.check_at =
-            (policy.enable && resume::subtask_resumable(&errors)).then_some(now + policy.interval);
+        let resumes = policy.enable && resume::subtask_resumable(&errors);
+        self.check_at = (resumes && Guard::AutoResume.holds()).then_some(now + policy.interval);
         self.stage = Stage::Paused;
         self.result = Some(ProcessResult {
             is_canceled: false,

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     error::{Error, code},
+    guard::Guard,
     time::Instant,
 };
 
@@ -239,7 +240,7 @@ impl Worker {
         {
             // Somebody newer owns the source, so what is known here is wrong. If that happens again
             // though all was learnt anew, it is the target that is wrong, and only about this task.
-            if self.contested.insert(name.clone()) {
+            if self.contested.insert(name.clone()) && Guard::Contested.holds() {
                 return self.lose(error.clone());
             }
         }
@@ -266,7 +267,8 @@ impl Worker {
         if let Err(loss) = self.lease.turn(self.now, &mut self.io, ttl) {
             self.lose(loss.into());
         }
-        if self.mode == Mode::Working && self.lease.online() {
+        let online = self.lease.online() || !Guard::AnnounceFirst.holds();
+        if self.mode == Mode::Working && online {
             self.learner.start(self.now);
         }
         self.learner.turn(self.now, &mut self.io);
@@ -302,7 +304,8 @@ impl Worker {
 
     /// Gives the lease up when the way out is clear.
     fn leave(&mut self) {
-        if matches!(self.mode, Mode::Closing { .. }) && self.sources.is_empty() {
+        let rests = self.sources.is_empty() || !Guard::EndBeforeRevoke.holds();
+        if matches!(self.mode, Mode::Closing { .. }) && rests {
             self.mode = Mode::Leaving;
             self.lease.leave(self.now, &mut self.io);
         }
@@ -326,7 +329,7 @@ impl Worker {
     fn lose(&mut self, why: Error) {
         self.lost = Some(why);
         self.sources.clear();
-        self.learner = Learner::default();
+        self.learner.forget();
         let over = self.io.end_era();
         let again = self.mode == Mode::Working;
         self.lease.lose(self.now, &mut self.io, over, again);

@@ -3,7 +3,11 @@
 
 use std::{format, string::String, time::Duration, vec, vec::Vec};
 
-use proptest::{collection, prelude::*, test_runner::Config as Proptest};
+use proptest::{
+    collection,
+    prelude::*,
+    test_runner::{Config as Proptest, RngAlgorithm, TestRng, TestRunner},
+};
 
 use super::{
     operator::{source_key, source_value, stage, subtask, subtask_value},
@@ -11,6 +15,7 @@ use super::{
 };
 use crate::{
     control::Key,
+    guard::{self, Guard},
     lifecycle::{Argument, Command, Effect, Event, Input, Outcome, Reply, Stop, Ticket, UnitCall},
     status::{Stage, UnitKind},
 };
@@ -429,7 +434,7 @@ fn live(moves: &[Move], count: &mut Count) {
 #[test]
 fn whatever_happens_the_promises_hold() {
     let count = core::cell::Cell::new(Count::default());
-    let mut runner = proptest::test_runner::TestRunner::new(Proptest {
+    let mut runner = TestRunner::new(Proptest {
         cases: 1_500,
         failure_persistence: None,
         ..Proptest::default()
@@ -446,6 +451,41 @@ fn whatever_happens_the_promises_hold() {
     let count = count.get();
     assert!(count.steps > 1_000_000, "{count:?}");
     assert!(count.stops > 500 && count.second_stops > 300, "{count:?}");
+}
+
+/// Without one of these guards some life must end badly: else the test above proves nothing.
+#[test]
+fn missing_guards_are_noticed() {
+    for missing in [
+        Guard::LeaseFromSend,
+        Guard::LeaseExpiry,
+        Guard::CancelBeforeRevoke,
+        Guard::EndBeforeRevoke,
+        Guard::AnnounceFirst,
+        Guard::LearnAnew,
+        Guard::OneRevision,
+        Guard::FenceOfBound,
+        Guard::FenceRestart,
+        Guard::Incarnation,
+        Guard::PauseOverError,
+        Guard::PauseOverStart,
+        Guard::UnitEnd,
+        Guard::AutoResume,
+    ] {
+        let _without = guard::without(Some(missing));
+        let config = Proptest {
+            cases: 1_000,
+            failure_persistence: None,
+            max_shrink_iters: 0,
+            ..Proptest::default()
+        };
+        let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+        let found = TestRunner::new_with_rng(config, rng).run(&lives(0..2_000), |life| {
+            live(&life.0, &mut Count::default());
+            Ok(())
+        });
+        assert!(found.is_err(), "nobody misses {missing:?}");
+    }
 }
 
 /// Units that ignore a graceful stop are killed when its limit is over.
