@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, future::Future};
 
 use dm_core::{
     error::Error,
+    guard::Guard,
     lifecycle::{
         Command, ControlCall, Effect, Era, Input, Outcome, Reply, Ticket, UnitCall, View, Worker,
     },
@@ -190,13 +191,19 @@ impl<C: Control, K: Connect> Driver<C, K> {
         for (_, running) in self.tasks.extract_if(.., |ticket, _| ticket.era <= era) {
             match &running.stop {
                 // Units end what they started themselves before they are over.
-                Some(stop) => stop.send_modify(|now| *now = Stop::Now),
+                Some(stop) if Guard::CancelKills.holds() => {
+                    stop.send_modify(|now| *now = Stop::Now);
+                }
+                Some(_) => {}
                 None => running.task.abort(),
             }
             old.push(running);
         }
         let all_over = async move {
             for running in old {
+                if !Guard::CancelWaits.holds() {
+                    continue;
+                }
                 // An aborted task ends with an error, which says that it is over.
                 let _ = running.task.await;
             }

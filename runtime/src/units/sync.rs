@@ -21,6 +21,7 @@ use dm_core::{
     binlog::Decoder,
     control::SubtaskConfig,
     error::{Error, code},
+    guard::Guard,
     lifecycle::{self, Job, Outcome, Reply},
     sync::{
         ddl::Rules,
@@ -115,7 +116,9 @@ impl<K: Connect> SyncUnit<K> {
                 result = self.attempt(&mut stop, &mut slots) => result,
             };
             // Nothing of this run touches the target once it is over.
-            slots.end().await;
+            if Guard::SlotsEnd.holds() {
+                slots.end().await;
+            }
             match result {
                 Ok(Ended::Stopped) => return Outcome::Ok(Reply::Stopped),
                 Ok(Ended::Resized) => {}

@@ -7,6 +7,7 @@
 use dm_core::{
     binlog::{Event, Flavor, Gtid, GtidSet, Header, Position},
     error::{Error, Result, code},
+    guard::Guard,
     sync::progress::{Location, TxnId},
 };
 
@@ -86,7 +87,9 @@ impl Cursor {
         let start = header.log_pos.saturating_sub(header.event_size.into());
         match self.end {
             // The events of a compressed transaction share one header.
-            Some(end) if counts && start != end && header.log_pos != end => {
+            Some(end)
+                if counts && start != end && header.log_pos != end && Guard::EventGap.holds() =>
+            {
                 let file = &self.file;
                 Err(gap(&format!(
                     "the source goes on at ({file}, {start}) behind ({file}, {end})"
@@ -141,7 +144,11 @@ impl Cursor {
         }
         self.open = Some(Group {
             id: TxnId {
-                start: self.start_of(header),
+                start: if Guard::TransactionStart.holds() {
+                    self.start_of(header)
+                } else {
+                    read.position.clone()
+                },
                 gtid,
             },
             begun,

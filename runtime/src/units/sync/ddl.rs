@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use dm_core::{
     binlog::{AlterPhase, Header, QueryEvent},
     error::{Error, Result, code},
+    guard::Guard,
     sync::{
         ddl::{Context, Piece, Statement, classify},
         progress::{Applied as Progress, TxnId},
@@ -132,7 +133,7 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         };
         let last = pieces.last().map(|piece| piece.ordinal);
         for piece in pieces {
-            if piece.ordinal < done {
+            if piece.ordinal < done && Guard::DdlPieces.holds() {
                 continue;
             }
             let after = if !opens && Some(piece.ordinal) == last {

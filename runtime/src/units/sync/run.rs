@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use dm_core::{
     binlog::{Event, Gtid, Header, RowsEvent, TableMap},
     error::{Error, Result, code},
+    guard::Guard,
     sync::{
         plan::{Outcome, Planner},
         progress::{Location, TxnId},
@@ -140,7 +141,8 @@ impl<S: Source, T: Target> Run<'_, S, T> {
     /// Whether everything is at a place where the run may end, and is to end.
     fn is_ending(&self, stopping: bool) -> bool {
         let wanted = stopping || self.planner.wants_slots().is_some();
-        wanted && self.cursor.is_at_boundary() && self.barrier.is_none()
+        let may_end = self.cursor.is_at_boundary() || !Guard::StopAtBoundary.holds();
+        wanted && may_end && self.barrier.is_none()
     }
 
     /// Plans the events at hand, until there are none, memory is used up, a DDL has to wait, or the
@@ -149,7 +151,7 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         while !self.is_ending(stopping) {
             if let Some(barrier) = self.barrier.take() {
                 self.planner.flush();
-                if !self.planner.drained() {
+                if !self.planner.drained() && Guard::DdlDrain.holds() {
                     self.barrier = Some(barrier);
                     break;
                 }
@@ -216,7 +218,7 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         self.cursor.broken_off()?;
         let position = self.cursor.rotate(file, pos);
         // An artificial rotation names the file that the dump begins in, which is no progress.
-        if !header.is_artificial() {
+        if !header.is_artificial() || !Guard::ArtificialRotation.holds() {
             let mut location = self.planner.location().clone();
             location.position = position;
             self.planner.advance(location);
@@ -235,7 +237,7 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         let Some(until) = &self.safe_until else {
             return self.always_safe;
         };
-        if until.contains(txn, self.by_gtid) {
+        if until.contains(txn, self.by_gtid) && Guard::SafeMode.holds() {
             return true;
         }
         info!(%until, "safe mode ends: nothing behind it was applied before");
@@ -260,7 +262,9 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         let plan = match self.tables.decide(&rows.table, header.timestamp).await? {
             Decision::Skip => {
                 // Counted all the same: a changed filter must not shift what comes behind.
-                self.planner.skip_rows(count);
+                if Guard::FilteredRows.holds() {
+                    self.planner.skip_rows(count);
+                }
                 return Ok(());
             }
             Decision::Write(plan) => plan,

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use dm_core::{
     error::{Error, code},
+    guard::Guard,
     sync::batch::Batch,
 };
 use tokio::{
@@ -128,7 +129,11 @@ impl<T: Target> Slot<T> {
                 Applied::Done => return Ok(()),
                 Applied::Fenced(error) => return Err(Refused::Fenced(error)),
                 Applied::Moved(error) => return Err(Refused::Lost(error)),
+                Applied::Failed { retry: true, .. } if !Guard::FailedAgain.holds() => {
+                    return Ok(());
+                }
                 Applied::Failed { error, retry } => (error, retry),
+                Applied::Unknown(error) if !Guard::ReadBack.holds() => (error, true),
                 Applied::Unknown(error) => {
                     warn!(slot = self.slot, %error, "outcome unknown, reading the progress back");
                     // A session whose answer was lost is not used again: `read_back` ends it.
