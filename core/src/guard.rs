@@ -175,6 +175,10 @@ guards! {
     TakeoverSteps = "takeover-steps",
     /// It moves them by two, lest it looks like an applied batch.
     TakeoverTwoSteps = "takeover-two-steps",
+    /// A takeover looks whether a DDL was under way, and settles it.
+    DdlSettle = "ddl-settle",
+    /// And ends the session that may still run it.
+    DdlRunner = "ddl-runner",
     /// Reading a step back ends the session that might still move it.
     ReadBackEnds = "read-back-ends",
 }

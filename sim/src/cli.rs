@@ -9,7 +9,7 @@ mod single;
 use std::{ops::Range, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use dm_sim::world::Mutant;
+use dm_core::guard::Guard;
 
 /// The whole worker in a simulated world, where one seed decides everything.
 #[derive(Debug, Parser)]
@@ -56,7 +56,7 @@ struct Run {
     twice: bool,
     /// Switch a guard off.
     #[arg(long, value_parser = guard)]
-    without: Option<Mutant>,
+    without: Option<Guard>,
 }
 
 #[derive(Args, Debug)]
@@ -78,7 +78,7 @@ struct Replay {
     what: String,
     /// Switch a guard off.
     #[arg(long, value_parser = guard)]
-    without: Option<Mutant>,
+    without: Option<Guard>,
     #[command(flatten)]
     output: Output,
 }
@@ -89,7 +89,7 @@ struct Shrink {
     what: String,
     /// Switch a guard off.
     #[arg(long, value_parser = guard)]
-    without: Option<Mutant>,
+    without: Option<Guard>,
     /// How many worlds may be played for it.
     #[arg(long, default_value_t = 2_000)]
     runs: u32,
@@ -117,7 +117,7 @@ struct Mutants {
     jobs: u32,
     /// Guards to switch off; without, each of them.
     #[arg(value_parser = guard)]
-    guards: Vec<Mutant>,
+    guards: Vec<Guard>,
 }
 
 #[derive(Args, Debug)]
@@ -156,10 +156,16 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
     Ok(first..end)
 }
 
-fn guard(name: &str) -> Result<Mutant, String> {
-    let known = Mutant::ALL.iter().find(|(known, _)| *known == name);
-    known.map(|(_, mutant)| *mutant).ok_or_else(|| {
-        let names = Mutant::ALL.map(|(name, _)| name);
+/// The name of a guard.
+fn name_of(guard: Guard) -> &'static str {
+    let known = Guard::ALL.iter().find(|(_, known)| *known == guard);
+    known.map_or("", |(name, _)| name)
+}
+
+fn guard(name: &str) -> Result<Guard, String> {
+    let known = Guard::ALL.iter().find(|(known, _)| *known == name);
+    known.map(|(_, guard)| *guard).ok_or_else(|| {
+        let names = Guard::ALL.map(|(name, _)| name);
         format!("there are {}", names.join(", "))
     })
 }

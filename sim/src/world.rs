@@ -18,9 +18,10 @@ mod worker;
 
 use std::{borrow::Cow, thread, time::Duration};
 
+use dm_core::guard::{self, Guard};
 use madsim::runtime::Runtime;
 
-pub use self::{oracle::NAMES as ORACLES, target::Mutant};
+pub use self::oracle::NAMES as ORACLES;
 use crate::{
     record::{Record, Violation},
     scenario::Scenario,
@@ -30,13 +31,14 @@ use crate::{
 ///
 /// A panic in there, which includes that everything waits for ever, is a violation.
 #[must_use]
-pub fn run(scenario: &Scenario, mutant: Option<Mutant>) -> Record {
+pub fn run(scenario: &Scenario, without: Option<Guard>) -> Record {
     // Hash keys and the like are per thread: a fresh one knows nothing of the run before.
     thread::scope(|scope| {
         let run = scope.spawn(|| {
+            let _without = guard::without(without);
             let config = madsim::Config::default();
             let runtime = Runtime::with_seed_and_config(scenario.seed, config);
-            runtime.block_on(play::play(scenario, mutant))
+            runtime.block_on(play::play(scenario))
         });
         run.join().unwrap_or_else(|panic| Record {
             violations: vec![Violation {

@@ -3,11 +3,8 @@
 
 use std::{thread, time::Instant};
 
-use dm_sim::{
-    record::Violation,
-    scenario::Scenario,
-    world::{self, Mutant},
-};
+use dm_core::guard::Guard;
+use dm_sim::{record::Violation, scenario::Scenario, world};
 
 use super::{
     Mutants,
@@ -17,15 +14,15 @@ use super::{
 /// Shows for each guard how many seeds it takes until it is noticed that it is not there.
 pub(super) fn mutants(args: &Mutants) -> bool {
     let is_meant =
-        |mutant: &Mutant| args.guards.is_empty() || args.guards.iter().any(|it| it == mutant);
+        |guard: &Guard| args.guards.is_empty() || args.guards.iter().any(|it| it == guard);
     let start = Instant::now();
     let mut survivors = Vec::new();
-    for (name, mutant) in Mutant::ALL {
-        if !is_meant(&mutant) {
+    for (name, guard) in Guard::ALL {
+        if !is_meant(&guard) {
             continue;
         }
         let seeds = args.seeds.end - args.seeds.start;
-        match first_noticed(args, mutant) {
+        match first_noticed(args, guard) {
             Some((seed, Violation { oracle, .. })) => {
                 println!(
                     "{name:<28} {:>5} seeds  {oracle}",
@@ -49,7 +46,7 @@ pub(super) fn mutants(args: &Mutants) -> bool {
 }
 
 /// The lowest seed whose oracles notice.
-fn first_noticed(args: &Mutants, mutant: Mutant) -> Option<(u64, Violation)> {
+fn first_noticed(args: &Mutants, guard: Guard) -> Option<(u64, Violation)> {
     let many = Many {
         seeds: args.seeds.clone(),
         jobs: args.jobs,
@@ -57,7 +54,7 @@ fn first_noticed(args: &Mutants, mutant: Mutant) -> Option<(u64, Violation)> {
     };
     let mut found: Option<(u64, Violation)> = None;
     let bar = bar(args.seeds.end - args.seeds.start);
-    let play = |seed| world::run(&Scenario::draw(seed), Some(mutant));
+    let play = |seed| world::run(&Scenario::draw(seed), Some(guard));
     many.each(&bar, play, |seed, record| {
         let Some(violation) = record.violations.into_iter().next() else {
             return true;

@@ -2,17 +2,13 @@
 
 use std::{fs, path::Path};
 
+use dm_core::guard::Guard;
 use dm_sim::{
-    codec::Recording,
-    page,
-    record::Record,
-    scenario::Scenario,
-    shrink as shrinking,
-    world::{self, Mutant},
+    codec::Recording, page, record::Record, scenario::Scenario, shrink as shrinking, world,
 };
 use indicatif::ProgressBar;
 
-use super::{Output, Replay, Shrink, guard};
+use super::{Output, Replay, Shrink, guard, name_of};
 
 /// Shows everything that happens in a world.
 pub(super) fn replay(args: &Replay) -> Result<bool, String> {
@@ -71,8 +67,8 @@ pub(super) fn shrink(args: &Shrink) -> Result<bool, String> {
 /// The scenario of a seed, or of a file with what was recorded.
 fn find(
     what: &str,
-    without: Option<Mutant>,
-) -> Result<(Scenario, Option<Mutant>, Option<Record>), String> {
+    without: Option<Guard>,
+) -> Result<(Scenario, Option<Guard>, Option<Record>), String> {
     if let Ok(seed) = what.parse() {
         return Ok((Scenario::draw(seed), without, None));
     }
@@ -96,11 +92,10 @@ impl Output {
     fn write(
         &self,
         scenario: Scenario,
-        without: Option<Mutant>,
+        without: Option<Guard>,
         record: Record,
     ) -> Result<(), String> {
-        let name = |guard| Mutant::ALL.iter().find(|(_, known)| *known == guard);
-        let without = without.and_then(name).map(|(name, _)| (*name).to_owned());
+        let without = without.map(|guard| name_of(guard).to_owned());
         let recording = Recording {
             scenario,
             without,

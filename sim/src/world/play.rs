@@ -12,7 +12,7 @@ use super::{
     master::Master,
     oracle::{convergence, end, order, stop},
     source::{Options, Upstream},
-    target::{Database, Mutant, Weather},
+    target::{Database, Weather},
     trace::Trace,
     worker::{Process, ProcessConfig, Surroundings},
 };
@@ -33,8 +33,8 @@ const QUIET: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Plays a scenario.
-pub(super) async fn play(scenario: &Scenario, mutant: Option<Mutant>) -> Record {
-    let mut world = World::build(scenario, mutant);
+pub(super) async fn play(scenario: &Scenario) -> Record {
+    let mut world = World::build(scenario);
     world.live(scenario).await;
     world.trace.record()
 }
@@ -50,11 +50,11 @@ struct World {
 }
 
 impl World {
-    fn build(scenario: &Scenario, mutant: Option<Mutant>) -> Self {
+    fn build(scenario: &Scenario) -> Self {
         let dice = Dice::new(scenario.seed);
         let trace = Trace::begin();
         let server = Server::start(node("etcd"), trace.clone(), dice.fork("etcd"));
-        let database = Database::new(node("target"), trace.clone(), dice.fork("target"), mutant);
+        let database = Database::new(node("target"), trace.clone(), dice.fork("target"));
         let mut plans = BTreeMap::new();
         let mut upstreams = Vec::new();
         for (place, plan) in scenario.sources.iter().enumerate() {

@@ -7,6 +7,5 @@ mod database;
 mod ddl;
 mod port;
 
-pub use database::Mutant;
 pub(super) use database::{Database, Weather};
 pub(super) use port::Target;

@@ -1,4 +1,5 @@
-//! What is recorded as applied never goes back.
+//! What is recorded as applied never goes back, and a task of one slot is between two transactions
+//! of its source all the time.
 
 use dm_core::sync::progress::Location;
 
@@ -6,17 +7,23 @@ use crate::world::trace::Trace;
 
 pub(in crate::world) const NAME: &str = "progress";
 
-/// A slot's boundary moves from `old` to `new`.
+/// A slot's boundary moves from `old` to `new`; `cut` if that is the only slot, and it is within a
+/// transaction.
 pub(in crate::world) fn moved(
     trace: &Trace,
     source: &str,
     slot: u32,
     (old, new): (&Location, &Location),
+    cut: bool,
 ) {
-    let holds = new.reaches(old, false);
     trace.expect(
         NAME,
-        holds,
+        new.reaches(old, false),
         format_args!("{source} slot {slot}: {new} behind {old}"),
+    );
+    trace.expect(
+        NAME,
+        !cut,
+        format_args!("{source}: the only slot cuts the transaction at {new}"),
     );
 }

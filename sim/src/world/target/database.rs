@@ -8,6 +8,7 @@ use std::{
 
 use dm_core::{
     error::{Code, Error, Scope, code},
+    guard,
     sync::{
         batch::Batch,
         progress::{Applied as Progress, Fence, Location},
@@ -38,42 +39,6 @@ const LOCK_MAX: Duration = Duration::from_secs(60);
 /// How often whoever waits looks again.
 const LOOK: Duration = Duration::from_millis(3);
 
-/// A guard that is switched off, to see that its absence is noticed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Mutant {
-    /// Transactions do not compare the fence, and takeovers do not move the steps: either of them
-    /// alone would do for what slots write.
-    FenceUnchecked,
-    /// Transactions do not compare the step.
-    StepUnchecked,
-    /// Rows and progress are committed one after the other.
-    ProgressApart,
-    /// A takeover does not look whether somebody newer was there.
-    TakeoverUnchecked,
-    /// A takeover leaves the steps as they are, so that what was planned before still fits.
-    StepsKept,
-    /// A takeover moves slots by one step, as an applied batch does.
-    OneStep,
-    /// A takeover does not look whether a DDL was under way.
-    IntentIgnored,
-    /// A takeover does not end the connection of a DDL that was under way.
-    RunnerKept,
-}
-
-impl Mutant {
-    /// All of them, with their names.
-    pub const ALL: [(&'static str, Self); 8] = [
-        ("fence-unchecked", Self::FenceUnchecked),
-        ("step-unchecked", Self::StepUnchecked),
-        ("progress-apart", Self::ProgressApart),
-        ("takeover-unchecked", Self::TakeoverUnchecked),
-        ("steps-kept", Self::StepsKept),
-        ("one-step", Self::OneStep),
-        ("intent-ignored", Self::IntentIgnored),
-        ("runner-kept", Self::RunnerKept),
-    ];
-}
-
 /// What goes wrong between clients and the server, in how many of a thousand cases.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(in crate::world) struct Weather {
@@ -93,7 +58,6 @@ pub(in crate::world) struct Weather {
 pub(in crate::world) struct Database {
     pub(super) trace: Trace,
     pub(super) node: NodeHandle,
-    pub(super) mutant: Option<Mutant>,
     state: Mutex<State>,
 }
 
@@ -141,16 +105,10 @@ pub(super) struct Guard {
 
 impl Database {
     /// An empty server on a node of its own.
-    pub(in crate::world) fn new(
-        node: NodeHandle,
-        trace: Trace,
-        dice: Dice,
-        mutant: Option<Mutant>,
-    ) -> Arc<Self> {
+    pub(in crate::world) fn new(node: NodeHandle, trace: Trace, dice: Dice) -> Arc<Self> {
         Arc::new(Self {
             trace,
             node,
-            mutant,
             state: Mutex::new(State {
                 dice,
                 weather: Weather::default(),
@@ -235,6 +193,9 @@ impl Database {
         session: u64,
         takes_over: bool,
     ) -> Result<(), Error> {
+        if takes_over && !guard::Guard::TakeoverLocks.holds() {
+            return Ok(());
+        }
         let start = Instant::now();
         let mut impolite = start + POLITE;
         let mut slots: Vec<i64> = self.state().job(source).rows.keys().copied().collect();
@@ -275,7 +236,7 @@ impl Database {
 
     /// Ends the session of a DDL, which can always be seen: nothing else keeps it from landing late.
     pub(super) fn end_runner(&self, session: u64) {
-        if self.mutant != Some(Mutant::RunnerKept) {
+        if guard::Guard::DdlRunner.holds() {
             self.state().ended.insert(session);
         }
     }
@@ -300,11 +261,11 @@ impl Database {
             let error = trouble(&code::SYNCER_PROGRESS_MOVED, "no progress any more");
             return Err(Applied::Moved(error));
         };
-        if row.fence != fence && self.mutant != Some(Mutant::FenceUnchecked) {
+        if row.fence != fence && guard::Guard::FenceCompare.holds() {
             let text = format!("fence {} is not the owner's, {} is", fence.0, row.fence.0);
             return Err(Applied::Fenced(trouble(&code::SYNCER_FENCED, &text)));
         }
-        if seq.is_some_and(|seq| seq != row.seq) && self.mutant != Some(Mutant::StepUnchecked) {
+        if seq.is_some_and(|seq| seq != row.seq) && guard::Guard::StepCompare.holds() {
             let text = format!("slot {slot} is at step {}, not {seq:?}", row.seq);
             return Err(Applied::Moved(trouble(&code::SYNCER_PROGRESS_MOVED, &text)));
         }
@@ -358,7 +319,7 @@ impl Database {
             return Applied::Failed { error, retry: true };
         }
         self.commit(source, guard, batch);
-        if self.mutant == Some(Mutant::ProgressApart) {
+        if !guard::Guard::ProgressWithRows.holds() {
             sleep(self.latency()).await;
             if self.is_ended(session) || self.state().dice.permille(20) {
                 return Applied::Unknown(gone());
@@ -393,11 +354,15 @@ impl Database {
 
     fn move_on(&self, source: &str, guard: Guard, batch: &Batch) {
         let mut state = self.state();
-        let Some(row) = state.job(source).rows.get_mut(&guard.slot) else {
+        let job = state.job(source);
+        // Besides the control row.
+        let one_slot = job.rows.len() == 2;
+        let Some(row) = job.rows.get_mut(&guard.slot) else {
             return;
         };
+        let cut = one_slot && batch.applied.txn.is_some();
         let moves = (&row.applied.boundary, &batch.applied.boundary);
-        progress::moved(&self.trace, source, batch.slot, moves);
+        progress::moved(&self.trace, source, batch.slot, moves, cut);
         row.seq = batch.seq + 1;
         row.applied = batch.applied.clone();
     }
@@ -407,16 +372,17 @@ impl Database {
         let mut state = self.state();
         let job = state.job(source);
         let control = job.rows.entry(CONTROL).or_default();
-        if control.fence > fence && self.mutant != Some(Mutant::TakeoverUnchecked) {
+        if control.fence > fence && guard::Guard::TakeoverCompare.holds() {
             let text = format!("fence {} came before fence {}", fence.0, control.fence.0);
             return Err(Applied::Fenced(trouble(&code::SYNCER_FENCED, &text)));
         }
         // What was planned before comes too late, also under the same fence; and a takeover that
         // comes late itself must not look like a batch that was applied.
-        let steps = match self.mutant {
-            Some(Mutant::StepsKept | Mutant::FenceUnchecked) => 0,
-            Some(Mutant::OneStep) => 1,
-            _ => 2,
+        let moves = guard::Guard::TakeoverSteps.holds() && guard::Guard::FenceCompare.holds();
+        let steps = match guard::Guard::TakeoverTwoSteps.holds() {
+            _ if !moves => 0,
+            true => 2,
+            false => 1,
         };
         for row in job.rows.values_mut() {
             row.fence = fence;

@@ -13,6 +13,7 @@ use std::{
 use dm_core::{
     binlog::Dialect,
     error::{Error, Result, code},
+    guard,
     sync::{
         batch::Batch,
         progress::{Applied as Progress, Fence, Location, SlotProgress},
@@ -22,7 +23,7 @@ use dm_core::{
 use dm_runtime::ports::{self, Applied, Checkpoint, Ddl, Recovered};
 use tokio::{sync::oneshot, time::sleep};
 
-use super::database::{CONTROL, Database, Guard, Job, Mutant, ProgressRow, gone, trouble};
+use super::database::{CONTROL, Database, Guard, Job, ProgressRow, gone, trouble};
 use crate::world::oracle::{
     leak::{Door, Doors},
     lease::Tenure,
@@ -258,7 +259,7 @@ impl ports::Target for Target {
         inner.fence.store(fence.0, Ordering::Relaxed);
         inner.step.store(step, Ordering::Relaxed);
         if let Some(intent) = intent
-            && inner.database.mutant != Some(Mutant::IntentIgnored)
+            && guard::Guard::DdlSettle.holds()
         {
             inner.settle(&intent).await?;
         }
@@ -362,7 +363,9 @@ impl ports::Target for Target {
                 let mut state = database.state();
                 (state.job(&source).rows.get(&guard.slot)).map_or(0, |row| row.session)
             };
-            database.end_sessions(&[former]);
+            if guard::Guard::ReadBackEnds.holds() {
+                database.end_sessions(&[former]);
+            }
             // The lock waits for what is being rolled back.
             database
                 .lock(&source, guard.slot, session)
