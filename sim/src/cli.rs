@@ -2,6 +2,7 @@
 
 mod bench;
 mod many;
+mod museum;
 mod mutants;
 mod run;
 mod single;
@@ -33,6 +34,8 @@ enum Command {
     Replay(Replay),
     /// Leave out of a failing world what it fails without, and show what is left.
     Shrink(Shrink),
+    /// Show what is known to go wrong with workers of this kind, and that ours survives it.
+    Museum(Museum),
     /// Switch guards off, one at a time, and show how soon it is noticed.
     Mutants(Mutants),
     /// Measure how fast time passes in a world, and what it takes.
@@ -108,6 +111,18 @@ struct Output {
 }
 
 #[derive(Args, Debug)]
+struct Museum {
+    /// Say what each exhibit does to a naive worker.
+    #[arg(long)]
+    explain: bool,
+    /// Say which guards each exhibit needs, by taking away one after the other.
+    #[arg(long)]
+    guards: bool,
+    /// Only exhibits with this in their names.
+    name: Option<String>,
+}
+
+#[derive(Args, Debug)]
 struct Mutants {
     /// Seeds to play for each guard, `A..B` without B.
     #[arg(long, default_value = "0..200", value_parser = seeds)]
@@ -133,6 +148,7 @@ pub(super) fn main() -> ExitCode {
         Command::Soak(args) => run::soak(&args),
         Command::Replay(args) => single::replay(&args),
         Command::Shrink(args) => single::shrink(&args),
+        Command::Museum(args) => museum::museum(&args),
         Command::Mutants(args) => Ok(mutants::mutants(&args)),
         Command::Bench(args) => Ok(bench::bench(&args)),
     };

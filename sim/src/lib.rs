@@ -7,6 +7,8 @@
 pub mod codec;
 pub mod dice;
 pub mod etcd;
+#[cfg(madsim)]
+pub mod museum;
 pub mod page;
 pub mod record;
 pub mod scenario;

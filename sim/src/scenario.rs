@@ -102,6 +102,9 @@ pub enum What {
     CutAnswers(usize),
     /// A worker and etcd do not reach each other.
     Cut(usize),
+    /// A worker's watches bring nothing and do not break, since they hang on a member of the
+    /// cluster that hears nothing itself; all other requests go on.
+    Deafen(usize),
     /// Each way between a worker and etcd takes so many milliseconds more.
     Slow(usize, u64),
     /// Etcd freezes.
@@ -151,6 +154,7 @@ impl What {
             Self::CutRequests(_) => "fault: cut requests",
             Self::CutAnswers(_) => "fault: cut answers",
             Self::Cut(_) => "fault: cut link",
+            Self::Deafen(_) => "fault: deaf watches",
             Self::Slow(..) => "fault: slow link",
             Self::FreezeEtcd => "fault: frozen etcd",
             Self::RestartEtcd => "fault: etcd restart",
@@ -199,6 +203,7 @@ impl What {
             | Self::CutRequests(worker)
             | Self::CutAnswers(worker)
             | Self::Cut(worker)
+            | Self::Deafen(worker)
             | Self::Slow(worker, _) => Some(worker),
             _ => None,
         }

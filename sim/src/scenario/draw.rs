@@ -97,6 +97,8 @@ impl Scenario {
         let at = dice.millis(millis(WARM_UP)..millis(self.chaos_ends));
         let longest = millis(self.ttl) * 2;
         let lasts = match dice.within(0..3) {
+            // Operators take their time.
+            _ if matches!(what, What::Pause(_) | What::Stop(_)) => dice.millis(10..70_000),
             0 => dice.millis(10..1_000),
             1 => dice.millis(1_000..longest / 2),
             _ => dice.millis(longest / 2..longest),
@@ -121,13 +123,14 @@ impl Scenario {
 type Kind = fn(&Scenario, &mut Dice) -> What;
 
 /// All kinds but ordinary work.
-const KINDS: [Kind; 23] = [
+const KINDS: [Kind; 24] = [
     |it, dice| What::Kill(it.worker(dice)),
     |it, dice| What::Twin(it.worker(dice)),
     |it, dice| What::Freeze(it.worker(dice)),
     |it, dice| What::CutRequests(it.worker(dice)),
     |it, dice| What::CutAnswers(it.worker(dice)),
     |it, dice| What::Cut(it.worker(dice)),
+    |it, dice| What::Deafen(it.worker(dice)),
     |it, dice| What::Slow(it.worker(dice), dice.within(100..4_000)),
     |_, _| What::FreezeEtcd,
     |_, _| What::RestartEtcd,

@@ -38,6 +38,8 @@ pub(super) struct Link {
     pub(super) requests_cut: bool,
     /// No answer arrives.
     pub(super) answers_cut: bool,
+    /// Watches bring nothing.
+    pub(super) deaf: bool,
     /// How much longer than usual each way takes.
     pub(super) delay: Duration,
 }
@@ -346,7 +348,7 @@ impl Client {
             let cut = between.requests_cut || between.answers_cut;
             let silent = frozen.see() || cut;
             revision.see();
-            if !silent {
+            if !silent && !between.deaf {
                 let mut newest = 0;
                 for range in ranges {
                     let changes = server.state().store.changes(&span(range), next);
@@ -372,7 +374,7 @@ impl Client {
                 }
                 _ = link.changed() => {}
                 _ = frozen.changed() => {}
-                _ = revision.changed(), if !silent => {}
+                _ = revision.changed(), if !silent && !between.deaf => {}
                 () = sleep(SILENCE_MAX), if silent => return broken("the server is silent"),
             }
         }

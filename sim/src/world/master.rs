@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::sleep;
 
-use super::{control::Server, trace::Trace};
+use super::{control::Server, oracle::order::Orders, trace::Trace};
 use crate::{
     etcd::{Op, Request, Span},
     scenario::{SourcePlan, TASK},
@@ -30,7 +30,8 @@ const LOGIN: Login<'static> = Login {
 pub(super) struct Master {
     server: Arc<Server>,
     trace: Trace,
-    /// Of each source, in order of their names.
+    orders: Orders,
+    /// In order of their names.
     sources: Vec<String>,
     state: Mutex<State>,
 }
@@ -47,11 +48,13 @@ impl Master {
     pub(super) fn new(
         server: &Arc<Server>,
         trace: &Trace,
+        orders: &Orders,
         plans: BTreeMap<String, SourcePlan>,
     ) -> Arc<Self> {
         let master = Arc::new(Self {
             server: Arc::clone(server),
             trace: trace.clone(),
+            orders: orders.clone(),
             sources: plans.keys().cloned().collect(),
             state: Mutex::new(State {
                 plans,
@@ -83,16 +86,19 @@ impl Master {
     pub(super) fn start(&self, source: &str) {
         let ops = vec![self.subtask(source), stage(source, Expect::Running)];
         self.write("start-task", ops);
+        self.orders.run(source);
     }
 
     /// `pause-task`.
     pub(super) fn pause(&self, source: &str) {
         self.write("pause-task", vec![stage(source, Expect::Paused)]);
+        self.orders.rest(source, self.trace.now());
     }
 
     /// `resume-task`.
     pub(super) fn resume(&self, source: &str) {
         self.write("resume-task", vec![stage(source, Expect::Running)]);
+        self.orders.run(source);
     }
 
     /// `stop-task`.
@@ -102,6 +108,7 @@ impl Master {
             delete(values::stage_key(source, TASK)),
         ];
         self.write("stop-task", ops);
+        self.orders.rest(source, self.trace.now());
     }
 
     /// `pause-task` and `update-task`, with another number of slots.

@@ -10,7 +10,11 @@ use tokio::time::sleep;
 use super::{
     control::{Link, Server},
     master::Master,
-    oracle::{convergence, end, order, stop},
+    oracle::{
+        convergence, end,
+        order::{self, Orders},
+        stop,
+    },
     source::{Options, Upstream},
     target::{Database, Weather},
     trace::Trace,
@@ -73,10 +77,11 @@ impl World {
         let around = Surroundings {
             trace: trace.clone(),
             server: Arc::clone(&server),
+            orders: Orders::default(),
             sources: Arc::new(upstreams.iter().map(by_name).collect()),
             database,
         };
-        let master = Master::new(&server, &trace, plans);
+        let master = Master::new(&server, &trace, &around.orders, plans);
         node("master").spawn(Arc::clone(&master).run());
         let workers = scenario.workers.iter().enumerate();
         let processes = workers.map(|(place, plan)| {
@@ -152,6 +157,7 @@ impl World {
                 link.requests_cut = true;
                 link.answers_cut = true;
             }),
+            What::Deafen(worker) => self.set_link(worker, |link| link.deaf = true),
             What::Slow(worker, millis) => self.set_link(worker, |link| {
                 link.delay = Duration::from_millis(millis);
             }),
@@ -189,6 +195,7 @@ impl World {
             What::CutRequests(worker)
             | What::CutAnswers(worker)
             | What::Cut(worker)
+            | What::Deafen(worker)
             | What::Slow(worker, _) => self.set_link(worker, |link| *link = Link::default()),
             What::FreezeEtcd => server.freeze(false),
             What::SourceDown(source) => self.upstreams[source].set_down(false),

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     control::{Client, Server},
-    oracle::{leak::Doors, lease::Tenure},
+    oracle::{leak::Doors, lease::Tenure, order::Orders},
     source::{Source, Upstream},
     target::{Database, Target},
     trace::Trace,
@@ -38,6 +38,7 @@ use super::{
 pub(super) struct Surroundings {
     pub(super) trace: Trace,
     pub(super) server: Arc<Server>,
+    pub(super) orders: Orders,
     pub(super) sources: Arc<BTreeMap<String, Arc<Upstream>>>,
     pub(super) database: Arc<Database>,
 }
@@ -141,7 +142,12 @@ impl Process {
             node: node.id(),
             commands,
             over: Arc::default(),
-            tenure: Tenure::new(name, &surroundings.server, views.clone()),
+            tenure: Tenure::new(
+                name,
+                &surroundings.server,
+                &surroundings.orders,
+                views.clone(),
+            ),
             view: views,
             doors: Doors::default(),
         };

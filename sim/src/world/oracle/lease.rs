@@ -11,6 +11,7 @@ use std::{
 use dm_core::lifecycle::View;
 use tokio::sync::watch;
 
+use super::order::Orders;
 use crate::world::{control::Server, trace::Trace};
 
 pub(in crate::world) const NAME: &str = "lease";
@@ -19,11 +20,12 @@ pub(in crate::world) const NAME: &str = "lease";
 /// before it can look at a clock. The fence is there for that.
 const FORGIVEN: Duration = Duration::from_millis(20);
 
-/// Knows the lease of a process.
+/// Knows what a process may write.
 #[derive(Clone)]
 pub(in crate::world) struct Tenure {
     worker: String,
     server: Arc<Server>,
+    orders: Orders,
     view: watch::Receiver<View>,
     /// The last lease that it had.
     lease: Arc<AtomicI64>,
@@ -36,11 +38,13 @@ impl Tenure {
     pub(in crate::world) fn new(
         worker: &str,
         server: &Arc<Server>,
+        orders: &Orders,
         view: watch::Receiver<View>,
     ) -> Self {
         Self {
             worker: worker.to_owned(),
             server: Arc::clone(server),
+            orders: orders.clone(),
             view,
             lease: Arc::default(),
             forgiven: Arc::default(),
@@ -54,8 +58,8 @@ impl Tenure {
             .store(until.as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// The process sends a write.
-    pub(in crate::world) fn writes(&self, trace: &Trace) {
+    /// The process sends a write for a source.
+    pub(in crate::world) fn writes(&self, trace: &Trace, source: &str) {
         let held = self.view.borrow().lease.map(|(lease, _)| lease);
         if let Some(lease) = held {
             self.lease.store(lease, Ordering::Relaxed);
@@ -64,6 +68,7 @@ impl Tenure {
         if now.as_millis() as u64 <= self.forgiven.load(Ordering::Relaxed) {
             return;
         }
+        self.orders.writes(trace, source, &self.worker);
         let lease = self.lease.load(Ordering::Relaxed);
         let ends = self.server.lease_ends(lease);
         trace.expect(

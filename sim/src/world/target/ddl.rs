@@ -39,7 +39,7 @@ type Look = (TableName, Option<String>);
 impl Inner {
     /// Runs a DDL; see the production target.
     pub(super) async fn ddl(&self, ddl: &Ddl) -> Applied {
-        self.tenure.writes(&self.database.trace);
+        self.tenure.writes(&self.database.trace, &self.source);
         let session = match self.database.connect().await {
             Ok(session) => session,
             Err(error) => return Applied::Failed { error, retry: true },

@@ -435,7 +435,7 @@ pub(in crate::world) struct Session {
 impl ports::Session for Session {
     async fn apply(&mut self, batch: &Batch) -> Applied {
         let inner = &self.target.0;
-        inner.tenure.writes(&inner.database.trace);
+        inner.tenure.writes(&inner.database.trace, &inner.source);
         let guard = Guard {
             seq: Some(batch.seq),
             ..self.guard
