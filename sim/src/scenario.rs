@@ -48,6 +48,12 @@ pub struct SourcePlan {
     pub names: bool,
     /// Transactions after which a new file begins, about.
     pub file_txns: u64,
+    /// `binlog_row_event_max_size`, at first.
+    pub row_event_bytes: u64,
+    /// Whether it logs the texts of statements, too.
+    pub texts: bool,
+    /// Whether it compresses transactions.
+    pub compresses: bool,
     /// Whether the task asks for the binlog by GTID.
     pub by_gtid: bool,
     /// `worker-count` of the task.
@@ -64,6 +70,9 @@ impl Default for SourcePlan {
             gtids: true,
             names: true,
             file_txns: 30,
+            row_event_bytes: 256,
+            texts: false,
+            compresses: false,
             by_gtid: false,
             slots: 4,
             batch: 10,
@@ -90,6 +99,8 @@ pub enum What {
     Commit(usize, u64),
     /// A client changes a table's definition at a source; the number decides how.
     Ddl(usize, u64),
+    /// A source's `binlog_row_event_max_size` becomes another one, in bytes.
+    RowEvents(usize, u64),
     /// A worker's process is killed; a new one starts at the end.
     Kill(usize),
     /// A second process of a worker's name starts, while the first one lives on.
@@ -148,6 +159,7 @@ impl What {
         match self {
             Self::Commit(..) => "client: commit",
             Self::Ddl(..) => "client: DDL",
+            Self::RowEvents(..) => "source: size of rows events",
             Self::Kill(_) => "fault: kill",
             Self::Twin(_) => "fault: twin process",
             Self::Freeze(_) => "fault: frozen worker",
@@ -213,6 +225,7 @@ impl What {
         match self {
             Self::Commit(source, _)
             | Self::Ddl(source, _)
+            | Self::RowEvents(source, _)
             | Self::CutDumps(source)
             | Self::SourceDown(source)
             | Self::Pause(source)
@@ -236,6 +249,7 @@ impl fmt::Display for What {
         }
         match self {
             Self::Slow(_, number)
+            | Self::RowEvents(_, number)
             | Self::LostAnswers(number)
             | Self::Late(number)
             | Self::Deadlocks(number)

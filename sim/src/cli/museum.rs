@@ -15,7 +15,10 @@ pub(super) fn museum(args: &Museum) -> Result<bool, String> {
     let start = Instant::now();
     let (mut shown, mut failed) = (0, 0);
     for exhibit in museum::exhibits() {
-        if !exhibit.name.contains(args.name.as_deref().unwrap_or_default()) {
+        if !exhibit
+            .name
+            .contains(args.name.as_deref().unwrap_or_default())
+        {
             continue;
         }
         shown += 1;

@@ -12,6 +12,8 @@ const WARM_UP: Duration = Duration::from_secs(8);
 const CHAOS_ENDS: Duration = Duration::from_secs(98);
 /// How fast or slow clocks run at most, in millionths; a thousand times worse than quartz.
 const DRIFT_PPM_MAX: u64 = 20_000;
+/// Sizes of rows events.
+const ROW_EVENT_BYTES: [u64; 4] = [8, 64, 256, 8192];
 
 impl Scenario {
     /// The scenario of a seed.
@@ -28,6 +30,9 @@ impl Scenario {
             gtids,
             names,
             file_txns,
+            row_event_bytes: *dice.pick(&ROW_EVENT_BYTES),
+            texts: dice.permille(300),
+            compresses: dice.permille(250),
             by_gtid: gtids && dice.permille(700),
             slots: dice.within(1..9),
             batch: dice.within(1..30),
@@ -123,7 +128,7 @@ impl Scenario {
 type Kind = fn(&Scenario, &mut Dice) -> What;
 
 /// All kinds but ordinary work.
-const KINDS: [Kind; 24] = [
+const KINDS: [Kind; 25] = [
     |it, dice| What::Kill(it.worker(dice)),
     |it, dice| What::Twin(it.worker(dice)),
     |it, dice| What::Freeze(it.worker(dice)),
@@ -136,6 +141,7 @@ const KINDS: [Kind; 24] = [
     |_, _| What::RestartEtcd,
     |_, _| What::CloseWatches,
     |_, _| What::Compact,
+    |it, dice| What::RowEvents(it.source(dice), *dice.pick(&ROW_EVENT_BYTES)),
     |it, dice| What::CutDumps(it.source(dice)),
     |it, dice| What::SourceDown(it.source(dice)),
     |_, dice| What::LostAnswers(dice.within(20..300)),

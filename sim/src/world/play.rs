@@ -67,6 +67,9 @@ impl World {
                 gtids: plan.gtids,
                 names: plan.names,
                 file_txns: plan.file_txns,
+                row_event_max: plan.row_event_bytes as usize,
+                texts: plan.texts,
+                compresses: plan.compresses,
             };
             let upstream = Upstream::new(&name, options, trace.clone(), &dice);
             database.compare_with(&name, upstream.history());
@@ -148,6 +151,9 @@ impl World {
         match what {
             What::Commit(source, dice) => self.upstreams[source].commit(&mut Dice::new(dice)),
             What::Ddl(source, dice) => self.upstreams[source].ddl(&mut Dice::new(dice)),
+            What::RowEvents(source, bytes) => {
+                self.upstreams[source].set_row_event_max(bytes as usize);
+            }
             What::Kill(worker) => self.processes[worker].kill(),
             What::Twin(worker) => self.processes[worker].start(),
             What::Freeze(worker) => self.processes[worker].freeze(true),
@@ -210,6 +216,7 @@ impl World {
             What::Stop(source) => self.master.start(self.source(source)),
             What::Commit(..)
             | What::Ddl(..)
+            | What::RowEvents(..)
             | What::RestartEtcd
             | What::CloseWatches
             | What::Compact

@@ -3,8 +3,10 @@
 mod binlog;
 mod events;
 mod history;
+mod payload;
 mod port;
 mod txn;
+mod write;
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -35,6 +37,12 @@ pub(super) struct Options {
     pub(super) names: bool,
     /// Transactions after which a new file begins, about.
     pub(super) file_txns: u64,
+    /// Bytes that a rows event has at most, unless it is one row.
+    pub(super) row_event_max: usize,
+    /// Whether the texts of statements are logged as well.
+    pub(super) texts: bool,
+    /// Whether transactions are compressed.
+    pub(super) compresses: bool,
 }
 
 /// The server.
@@ -86,13 +94,24 @@ impl Upstream {
     /// Commits a random transaction.
     pub(super) fn commit(&self, dice: &mut Dice) {
         let mut state = self.now();
-        let parts = state.changes(dice);
-        if parts.is_empty() {
-            return;
+        let txn = state.transaction(dice);
+        state.binlog.transaction(&self.name, &txn);
+        let rows = txn.rows();
+        match rows {
+            0 => self.trace.count("source: empty transaction"),
+            60.. => self.trace.count("source: large transaction"),
+            _ => {}
         }
-        state.binlog.transaction(&self.name, &parts);
-        let rows: usize = parts.iter().map(|part| part.images.len()).sum();
+        if txn.payload.is_some() {
+            self.trace.count("source: compressed transaction");
+        }
         self.written(state, dice, format_args!("commits {rows} rows"));
+    }
+
+    /// Changes how much goes into one rows event (`binlog_row_event_max_size`).
+    pub(super) fn set_row_event_max(&self, bytes: usize) {
+        self.trace.count("source: rows event size");
+        self.state().binlog.set_row_event_max(bytes);
     }
 
     /// Executes a random statement that changes definitions.

@@ -9,7 +9,9 @@ use dm_runtime::ports::{SourceEnd, Start};
 use super::{
     Options,
     events::{self, ARTIFICIAL, Body},
-    txn::Part,
+    payload::payload,
+    txn::Transaction,
+    write,
 };
 
 /// All files.
@@ -73,15 +75,20 @@ impl Binlog {
     }
 
     /// Writes a transaction.
-    pub(super) fn transaction(&mut self, schema: &str, parts: &[Part]) {
+    pub(super) fn transaction(&mut self, schema: &str, txn: &Transaction) {
         self.begin();
-        self.write(&events::query(schema, "BEGIN", &[]), Group::Inside);
-        for part in parts {
-            let map = events::table_map(schema, part, self.options.names);
-            self.write(&map, Group::Inside);
-            self.write(&events::rows(part, &part.images, true), Group::Inside);
+        let mut bodies = write::bodies(schema, txn, self.txns, &self.options);
+        if let Some(compression) = txn.payload {
+            bodies = vec![payload(self.clock, &bodies, compression)];
         }
-        self.write(&events::xid(self.txns), Group::Inside);
+        for body in bodies {
+            self.write(&body, Group::Inside);
+        }
+    }
+
+    /// Changes how much goes into one rows event.
+    pub(super) fn set_row_event_max(&mut self, bytes: usize) {
+        self.options.row_event_max = bytes;
     }
 
     /// Writes a statement that commits by itself. Says what it is called.
@@ -247,7 +254,7 @@ impl Binlog {
         let file = self.last();
         let start = file.size;
         file.size += events::size(&body.1) as u64;
-        let event = events::event(clock, file.size, 0, body);
+        let event = events::event(clock, file.size, events::flags(body.0), body);
         file.events.push(Logged {
             event,
             start,

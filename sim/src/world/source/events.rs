@@ -8,6 +8,8 @@ use crate::world::tables::Definition;
 
 /// Marks an event that is not in the file.
 pub(super) const ARTIFICIAL: u16 = 0x20;
+/// Marks an event that whoever does not know it may pass over.
+const IGNORABLE: u16 = 0x80;
 const CHECKSUM_LEN: usize = 4;
 /// Of a rows event: the statement ends with it.
 const STMT_END: u16 = 1;
@@ -22,21 +24,36 @@ pub(super) type Body = (u8, Vec<u8>);
 pub(super) fn event(time: u32, end: u64, flags: u16, (kind, body): &Body) -> Bytes {
     let len = size(body);
     let mut raw = BytesMut::with_capacity(len);
-    raw.put_u32_le(if flags & ARTIFICIAL == 0 { time } else { 0 });
-    raw.put_u8(*kind);
-    raw.put_u32_le(SERVER_ID);
-    raw.put_u32_le(len as u32);
-    raw.put_u32_le(end as u32);
-    raw.put_u16_le(flags);
+    let time = if flags & ARTIFICIAL == 0 { time } else { 0 };
+    raw.put_slice(&header(time, *kind, len, end, flags));
     raw.put_slice(body);
     let sum = crc32fast::hash(&raw);
     raw.put_u32_le(sum);
     raw.freeze()
 }
 
+pub(super) fn header(time: u32, kind: u8, len: usize, end: u64, flags: u16) -> BytesMut {
+    let mut raw = BytesMut::with_capacity(HEADER_LEN);
+    raw.put_u32_le(time);
+    raw.put_u8(kind);
+    raw.put_u32_le(SERVER_ID);
+    raw.put_u32_le(len as u32);
+    raw.put_u32_le(end as u32);
+    raw.put_u16_le(flags);
+    raw
+}
+
 /// Bytes of an event with this body.
 pub(super) const fn size(body: &[u8]) -> usize {
     HEADER_LEN + body.len() + CHECKSUM_LEN
+}
+
+/// The flags of an event in a file.
+pub(super) const fn flags(kind: u8) -> u16 {
+    match kind {
+        event_type::ROWS_QUERY => IGNORABLE,
+        _ => 0,
+    }
 }
 
 pub(super) fn rotate(file: &str, pos: u64) -> Body {
@@ -90,6 +107,13 @@ pub(super) fn query(schema: &str, sql: &str, vars: &[u8]) -> Body {
     body.push(0);
     body.extend_from_slice(sql.as_bytes());
     (event_type::QUERY, body)
+}
+
+/// What a statement was, before its rows.
+pub(super) fn rows_query(sql: &str) -> Body {
+    let mut body = vec![sql.len() as u8];
+    body.extend_from_slice(sql.as_bytes());
+    (event_type::ROWS_QUERY, body)
 }
 
 /// The variables of a session that changes definitions.

@@ -1,5 +1,7 @@
 //! Random transactions and statements of the clients.
 
+use dm_core::binlog::PayloadCompression as Compression;
+
 use super::State;
 use crate::{
     dice::Dice,
@@ -21,6 +23,7 @@ const ADDED_MAX: usize = 4;
 pub(super) type Image = (Option<Row>, Option<Row>);
 
 /// Rows of one table that change in one way.
+/// At least one.
 pub(super) struct Part {
     pub(super) table: String,
     pub(super) id: u64,
@@ -28,33 +31,96 @@ pub(super) struct Part {
     pub(super) images: Vec<Image>,
 }
 
+/// A transaction.
+pub(super) struct Transaction {
+    /// What each statement changes.
+    pub(super) statements: Vec<Vec<Part>>,
+    /// Whether it ends as one does that changed a table without transactions.
+    pub(super) ends_by_text: bool,
+    /// How it is compressed, if it is.
+    pub(super) payload: Option<Compression>,
+}
+
+impl Transaction {
+    /// How many rows it changes.
+    pub(super) fn rows(&self) -> usize {
+        let parts = self.statements.iter().flatten();
+        parts.map(|part| part.images.len()).sum()
+    }
+}
+
 impl State {
-    /// Makes random changes, each a statement of its own.
-    pub(super) fn changes(&mut self, dice: &mut Dice) -> Vec<Part> {
-        let count = match dice.within(0..20) {
-            0 => dice.within(20..60),
+    /// Makes random changes.
+    pub(super) fn transaction(&mut self, dice: &mut Dice) -> Transaction {
+        let count = match dice.within(0..60) {
+            0 => dice.within(100..500),
+            1..=3 => dice.within(20..60),
+            4 => 0,
             _ => dice.within(1..6),
         };
         let mut parts: Vec<Part> = Vec::new();
-        for _ in 0..count {
+        let mut left = count;
+        while left > 0 {
             let name = dice.pick(&self.tables.names()).clone();
-            let Some(image) = self.change(dice, &name) else {
-                continue;
+            let kind = dice.within(0..10);
+            // Alone, or one of many in a statement.
+            let wide = dice.permille(300);
+            let rows = if wide {
+                dice.within(1..20).min(left)
+            } else {
+                1
             };
-            if let Some(table) = self.tables.get(&name) {
-                parts.push(Part {
-                    table: name,
-                    id: table.id,
-                    definition: table.definition.clone(),
-                    images: vec![image],
-                });
+            left -= rows;
+            for _ in 0..rows {
+                if let Some(image) = self.change(dice, &name, kind) {
+                    self.join(&mut parts, &name, image, wide);
+                }
             }
         }
-        parts
+        let mut statements: Vec<Vec<Part>> = Vec::new();
+        for part in parts {
+            match statements.last_mut() {
+                // Triggers, and statements that change several tables.
+                Some(last) if dice.permille(200) => last.push(part),
+                _ => statements.push(vec![part]),
+            }
+        }
+        Transaction {
+            statements,
+            ends_by_text: dice.permille(50),
+            payload: self.compression(dice),
+        }
+    }
+
+    fn compression(&self, dice: &mut Dice) -> Option<Compression> {
+        let compresses = self.options.compresses && dice.permille(800);
+        compresses.then(|| match dice.within(0..5) {
+            0 => Compression::None,
+            _ => Compression::Zstd,
+        })
+    }
+
+    /// Adds a changed row to the last part, or to one of its own.
+    fn join(&self, parts: &mut Vec<Part>, name: &str, image: Image, joins: bool) {
+        let Some(table) = self.tables.get(name) else {
+            return;
+        };
+        let kind = |image: &Image| (image.0.is_some(), image.1.is_some());
+        match parts.last_mut() {
+            Some(last) if joins && last.table == name && kind(&last.images[0]) == kind(&image) => {
+                last.images.push(image);
+            }
+            _ => parts.push(Part {
+                table: name.to_owned(),
+                id: table.id,
+                definition: table.definition.clone(),
+                images: vec![image],
+            }),
+        }
     }
 
     /// Makes a random change, unless the server itself would refuse it.
-    fn change(&mut self, dice: &mut Dice, name: &str) -> Option<Image> {
+    fn change(&mut self, dice: &mut Dice, name: &str, kind: u64) -> Option<Image> {
         let definition = self.tables.get(name)?.definition.clone();
         let mut new: Row = Vec::new();
         for (index, column) in definition.columns.iter().enumerate() {
@@ -63,7 +129,6 @@ impl State {
         }
         let rows = &mut self.tables.get_mut(name)?.rows;
         let old = rows.pick(dice.roll()).cloned();
-        let kind = dice.within(0..10);
         let grows = rows.len() < ROWS_MAX;
         match (kind, old) {
             (0..=3, _) | (_, None) if grows => {
