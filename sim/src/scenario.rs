@@ -42,6 +42,8 @@ pub struct WorkerPlan {
 /// A source and its task.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct SourcePlan {
+    /// What it is.
+    pub brand: Brand,
     /// Whether its transactions have GTIDs.
     pub gtids: bool,
     /// Whether its table maps name their columns.
@@ -64,9 +66,26 @@ pub struct SourcePlan {
     pub flush_s: u64,
 }
 
+/// What kind of server a source is.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub enum Brand {
+    /// MySQL.
+    Mysql,
+    /// MariaDB.
+    Mariadb {
+        /// Its second replication domain, if that is not the first one, 0.
+        domain: u32,
+        /// Whether it logs the beginnings of ALTERs.
+        two_phases: bool,
+        /// Whether events inside of transactions have no places, as of 11.4.
+        leaves_positions_out: bool,
+    },
+}
+
 impl Default for SourcePlan {
     fn default() -> Self {
         Self {
+            brand: Brand::Mysql,
             gtids: true,
             names: true,
             file_txns: 30,

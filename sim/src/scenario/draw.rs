@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Scenario, SourcePlan, Step, What, WorkerPlan};
+use super::{Brand, Scenario, SourcePlan, Step, What, WorkerPlan};
 use crate::dice::Dice;
 
 /// How long everything works before anything fails.
@@ -26,7 +26,17 @@ impl Scenario {
         let gtids = dice.permille(500);
         let names = dice.permille(500);
         let file_txns = dice.within(5..60);
+        let brand = if dice.permille(350) {
+            Brand::Mariadb {
+                domain: *dice.pick(&[0, 0, 7]),
+                two_phases: dice.permille(300),
+                leaves_positions_out: dice.permille(300),
+            }
+        } else {
+            Brand::Mysql
+        };
         let source = |dice: &mut Dice| SourcePlan {
+            brand,
             gtids,
             names,
             file_txns,

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::{control::Server, oracle::order::Orders, trace::Trace};
 use crate::{
     etcd::{Op, Request, Span},
-    scenario::{SourcePlan, TASK},
+    scenario::{Brand, SourcePlan, TASK},
     values::{self, Expect, Login, Source, Subtask},
 };
 
@@ -209,10 +209,14 @@ impl Master {
     }
 
     fn source_toml(&self, source: &str) -> String {
+        let plan = self.plan(source);
         Source {
             id: source,
-            flavor: "mysql",
-            gtid: self.plan(source).by_gtid,
+            flavor: match plan.brand {
+                Brand::Mysql => "mysql",
+                Brand::Mariadb { .. } => "mariadb",
+            },
+            gtid: plan.by_gtid,
             login: LOGIN,
             backoff_max: "8s",
             check_interval: "1s",

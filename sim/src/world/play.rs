@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use dm_core::status::Stage;
+use dm_core::{binlog::Flavor, status::Stage};
 use madsim::runtime::{Handle, NodeHandle};
 use tokio::time::sleep;
 
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     dice::Dice,
     record::Record,
-    scenario::{Scenario, What, source_name, worker_name},
+    scenario::{Brand, Scenario, What, source_name, worker_name},
     values,
 };
 
@@ -63,7 +63,19 @@ impl World {
         let mut upstreams = Vec::new();
         for (place, plan) in scenario.sources.iter().enumerate() {
             let name = source_name(place);
+            let (flavor, domain, two_phases, leaves_positions_out) = match plan.brand {
+                Brand::Mysql => (Flavor::Mysql, 0, false, false),
+                Brand::Mariadb {
+                    domain,
+                    two_phases,
+                    leaves_positions_out,
+                } => (Flavor::Mariadb, domain, two_phases, leaves_positions_out),
+            };
             let options = Options {
+                flavor,
+                domain,
+                two_phases,
+                leaves_positions_out,
                 gtids: plan.gtids,
                 names: plan.names,
                 file_txns: plan.file_txns,

@@ -3,6 +3,7 @@
 mod binlog;
 mod events;
 mod history;
+mod mariadb;
 mod payload;
 mod port;
 mod txn;
@@ -13,7 +14,10 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use dm_core::error::{Result, code};
+use dm_core::{
+    binlog::Flavor,
+    error::{Result, code},
+};
 use tokio::time::sleep;
 
 use self::{binlog::Binlog, port::trouble};
@@ -31,7 +35,7 @@ const BEGINNING: u32 = 1_700_000_000;
 /// How a source logs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Options {
-    /// Whether transactions have GTIDs.
+    /// Whether transactions have GTIDs; on MariaDB they always do.
     pub(super) gtids: bool,
     /// Whether table maps name their columns.
     pub(super) names: bool,
@@ -41,8 +45,16 @@ pub(super) struct Options {
     pub(super) row_event_max: usize,
     /// Whether the texts of statements are logged as well.
     pub(super) texts: bool,
-    /// Whether transactions are compressed.
+    /// Whether transactions are compressed, or rows events on MariaDB.
     pub(super) compresses: bool,
+    /// Which server it is.
+    pub(super) flavor: Flavor,
+    /// MariaDB: a domain that some transactions have.
+    pub(super) domain: u32,
+    /// MariaDB: whether an ALTER is logged when it begins as well.
+    pub(super) two_phases: bool,
+    /// MariaDB: whether events inside of a transaction say nothing of their place.
+    pub(super) leaves_positions_out: bool,
 }
 
 /// The server.
@@ -101,6 +113,9 @@ impl Upstream {
             0 => self.trace.count("source: empty transaction"),
             60.. => self.trace.count("source: large transaction"),
             _ => {}
+        }
+        if state.options.flavor == Flavor::Mariadb {
+            self.trace.count("source: MariaDB transaction");
         }
         if txn.payload.is_some() {
             self.trace.count("source: compressed transaction");

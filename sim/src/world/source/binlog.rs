@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use dm_core::binlog::{Gtid, GtidSet, MysqlGtidSet, Position};
+use dm_core::binlog::{Flavor, Gtid, GtidSet, Position};
 use dm_runtime::ports::{SourceEnd, Start};
 
 use super::{
     Options,
     events::{self, ARTIFICIAL, Body},
+    mariadb::{self, Phase},
     payload::payload,
     txn::Transaction,
     write,
@@ -68,7 +69,7 @@ impl Binlog {
             clock,
             files: Vec::new(),
             txns: 0,
-            executed: GtidSet::Mysql(MysqlGtidSet::default()),
+            executed: GtidSet::empty(options.flavor),
         };
         binlog.open();
         binlog
@@ -76,7 +77,7 @@ impl Binlog {
 
     /// Writes a transaction.
     pub(super) fn transaction(&mut self, schema: &str, txn: &Transaction) {
-        self.begin();
+        self.begin(false);
         let mut bodies = write::bodies(schema, txn, self.txns, &self.options);
         if let Some(compression) = txn.payload {
             bodies = vec![payload(self.clock, &bodies, compression)];
@@ -93,22 +94,51 @@ impl Binlog {
 
     /// Writes a statement that commits by itself. Says what it is called.
     pub(super) fn statement(&mut self, schema: &str, sql: &str) -> Option<Gtid> {
-        let gtid = self.begin();
-        let vars = events::ddl_vars(schema, self.txns);
+        let vars = match self.options.flavor {
+            Flavor::Mysql => events::ddl_vars(schema, self.txns + 1),
+            Flavor::Mariadb => {
+                let phase = (self.options.two_phases && sql.starts_with("ALTER"))
+                    .then(|| self.begin_alter(schema, sql));
+                mariadb::ddl_vars(self.txns + 1, phase)
+            }
+        };
+        let gtid = self.begin(true);
         self.write(&events::query(schema, sql, &vars), Group::Inside);
         gtid
     }
 
-    /// Announces the next transaction.
-    fn begin(&mut self) -> Option<Gtid> {
+    /// Writes that an ALTER has begun, which is no change yet.
+    fn begin_alter(&mut self, schema: &str, sql: &str) -> Phase {
+        let vars = mariadb::ddl_vars(self.txns + 1, Some(Phase::Start));
+        self.begin(true);
+        self.write(&events::query(schema, sql, &vars), Group::Inside);
+        Phase::Commit(self.txns)
+    }
+
+    /// Announces the next transaction, or a statement that stands alone.
+    fn begin(&mut self, is_ddl: bool) -> Option<Gtid> {
         self.txns += 1;
-        let gtid = self.options.gtids.then(|| Gtid::Mysql {
-            sid: self.sid,
-            tag: String::new(),
-            gno: self.txns,
-        });
-        let gno = gtid.as_ref().map(|_| self.txns);
-        self.write(&events::gtid(self.sid, gno), Group::First(gtid.clone()));
+        let (gtid, body) = match self.options.flavor {
+            Flavor::Mysql => {
+                let gtid = self.options.gtids.then(|| Gtid::Mysql {
+                    sid: self.sid,
+                    tag: String::new(),
+                    gno: self.txns,
+                });
+                let gno = gtid.as_ref().map(|_| self.txns);
+                (gtid, events::gtid(self.sid, gno))
+            }
+            Flavor::Mariadb => {
+                let domain = if self.txns.is_multiple_of(5) {
+                    self.options.domain
+                } else {
+                    0
+                };
+                let gtid = mariadb::name(domain, self.txns);
+                (Some(gtid), mariadb::gtid(domain, self.txns, is_ddl))
+            }
+        };
+        self.write(&body, Group::First(gtid.clone()));
         if let Some(gtid) = &gtid {
             self.executed.add(gtid);
         }
@@ -181,6 +211,12 @@ impl Binlog {
         };
         let mut queue = VecDeque::new();
         self.enter(place, &mut queue);
+        if let Start::Gtids(known @ GtidSet::Mariadb(_)) = from {
+            let list = mariadb::gtid_list(known);
+            let format = events::format(self.options.flavor);
+            queue.push_back(events::event(self.clock, 0, 0, &format));
+            queue.push_back(events::event(0, 0, ARTIFICIAL, &list));
+        }
         Ok((place, queue))
     }
 
@@ -230,8 +266,9 @@ impl Binlog {
             .map_or(file.size, |it| it.start);
         let rotate = events::rotate(&file.name, pos);
         queue.push_back(events::event(0, 0, ARTIFICIAL, &rotate));
+        let flavor = self.options.flavor;
         if place.event > 0 {
-            queue.push_back(events::event(self.clock, 0, 0, &events::format()));
+            queue.push_back(events::event(self.clock, 0, 0, &events::format(flavor)));
         }
     }
 
@@ -242,19 +279,33 @@ impl Binlog {
             size: Position::FIRST,
             before: self.executed.clone(),
         });
-        self.write(&events::format(), Group::None);
-        if let GtidSet::Mysql(before) = &self.executed {
-            let before = events::previous_gtids(before.encode());
-            self.write(&before, Group::None);
+        self.write(&events::format(self.options.flavor), Group::None);
+        match &self.executed {
+            GtidSet::Mysql(before) => {
+                let before = events::previous_gtids(before.encode());
+                self.write(&before, Group::None);
+            }
+            GtidSet::Mariadb(_) => {
+                let list = mariadb::gtid_list(&self.executed);
+                self.write(&list, Group::None);
+                let checkpoint = mariadb::checkpoint(&self.last().name);
+                self.write(&checkpoint, Group::None);
+            }
         }
     }
 
     fn write(&mut self, body: &Body, group: Group) {
-        let clock = self.clock;
+        let (clock, leaves_out) = (self.clock, self.options.leaves_positions_out);
         let file = self.last();
         let start = file.size;
         file.size += events::size(&body.1) as u64;
-        let event = events::event(clock, file.size, events::flags(body.0), body);
+        // Since 11.4 what is inside of a transaction does not say where it is.
+        let end = if leaves_out && group == Group::Inside {
+            0
+        } else {
+            file.size
+        };
+        let event = events::event(clock, end, events::flags(body.0), body);
         file.events.push(Logged {
             event,
             start,

@@ -1,7 +1,7 @@
 //! Binlog events, byte for byte as MySQL 8 writes them.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use dm_core::binlog::{HEADER_LEN, event_type};
+use dm_core::binlog::{Flavor, HEADER_LEN, event_type};
 
 use super::txn::{Image, Part};
 use crate::world::tables::Definition;
@@ -15,7 +15,7 @@ const CHECKSUM_LEN: usize = 4;
 const STMT_END: u16 = 1;
 /// `MYSQL_TYPE_LONGLONG`.
 const LONGLONG: u8 = 8;
-const SERVER_ID: u32 = 11;
+pub(super) const SERVER_ID: u32 = 11;
 
 /// A body, and the type of its event.
 pub(super) type Body = (u8, Vec<u8>);
@@ -62,9 +62,17 @@ pub(super) fn rotate(file: &str, pos: u64) -> Body {
     (event_type::ROTATE, body)
 }
 
-pub(super) fn format() -> Body {
+/// What a server says of itself.
+pub(super) const fn version(flavor: Flavor) -> &'static str {
+    match flavor {
+        Flavor::Mysql => "8.4.0-simulated",
+        Flavor::Mariadb => "10.11.6-MariaDB-simulated",
+    }
+}
+
+pub(super) fn format(flavor: Flavor) -> Body {
     let mut body = 4_u16.to_le_bytes().to_vec();
-    let mut version = b"8.4.0-simulated".to_vec();
+    let mut version = version(flavor).as_bytes().to_vec();
     version.resize(50, 0);
     body.extend_from_slice(&version);
     body.extend_from_slice(&[0; 4]);
@@ -135,7 +143,7 @@ pub(super) fn ddl_vars(schema: &str, xid: u64) -> Vec<u8> {
     vars
 }
 
-pub(super) fn table_map(schema: &str, part: &Part, names: bool) -> Body {
+pub(super) fn table_map(schema: &str, part: &Part, names: bool, flavor: Flavor) -> Body {
     let Definition { columns, .. } = &part.definition;
     let mut body = part.id.to_le_bytes()[..6].to_vec();
     body.extend_from_slice(&[1, 0]);
@@ -150,10 +158,12 @@ pub(super) fn table_map(schema: &str, part: &Part, names: bool) -> Body {
     // None of these types has metadata.
     body.push(0);
     body.extend(bits(columns.iter().map(|column| column.nullable)));
-    // Signedness: none is unsigned.
-    let signs = bits(columns.iter().map(|_| false));
-    body.extend_from_slice(&[1, signs.len() as u8]);
-    body.extend(signs);
+    if names || flavor == Flavor::Mysql {
+        // Signedness: none is unsigned.
+        let signs = bits(columns.iter().map(|_| false));
+        body.extend_from_slice(&[1, signs.len() as u8]);
+        body.extend(signs);
+    }
     if names {
         let mut list = Vec::new();
         for column in columns {
@@ -167,7 +177,7 @@ pub(super) fn table_map(schema: &str, part: &Part, names: bool) -> Body {
 }
 
 /// Changed rows of one kind; `ends`: the statement does, too.
-pub(super) fn rows(part: &Part, images: &[Image], ends: bool) -> Body {
+pub(super) fn rows(part: &Part, images: &[Image], ends: bool, flavor: Flavor) -> Body {
     let kind = match images.first() {
         Some((Some(_), Some(_))) => event_type::UPDATE_ROWS,
         Some((Some(_), None)) => event_type::DELETE_ROWS,
@@ -175,7 +185,10 @@ pub(super) fn rows(part: &Part, images: &[Image], ends: bool) -> Body {
     };
     let mut body = part.id.to_le_bytes()[..6].to_vec();
     body.extend_from_slice(&if ends { STMT_END } else { 0 }.to_le_bytes());
-    body.extend_from_slice(&[2, 0]);
+    if flavor == Flavor::Mysql {
+        // No more data.
+        body.extend_from_slice(&[2, 0]);
+    }
     let columns = part.definition.columns.len();
     body.push(columns as u8);
     let all = bits(std::iter::repeat_n(true, columns));
@@ -194,7 +207,14 @@ pub(super) fn rows(part: &Part, images: &[Image], ends: bool) -> Body {
             }
         }
     }
-    (kind, body)
+    match flavor {
+        Flavor::Mysql => (kind, body),
+        // Of the version before.
+        Flavor::Mariadb => (
+            kind - event_type::WRITE_ROWS + event_type::WRITE_ROWS_V1,
+            body,
+        ),
+    }
 }
 
 pub(super) fn xid(number: u64) -> Body {

@@ -4,14 +4,14 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use dm_core::{
-    binlog::{Flavor, GtidSet, Position},
+    binlog::{GtidSet, Position},
     error::{Code, Error, Result, Scope, code},
     sync::{agreement::SourceTable, schema::TableName},
 };
 use dm_runtime::ports::{self, EventStream, SourceEnd, SourceFacts, Start};
 use tokio::time::timeout;
 
-use super::{Upstream, binlog::Place};
+use super::{Options, Upstream, binlog::Place, events};
 use crate::world::{
     oracle::leak::{Door, Doors},
     signal::Listener,
@@ -32,9 +32,10 @@ impl ports::Source for Source {
 
     async fn probe(&self) -> Result<SourceFacts> {
         self.upstream.reach().await?;
+        let Options { flavor, .. } = self.upstream.state().options;
         Ok(SourceFacts {
-            flavor: Flavor::Mysql,
-            version: "8.4.0-simulated".to_owned(),
+            flavor,
+            version: events::version(flavor).to_owned(),
             sql_mode: String::new(),
             lower_case_table_names: 0,
             server: self.upstream.name.clone(),

@@ -1,6 +1,6 @@
 //! Random transactions and statements of the clients.
 
-use dm_core::binlog::PayloadCompression as Compression;
+use dm_core::binlog::{Flavor, PayloadCompression as Compression};
 
 use super::State;
 use crate::{
@@ -93,7 +93,8 @@ impl State {
     }
 
     fn compression(&self, dice: &mut Dice) -> Option<Compression> {
-        let compresses = self.options.compresses && dice.permille(800);
+        let is_mysql = self.options.flavor == Flavor::Mysql;
+        let compresses = is_mysql && self.options.compresses && dice.permille(800);
         compresses.then(|| match dice.within(0..5) {
             0 => Compression::None,
             _ => Compression::Zstd,

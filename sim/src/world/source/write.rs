@@ -1,17 +1,27 @@
 //! Which events a transaction consists of.
 
+use dm_core::binlog::Flavor;
+
 use super::{
     Options,
     events::{self, Body},
+    mariadb,
     txn::{Part, Transaction},
 };
 
 /// All events of a transaction but the one that announces it.
 pub(super) fn bodies(schema: &str, txn: &Transaction, xid: u64, options: &Options) -> Vec<Body> {
-    let mut bodies = vec![events::query(schema, "BEGIN", &[])];
+    let mut bodies = match options.flavor {
+        Flavor::Mysql => vec![events::query(schema, "BEGIN", &[])],
+        // What announces it stands for that as well.
+        Flavor::Mariadb => Vec::new(),
+    };
     for statement in &txn.statements {
         if options.texts {
-            bodies.push(events::rows_query("UPDATE something"));
+            bodies.push(match options.flavor {
+                Flavor::Mysql => events::rows_query("UPDATE something"),
+                Flavor::Mariadb => mariadb::annotate("UPDATE something"),
+            });
         }
         statement_bodies(schema, statement, options, &mut bodies);
     }
@@ -29,7 +39,12 @@ fn statement_bodies(schema: &str, parts: &[Part], options: &Options, bodies: &mu
     for part in parts {
         if !told.contains(&part.id) {
             told.push(part.id);
-            bodies.push(events::table_map(schema, part, options.names));
+            bodies.push(events::table_map(
+                schema,
+                part,
+                options.names,
+                options.flavor,
+            ));
         }
     }
     for (index, part) in parts.iter().enumerate() {
@@ -39,7 +54,12 @@ fn statement_bodies(schema: &str, parts: &[Part], options: &Options, bodies: &mu
             .chunks((options.row_event_max / row_bytes).max(1));
         while let Some(images) = chunks.next() {
             let ends = index + 1 == parts.len() && chunks.len() == 0;
-            bodies.push(events::rows(part, images, ends));
+            let rows = events::rows(part, images, ends, options.flavor);
+            bodies.push(if options.flavor == Flavor::Mariadb && options.compresses {
+                mariadb::compressed(rows, part.definition.columns.len())
+            } else {
+                rows
+            });
         }
     }
 }
