@@ -1,5 +1,6 @@
 //! Oracles: each knows one thing that must hold, and looks at it all along.
 
+pub(super) mod checkpoint;
 pub(super) mod convergence;
 pub(super) mod end;
 pub(super) mod exactly_once;
@@ -12,7 +13,8 @@ pub(super) mod stop;
 pub(super) mod tables;
 
 /// Names of all oracles.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 11] = [
+    checkpoint::NAME,
     convergence::NAME,
     end::NAME,
     exactly_once::NAME,

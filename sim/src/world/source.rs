@@ -2,7 +2,6 @@
 
 mod binlog;
 mod events;
-mod history;
 mod mariadb;
 mod payload;
 mod port;
@@ -20,9 +19,10 @@ use dm_core::{
 };
 use tokio::time::sleep;
 
+pub(super) use self::port::Source;
 use self::{binlog::Binlog, port::trouble};
-pub(super) use self::{history::History, port::Source};
 use super::{
+    history::History,
     signal::Signal,
     tables::{Snapshot, Tables},
     trace::Trace,
@@ -107,7 +107,9 @@ impl Upstream {
     pub(super) fn commit(&self, dice: &mut Dice) {
         let mut state = self.now();
         let txn = state.transaction(dice);
-        state.binlog.transaction(&self.name, &txn);
+        let gtid = state.binlog.transaction(&self.name, &txn);
+        self.history
+            .committed(state.binlog.end(), gtid, txn.changes());
         let rows = txn.rows();
         match rows {
             0 => self.trace.count("source: empty transaction"),
@@ -145,7 +147,7 @@ impl Upstream {
         }
         let gtid = state.binlog.statement(&self.name, &sql);
         let end = state.binlog.end();
-        self.history.note(end, gtid, state.tables.snapshot());
+        self.history.changed(end, gtid, state.tables.snapshot());
         self.trace.count("source: DDL");
         self.written(state, dice, sql);
     }

@@ -18,7 +18,7 @@ pub(in crate::world) fn moved(
 ) {
     trace.expect(
         NAME,
-        new.reaches(old, false),
+        new.reaches(old, true),
         format_args!("{source} slot {slot}: {new} behind {old}"),
     );
     trace.expect(

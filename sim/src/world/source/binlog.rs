@@ -76,8 +76,9 @@ impl Binlog {
     }
 
     /// Writes a transaction.
-    pub(super) fn transaction(&mut self, schema: &str, txn: &Transaction) {
-        self.begin(false);
+    /// Says what it is called.
+    pub(super) fn transaction(&mut self, schema: &str, txn: &Transaction) -> Option<Gtid> {
+        let gtid = self.begin(false);
         let mut bodies = write::bodies(schema, txn, self.txns, &self.options);
         if let Some(compression) = txn.payload {
             bodies = vec![payload(self.clock, &bodies, compression)];
@@ -85,6 +86,7 @@ impl Binlog {
         for body in bodies {
             self.write(&body, Group::Inside);
         }
+        gtid
     }
 
     /// Changes how much goes into one rows event.

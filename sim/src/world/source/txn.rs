@@ -6,6 +6,7 @@ use super::State;
 use crate::{
     dice::Dice,
     world::{
+        history::Change,
         rows::Row,
         statement::{Spec, Statement},
         tables::{Column, Definition, column},
@@ -42,6 +43,15 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
+    /// All rows that it changes, in order.
+    pub(super) fn changes(&self) -> Vec<Change> {
+        let parts = self.statements.iter().flatten();
+        let change =
+            |part: &Part, (old, new): &Image| (part.table.clone(), old.clone(), new.clone());
+        let changes = parts.flat_map(|part| part.images.iter().map(move |it| change(part, it)));
+        changes.collect()
+    }
+
     /// How many rows it changes.
     pub(super) fn rows(&self) -> usize {
         let parts = self.statements.iter().flatten();

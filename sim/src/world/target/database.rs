@@ -21,8 +21,8 @@ use tokio::time::{Instant, sleep};
 use crate::{
     dice::Dice,
     world::{
+        history::History,
         oracle::{exactly_once, fence, progress},
-        source::History,
         tables::{Refusal, Snapshot, Tables},
         trace::Trace,
     },

@@ -18,7 +18,7 @@ use super::{
     database::{CONTROL, Database, Job, gone, refused, trouble},
     port::{Inner, error_of},
 };
-use crate::world::{oracle, source::History, statement::Statement, tables::Refusal};
+use crate::world::{history::History, oracle, statement::Statement, tables::Refusal};
 
 /// A DDL under way, as the control row keeps it.
 #[derive(Clone, Debug)]

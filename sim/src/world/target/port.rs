@@ -25,6 +25,7 @@ use tokio::{sync::oneshot, time::sleep};
 
 use super::database::{CONTROL, Database, Guard, Job, ProgressRow, gone, trouble};
 use crate::world::oracle::{
+    self,
     leak::{Door, Doors},
     lease::Tenure,
 };
@@ -405,7 +406,14 @@ impl ports::Target for Target {
         if let Some(end) = window.filter(|_| !closes) {
             written.exit_safe = Some(end);
         }
+        let history = inner.database.history(&inner.source);
+        let (trace, source) = (inner.database.trace.clone(), inner.source.clone());
         let write = move |job: &mut Job| {
+            // Safe mode repeats what may be there already.
+            if let (Some(history), None) = (history, &job.safe_until) {
+                let row = history.too_old(&written.global, &job.tables.snapshot());
+                oracle::checkpoint::written(&trace, &source, &written.global, row);
+            }
             if closes {
                 job.safe_until = None;
             }
