@@ -1,14 +1,17 @@
 # make demo     replicate between two MySQL servers for half a minute, kill the worker, compare
 # make test     all tests; fetches and starts the servers that they need
 # make verify   what must hold before a merge; never writes to the tree
+# make soak     play simulated worlds until stopped; failing seeds go to target/failing-seeds.txt
+# make mutants  show how soon simulated worlds notice that one of the worker's guards is missing
 # make bench    apply one binlog with this worker and with MySQL's own replica
 
 CARGO ?= cargo
+JOBS ?= $(shell nproc)
 # etcd's protocol is compiled from its definition.
 export PROTOC := $(or $(PROTOC),$(shell command -v protoc),$(CURDIR)/target/servers/bin/protoc)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test verify bench
+.PHONY: help demo test verify soak mutants bench
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -29,6 +32,12 @@ verify:
 	$(CARGO) sim-clippy -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	@CARGO="$(CARGO)" scripts/test
+
+soak:
+	$(CARGO) sim soak --jobs $(JOBS)
+
+mutants:
+	$(CARGO) sim mutants --jobs $(JOBS)
 
 bench:
 	@scripts/servers

@@ -71,7 +71,7 @@ struct Soak {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     jobs: u32,
     /// Where failing seeds are collected.
-    #[arg(long, default_value = "failing-seeds.txt")]
+    #[arg(long, default_value = "target/failing-seeds.txt")]
     into: PathBuf,
 }
 
