@@ -69,11 +69,12 @@ impl Cursor {
     /// Sees that an event follows on the one before.
     ///
     /// Only MySQL's offsets add up, and by GTID the source leaves out whole groups; what is inside
-    /// of one always adds up.
+    /// of one always adds up. The events of a compressed transaction share one header, behind its
+    /// first; any other event that ends where the one before did is that one again.
     ///
     /// # Errors
-    /// Events are missing.
-    pub(super) fn follow(&mut self, header: &Header, event: &Event) -> Result<()> {
+    /// Events are missing, or come twice.
+    pub(super) fn follow(&mut self, header: &Header, event: &Event, shares: bool) -> Result<()> {
         match event {
             Event::Rotate { pos, .. } => {
                 self.end = Some(*pos);
@@ -83,13 +84,15 @@ impl Cursor {
             _ if header.is_artificial() || header.log_pos == 0 => return Ok(()),
             _ => {}
         }
-        let counts = self.flavor == Flavor::Mysql && (!self.by_gtid || self.open.is_some());
+        let adds_up = self.flavor == Flavor::Mysql;
+        let counts = adds_up && (!self.by_gtid || self.open.is_some());
         let start = header.log_pos.saturating_sub(header.event_size.into());
+        let fits = |end| match shares {
+            true => header.log_pos == end,
+            false => !(counts && start != end || adds_up && header.log_pos == end),
+        };
         match self.end {
-            // The events of a compressed transaction share one header.
-            Some(end)
-                if counts && start != end && header.log_pos != end && Guard::EventGap.holds() =>
-            {
+            Some(end) if !fits(end) && Guard::EventGap.holds() => {
                 let file = &self.file;
                 Err(gap(&format!(
                     "the source goes on at ({file}, {start}) behind ({file}, {end})"
@@ -289,11 +292,14 @@ mod tests {
             (Flavor::Mariadb, false, false),
         ] {
             let mut cursor = cursor(flavor, by_gtid);
-            cursor.follow(&header(0, 100), &rotate).unwrap();
-            cursor.follow(&header(100, 150), &Event::Xid).unwrap();
+            let xid = Event::Xid;
+            cursor.follow(&header(0, 100), &rotate, false).unwrap();
+            cursor.follow(&header(100, 150), &xid, false).unwrap();
             // The events of a compressed transaction.
-            cursor.follow(&header(100, 150), &Event::Xid).unwrap();
-            let outcome = cursor.follow(&header(151, 200), &Event::Xid);
+            cursor.follow(&header(100, 150), &xid, true).unwrap();
+            let again = cursor.follow(&header(100, 150), &xid, false);
+            assert_eq!(again.is_err(), flavor == Flavor::Mysql, "{by_gtid}");
+            let outcome = cursor.follow(&header(151, 200), &xid, false);
             assert_eq!(outcome.is_err(), noticed, "{flavor} {by_gtid}");
         }
     }
@@ -302,13 +308,20 @@ mod tests {
     #[test]
     fn transactions_may_be_left_out_but_not_their_parts() {
         let mut cursor = cursor(Flavor::Mysql, true);
-        cursor.follow(&header(100, 150), &Event::Xid).unwrap();
-        cursor.follow(&header(900, 950), &Event::Xid).unwrap();
+        cursor
+            .follow(&header(100, 150), &Event::Xid, false)
+            .unwrap();
+        cursor
+            .follow(&header(900, 950), &Event::Xid, false)
+            .unwrap();
         cursor
             .begin(&header(900, 950), None, false, &read(""))
             .unwrap();
-        cursor.follow(&header(950, 960), &Event::Xid).unwrap();
-        assert!(cursor.follow(&header(970, 980), &Event::Xid).is_err());
+        cursor
+            .follow(&header(950, 960), &Event::Xid, false)
+            .unwrap();
+        let missing = cursor.follow(&header(970, 980), &Event::Xid, false);
+        assert!(missing.is_err());
     }
 
     #[test]

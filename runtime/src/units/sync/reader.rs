@@ -27,6 +27,8 @@ pub(super) struct Item {
     pub(super) header: Header,
     /// The event.
     pub(super) event: Event,
+    /// Whether an event before it came under the same header.
+    pub(super) shares: bool,
 }
 
 /// Events in binlog order, and the memory that they were granted.
@@ -63,6 +65,7 @@ impl Reader {
                 stream,
                 decoder,
                 payload: None,
+                opened: false,
                 facts,
             };
             let ended = guarded(reading.run(&sender)).await;
@@ -102,6 +105,8 @@ struct Reading<S> {
     /// A compressed transaction that is being opened, event by event: decompressed as a whole it
     /// need not fit in memory.
     payload: Option<(Header, Payload)>,
+    /// Whether an event of it was read.
+    opened: bool,
     facts: Arc<SyncFacts>,
 }
 
@@ -140,8 +145,12 @@ impl<S: EventStream> Reading<S> {
                 let header = *header;
                 if let Some(raw) = payload.next()? {
                     let frame = Frame::inside_payload(&raw)?;
-                    let event = self.decoder.event(&frame)?;
-                    return Ok(Some((Item { header, event }, raw.len())));
+                    let item = Item {
+                        header,
+                        event: self.decoder.event(&frame)?,
+                        shares: std::mem::replace(&mut self.opened, true),
+                    };
+                    return Ok(Some((item, raw.len())));
                 }
                 self.payload = None;
             }
@@ -159,13 +168,19 @@ impl<S: EventStream> Reading<S> {
                 } => {
                     let payload = Payload::open(compression, uncompressed_size, body)?;
                     self.payload = Some((header, payload));
+                    self.opened = false;
                 }
                 event => {
                     // MariaDB's `log_bin_compress` makes events smaller than what they hold.
                     if let Event::Rows(rows) = &event {
                         bytes = bytes.max(rows.rows_len());
                     }
-                    return Ok(Some((Item { header, event }, bytes)));
+                    let item = Item {
+                        header,
+                        event,
+                        shares: false,
+                    };
+                    return Ok(Some((item, bytes)));
                 }
             }
         }

@@ -179,8 +179,13 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         Ok(())
     }
 
-    async fn event(&mut self, Item { header, event }: Item) -> Result<()> {
-        self.cursor.follow(&header, &event)?;
+    async fn event(&mut self, item: Item) -> Result<()> {
+        let Item {
+            header,
+            event,
+            shares,
+        } = item;
+        self.cursor.follow(&header, &event, shares)?;
         match event {
             Event::Rotate { file, pos } => self.rotate(&header, file, pos)?,
             Event::Gtid { gtid, .. } => self.begin(&header, Some(gtid), false)?,
