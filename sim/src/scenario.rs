@@ -44,6 +44,14 @@ pub struct WorkerPlan {
 pub struct SourcePlan {
     /// What it is.
     pub brand: Brand,
+    /// Number of its first file.
+    pub first_file: u64,
+    /// Offset of what it writes first: there may be much before it.
+    pub first_offset: u64,
+    /// How often it says that there is no news.
+    pub heartbeat: Duration,
+    /// Whether it writes events of types that nobody knows.
+    pub unknown: bool,
     /// Whether its transactions have GTIDs.
     pub gtids: bool,
     /// Whether its table maps name their columns.
@@ -86,6 +94,10 @@ impl Default for SourcePlan {
     fn default() -> Self {
         Self {
             brand: Brand::Mysql,
+            first_file: 1,
+            first_offset: 0,
+            heartbeat: Duration::from_secs(15),
+            unknown: false,
             gtids: true,
             names: true,
             file_txns: 30,
@@ -149,6 +161,16 @@ pub enum What {
     CutDumps(usize),
     /// A source is out of reach.
     SourceDown(usize),
+    /// A source's server restarts.
+    RestartSource(usize, u64),
+    /// A source's server crashes within a transaction, and restarts.
+    CrashSource(usize, u64),
+    /// Old files of a source's binlog are gone; at the end they are put back.
+    Purge(usize),
+    /// Another server takes the place of a source, if its task reads by GTID.
+    SwitchServer(usize, u64),
+    /// So many of a thousand events of a source are damaged on their way.
+    Damage(usize, u64),
     /// So many of a thousand answers of the target get lost.
     LostAnswers(u64),
     /// So many of a thousand transactions arrive late.
@@ -193,6 +215,11 @@ impl What {
             Self::Compact => "fault: compaction",
             Self::CutDumps(_) => "fault: cut dumps",
             Self::SourceDown(_) => "fault: source down",
+            Self::RestartSource(..) => "fault: source restart",
+            Self::CrashSource(..) => "fault: source crash",
+            Self::Purge(_) => "fault: purged files",
+            Self::SwitchServer(..) => "fault: another source server",
+            Self::Damage(..) => "fault: time of damaged events",
             Self::LostAnswers(_) => "fault: time of lost answers",
             Self::Late(_) => "fault: time of late transactions",
             Self::Deadlocks(_) => "fault: time of deadlocks",
@@ -247,6 +274,11 @@ impl What {
             | Self::RowEvents(source, _)
             | Self::CutDumps(source)
             | Self::SourceDown(source)
+            | Self::RestartSource(source, _)
+            | Self::CrashSource(source, _)
+            | Self::Purge(source)
+            | Self::SwitchServer(source, _)
+            | Self::Damage(source, _)
             | Self::Pause(source)
             | Self::Stop(source)
             | Self::Resize(source, _)
@@ -269,6 +301,7 @@ impl fmt::Display for What {
         match self {
             Self::Slow(_, number)
             | Self::RowEvents(_, number)
+            | Self::Damage(_, number)
             | Self::LostAnswers(number)
             | Self::Late(number)
             | Self::Deadlocks(number)

@@ -35,8 +35,20 @@ impl Scenario {
         } else {
             Brand::Mysql
         };
+        let first_file = *dice.pick(&[1, 1, 999_997]);
+        let first_offset = if dice.permille(200) && brand == Brand::Mysql {
+            (1 << 32) - 40_000
+        } else {
+            0
+        };
+        let heartbeat = dice.millis(200..15_000);
+        let unknown = dice.permille(300) && brand == Brand::Mysql;
         let source = |dice: &mut Dice| SourcePlan {
             brand,
+            first_file,
+            first_offset,
+            heartbeat,
+            unknown,
             gtids,
             names,
             file_txns,
@@ -138,7 +150,7 @@ impl Scenario {
 type Kind = fn(&Scenario, &mut Dice) -> What;
 
 /// All kinds but ordinary work.
-const KINDS: [Kind; 25] = [
+const KINDS: [Kind; 30] = [
     |it, dice| What::Kill(it.worker(dice)),
     |it, dice| What::Twin(it.worker(dice)),
     |it, dice| What::Freeze(it.worker(dice)),
@@ -154,6 +166,11 @@ const KINDS: [Kind; 25] = [
     |it, dice| What::RowEvents(it.source(dice), *dice.pick(&ROW_EVENT_BYTES)),
     |it, dice| What::CutDumps(it.source(dice)),
     |it, dice| What::SourceDown(it.source(dice)),
+    |it, dice| What::RestartSource(it.source(dice), dice.roll()),
+    |it, dice| What::CrashSource(it.source(dice), dice.roll()),
+    |it, dice| What::Purge(it.source(dice)),
+    |it, dice| What::SwitchServer(it.source(dice), dice.roll()),
+    |it, dice| What::Damage(it.source(dice), dice.within(1..15)),
     |_, dice| What::LostAnswers(dice.within(20..300)),
     |_, dice| What::Late(dice.within(20..300)),
     |_, dice| What::Deadlocks(dice.within(20..300)),

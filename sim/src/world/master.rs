@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use dm_core::binlog::Position;
 use tokio::time::sleep;
 
 use super::{control::Server, oracle::order::Orders, trace::Trace};
@@ -36,9 +37,16 @@ pub(super) struct Master {
     state: Mutex<State>,
 }
 
+/// What operators want of a source and its task.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) plan: SourcePlan,
+    /// Where the task begins.
+    pub(super) start: Position,
+}
+
 struct State {
-    /// What operators want of each source and its task.
-    plans: BTreeMap<String, SourcePlan>,
+    plans: BTreeMap<String, Wanted>,
     /// Creation revision of each announcement that was seen.
     seen: BTreeMap<String, i64>,
 }
@@ -49,7 +57,7 @@ impl Master {
         server: &Arc<Server>,
         trace: &Trace,
         orders: &Orders,
-        plans: BTreeMap<String, SourcePlan>,
+        plans: BTreeMap<String, Wanted>,
     ) -> Arc<Self> {
         let master = Arc::new(Self {
             server: Arc::clone(server),
@@ -113,8 +121,8 @@ impl Master {
 
     /// `pause-task` and `update-task`, with another number of slots.
     pub(super) fn resize(&self, source: &str, slots: u64) {
-        if let Some(plan) = self.state().plans.get_mut(source) {
-            plan.slots = slots;
+        if let Some(wanted) = self.state().plans.get_mut(source) {
+            wanted.plan.slots = slots;
         }
         self.pause(source);
         // There is none to be changed while it is stopped.
@@ -209,7 +217,7 @@ impl Master {
     }
 
     fn source_toml(&self, source: &str) -> String {
-        let plan = self.plan(source);
+        let Wanted { plan, .. } = self.wanted(source);
         Source {
             id: source,
             flavor: match plan.brand {
@@ -224,9 +232,9 @@ impl Master {
         .toml()
     }
 
-    /// The configuration of the subtask, as it is wanted now: it begins with the first event.
+    /// The configuration of the subtask, as it is wanted now.
     fn subtask(&self, source: &str) -> Op {
-        let plan = self.plan(source);
+        let Wanted { plan, start } = self.wanted(source);
         let toml = Subtask {
             name: TASK,
             source,
@@ -234,8 +242,8 @@ impl Master {
             slots: plan.slots,
             batch: plan.batch,
             flush_s: plan.flush_s,
-            file: "binlog.000001",
-            position: 4,
+            file: &start.file,
+            position: start.pos,
             gtids: "",
             from: LOGIN,
             to: LOGIN,
@@ -245,8 +253,13 @@ impl Master {
         put(values::subtask_key(source, TASK), toml)
     }
 
-    fn plan(&self, source: &str) -> SourcePlan {
-        self.state().plans.get(source).copied().unwrap_or_default()
+    /// Whether the task of a source reads by GTID.
+    pub(super) fn reads_by_gtid(&self, source: &str) -> bool {
+        self.wanted(source).plan.by_gtid
+    }
+
+    fn wanted(&self, source: &str) -> Wanted {
+        self.state().plans[source].clone()
     }
 
     fn write(&self, what: &str, then: Vec<Op>) {

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::{
     control::{Link, Server},
-    master::Master,
+    master::{Master, Wanted},
     oracle::{
         convergence, end,
         order::{self, Orders},
@@ -76,6 +76,11 @@ impl World {
                 domain,
                 two_phases,
                 leaves_positions_out,
+                first_file: plan.first_file,
+                first_offset: plan.first_offset,
+                heartbeat: plan.heartbeat,
+                heartbeats_v2: plan.brand == Brand::Mysql,
+                unknown: plan.unknown,
                 gtids: plan.gtids,
                 names: plan.names,
                 file_txns: plan.file_txns,
@@ -85,8 +90,12 @@ impl World {
             };
             let upstream = Upstream::new(&name, options, trace.clone(), &dice);
             database.compare_with(&name, upstream.history());
+            let wanted = Wanted {
+                plan: *plan,
+                start: upstream.first_place(),
+            };
+            plans.insert(name, wanted);
             upstreams.push(upstream);
-            plans.insert(name, *plan);
         }
         let by_name = |it: &Arc<Upstream>| (it.name.clone(), Arc::clone(it));
         let around = Surroundings {
@@ -185,6 +194,18 @@ impl World {
             What::Compact => self.master.compact(),
             What::CutDumps(source) => self.upstreams[source].cut(),
             What::SourceDown(source) => self.upstreams[source].set_down(true),
+            What::RestartSource(source, dice) => {
+                self.upstreams[source].restart(&mut Dice::new(dice));
+            }
+            What::CrashSource(source, dice) => self.upstreams[source].crash(&mut Dice::new(dice)),
+            What::Purge(source) => self.upstreams[source].purge(true),
+            What::SwitchServer(source, dice) => {
+                // Only who reads by GTID finds the place again.
+                if self.master.reads_by_gtid(self.source(source)) {
+                    self.upstreams[source].switch_server(&mut Dice::new(dice));
+                }
+            }
+            What::Damage(source, chance) => self.upstreams[source].set_damage(chance),
             What::LostAnswers(chance) => database.set_weather(|it| it.lost_answers = chance),
             What::Late(chance) => database.set_weather(|it| it.late = chance),
             What::Deadlocks(chance) => database.set_weather(|it| it.deadlocks = chance),
@@ -217,6 +238,8 @@ impl World {
             | What::Slow(worker, _) => self.set_link(worker, |link| *link = Link::default()),
             What::FreezeEtcd => server.freeze(false),
             What::SourceDown(source) => self.upstreams[source].set_down(false),
+            What::Purge(source) => self.upstreams[source].purge(false),
+            What::Damage(source, _) => self.upstreams[source].set_damage(0),
             What::LostAnswers(_) => database.set_weather(|it| it.lost_answers = 0),
             What::Late(_) => database.set_weather(|it| it.late = 0),
             What::Deadlocks(_) => database.set_weather(|it| it.deadlocks = 0),
@@ -233,6 +256,9 @@ impl World {
             | What::CloseWatches
             | What::Compact
             | What::CutDumps(_)
+            | What::RestartSource(..)
+            | What::CrashSource(..)
+            | What::SwitchServer(..)
             | What::Transfer(_)
             | What::NewLeader => return,
         }
@@ -266,6 +292,8 @@ impl World {
         }
         for upstream in &self.upstreams {
             upstream.set_down(false);
+            upstream.purge(false);
+            upstream.set_damage(0);
         }
         for source in self.master.sources() {
             self.master.start(source);

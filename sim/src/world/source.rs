@@ -1,26 +1,32 @@
 //! A simulated MySQL that others read a binlog from.
 
 mod binlog;
+mod damage;
 mod events;
+mod life;
 mod mariadb;
 mod payload;
 mod port;
 mod txn;
 mod write;
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
+use bytes::Bytes;
 use dm_core::{
-    binlog::Flavor,
+    binlog::{Flavor, Position},
     error::{Result, code},
 };
 use tokio::time::sleep;
 
 pub(super) use self::port::Source;
-use self::{binlog::Binlog, port::trouble};
+use self::{binlog::Binlog, damage::Arrival, port::trouble};
 use super::{
     history::History,
     signal::Signal,
@@ -47,6 +53,14 @@ pub(super) struct Options {
     pub(super) texts: bool,
     /// Whether transactions are compressed, or rows events on MariaDB.
     pub(super) compresses: bool,
+    /// Number of the first file, and where the first transaction in it begins at least.
+    pub(super) first_file: u64,
+    pub(super) first_offset: u64,
+    /// How often a source without news says so, and whether in the newer way.
+    pub(super) heartbeat: Duration,
+    pub(super) heartbeats_v2: bool,
+    /// Whether there are events that nobody knows.
+    pub(super) unknown: bool,
     /// Which server it is.
     pub(super) flavor: Flavor,
     /// MariaDB: a domain that some transactions have.
@@ -69,6 +83,8 @@ pub(super) struct Upstream {
     /// Grows each time that all dumps break.
     cuts: Signal<u64>,
     down: AtomicBool,
+    /// Of a thousand events so many are damaged on their way.
+    damages: AtomicU64,
 }
 
 struct State {
@@ -100,6 +116,7 @@ impl Upstream {
             news: Signal::new(0),
             cuts: Signal::new(0),
             down: AtomicBool::new(false),
+            damages: AtomicU64::new(0),
         })
     }
 
@@ -152,6 +169,11 @@ impl Upstream {
         self.written(state, dice, sql);
     }
 
+    /// Where its first transaction begins.
+    pub(super) fn first_place(&self) -> Position {
+        self.state().binlog.first_place()
+    }
+
     /// What its tables are.
     pub(super) fn snapshot(&self) -> Snapshot {
         self.state().tables.snapshot()
@@ -173,6 +195,23 @@ impl Upstream {
         if down {
             self.cut();
         }
+    }
+
+    /// Lets events be damaged on their way, so many of a thousand.
+    pub(super) fn set_damage(&self, chance: u64) {
+        self.damages.store(chance, Ordering::Relaxed);
+    }
+
+    /// What becomes of an event.
+    fn arrival(&self, event: Bytes, inside: bool) -> Arrival {
+        let State { dice, options, .. } = &mut *self.state();
+        if !dice.permille(self.damages.load(Ordering::Relaxed)) {
+            return Arrival::Once(event);
+        }
+        let (arrival, what) = damage::damage(dice, options, &event, inside);
+        self.trace.note(&self.name, what);
+        self.trace.count(what);
+        arrival
     }
 
     async fn reach(&self) -> Result<()> {
@@ -203,6 +242,13 @@ impl Upstream {
         }
         let end = state.binlog.end();
         drop(state);
+        if end.pos > 1 << 32 {
+            self.trace.count("source: transaction behind 4 GiB");
+        }
+        if end.file.len() > "binlog.999999".len() && !end.file.starts_with("replica") {
+            self.trace
+                .count("source: transaction in a file with seven digits");
+        }
         self.trace
             .note(&self.name, format_args!("{what}, ends at {end}"));
         self.news.change(|number| *number += 1);

@@ -112,6 +112,15 @@ impl Tables {
         Snapshot(tables.map(table).collect())
     }
 
+    /// All tables are opened anew, in another order.
+    pub(super) fn renumber(&mut self, shift: u64) {
+        self.last_id = 99 + shift;
+        for table in self.tables.values_mut().rev() {
+            self.last_id += 1;
+            table.id = self.last_id;
+        }
+    }
+
     /// Runs a statement at a time.
     ///
     /// # Errors

@@ -17,37 +17,47 @@ use super::{
 
 /// All files.
 pub(super) struct Binlog {
-    sid: [u8; 16],
-    options: Options,
+    pub(super) sid: [u8; 16],
+    /// Which server it is of those that were in this place.
+    pub(super) server: u64,
+    pub(super) options: Options,
     /// The source's clock, in seconds since 1970.
     pub(super) clock: u32,
-    files: Vec<File>,
-    /// Transactions so far, and their names.
-    txns: u64,
-    executed: GtidSet,
+    pub(super) files: Vec<File>,
+    /// Number of the first file, and where in it the first transaction begins at least.
+    pub(super) first: u64,
+    pub(super) offset: u64,
+    /// How many files are taken away.
+    purged: usize,
+    /// Transactions so far, those that this server has named, and the names of all.
+    pub(super) txns: u64,
+    pub(super) gno: u64,
+    pub(super) executed: GtidSet,
 }
 
-struct File {
+pub(super) struct File {
     name: String,
-    events: Vec<Logged>,
+    pub(super) events: Vec<Logged>,
     size: u64,
     /// The transactions before it.
     before: GtidSet,
 }
 
-struct Logged {
-    event: Bytes,
+pub(super) struct Logged {
+    pub(super) event: Bytes,
     start: u64,
-    group: Group,
+    pub(super) group: Group,
 }
 
 /// What an event is to a transaction.
 #[derive(Clone, Debug, PartialEq)]
-enum Group {
+pub(super) enum Group {
     /// It belongs to none.
     None,
     /// It begins the one of that name.
     First(Option<Gtid>),
+    /// It begins one that has no end.
+    Broken,
     /// It is a later part of one.
     Inside,
 }
@@ -59,6 +69,8 @@ pub(super) struct Place {
     event: usize,
     /// Whether the transaction at hand is left out.
     skips: bool,
+    /// Whether something was left out, which the worker has not been told.
+    hides: bool,
 }
 
 impl Binlog {
@@ -67,8 +79,13 @@ impl Binlog {
             sid,
             options,
             clock,
+            server: 0,
             files: Vec::new(),
+            first: options.first_file,
+            offset: options.first_offset,
+            purged: 0,
             txns: 0,
+            gno: 0,
             executed: GtidSet::empty(options.flavor),
         };
         binlog.open();
@@ -118,16 +135,20 @@ impl Binlog {
     }
 
     /// Announces the next transaction, or a statement that stands alone.
-    fn begin(&mut self, is_ddl: bool) -> Option<Gtid> {
+    pub(super) fn begin(&mut self, is_ddl: bool) -> Option<Gtid> {
+        if self.options.unknown && self.txns.is_multiple_of(9) {
+            self.write(&events::unknown(), Group::None);
+        }
         self.txns += 1;
+        self.gno += 1;
         let (gtid, body) = match self.options.flavor {
             Flavor::Mysql => {
                 let gtid = self.options.gtids.then(|| Gtid::Mysql {
                     sid: self.sid,
                     tag: String::new(),
-                    gno: self.txns,
+                    gno: self.gno,
                 });
-                let gno = gtid.as_ref().map(|_| self.txns);
+                let gno = gtid.as_ref().map(|_| self.gno);
                 (gtid, events::gtid(self.sid, gno))
             }
             Flavor::Mariadb => {
@@ -149,7 +170,7 @@ impl Binlog {
 
     /// Goes on in a new file.
     pub(super) fn rotate(&mut self) {
-        let next = file_name(self.files.len() + 1);
+        let next = self.file_name(self.files.len());
         self.write(&events::rotate(&next, Position::FIRST), Group::None);
         self.open();
     }
@@ -164,7 +185,7 @@ impl Binlog {
         SourceEnd {
             position: self.end(),
             gtids: self.executed.clone(),
-            files: (self.files.iter())
+            files: (self.files.iter().skip(self.purged))
                 .map(|file| (file.name.clone(), file.size))
                 .collect(),
         }
@@ -191,25 +212,39 @@ impl Binlog {
         let (file, event) = match from {
             Start::Position(at) => {
                 let file = self.files.iter().position(|file| file.name == at.file);
-                let file = file.ok_or("could not find the file")?;
+                let file = file.filter(|file| *file >= self.purged);
+                let file = file.ok_or(
+                    "Error 1236 (HY000): Could not find first log file name in binary log index \
+                     file",
+                )?;
                 let File { events, size, .. } = &self.files[file];
                 let event = match events.iter().position(|it| it.start == at.pos) {
                     Some(event) => event,
                     None if at.pos == *size => events.len(),
-                    None => return Err("impossible position".to_owned()),
+                    None => {
+                        let text = "Error 1236 (HY000): Client requested source to start \
+                                    replication from impossible position";
+                        return Err(text.to_owned());
+                    }
                 };
                 (file, event)
             }
             Start::Gtids(known) => {
                 let is_known = |file: &File| known.contains(&file.before);
                 let file = self.files.iter().rposition(is_known);
-                (file.ok_or("purged")?, 0)
+                let file = file.filter(|file| *file >= self.purged);
+                let file = file.ok_or(
+                    "Error 1236 (HY000): Cannot replicate because the source purged required \
+                     binary logs",
+                )?;
+                (file, 0)
             }
         };
         let place = Place {
             file,
             event,
             skips: false,
+            hides: false,
         };
         let mut queue = VecDeque::new();
         self.enter(place, &mut queue);
@@ -222,13 +257,14 @@ impl Binlog {
         Ok((place, queue))
     }
 
-    /// The next event for a dump. What is to be sent first goes into `queue`.
+    /// The next event for a dump, and whether it is a later part of a transaction. What is to be
+    /// sent first goes into `queue`.
     pub(super) fn next(
         &self,
         place: &mut Place,
         known: Option<&GtidSet>,
         queue: &mut VecDeque<Bytes>,
-    ) -> Option<Bytes> {
+    ) -> Option<(Bytes, bool)> {
         loop {
             let Some(logged) = self.files[place.file].events.get(place.event) else {
                 if place.file + 1 < self.files.len() {
@@ -238,24 +274,44 @@ impl Binlog {
                 }
                 return None;
             };
-            place.event += 1;
             match &logged.group {
-                Group::None => place.skips = false,
+                Group::None | Group::Broken => place.skips = false,
                 Group::First(gtid) => {
                     let pair = gtid.as_ref().zip(known);
                     place.skips = pair.is_some_and(|(gtid, known)| known.contains_txn(gtid));
                 }
                 Group::Inside => {}
             }
-            if !place.skips {
-                return Some(logged.event.clone());
+            if place.hides && !place.skips {
+                // As MySQL says how far it has come.
+                place.hides = false;
+                return Some((self.heartbeat_at(place.file, logged.start), false));
             }
+            place.event += 1;
+            if !place.skips {
+                return Some((logged.event.clone(), logged.group == Group::Inside));
+            }
+            place.hides = self.options.flavor == Flavor::Mysql;
         }
     }
 
     pub(super) fn heartbeat(&self) -> Bytes {
-        let Position { file, pos } = self.end();
-        events::event(0, pos, 0, &events::heartbeat(&file))
+        let last = self.files.len() - 1;
+        self.heartbeat_at(last, self.files[last].size)
+    }
+
+    fn heartbeat_at(&self, file: usize, pos: u64) -> Bytes {
+        let name = &self.files[file].name;
+        if self.options.heartbeats_v2 {
+            return events::event(0, pos, 0, &events::heartbeat_v2(name, pos));
+        }
+        events::event(0, pos, 0, &events::heartbeat(name))
+    }
+
+    /// Where the first transaction begins.
+    pub(super) fn first_place(&self) -> Position {
+        let file = &self.files[0];
+        Position::new(&file.name, self.offset.max(Position::FIRST))
     }
 
     /// What a dump sends when it enters a file: its name, and its format where the file itself
@@ -274,9 +330,19 @@ impl Binlog {
         }
     }
 
-    fn open(&mut self) {
+    fn file_name(&self, index: usize) -> String {
+        let base = if self.server.is_multiple_of(2) {
+            "binlog"
+        } else {
+            "replica-bin"
+        };
+        format!("{base}.{:06}", self.first + index as u64)
+    }
+
+    /// Goes on in a new file, of which the one before says nothing.
+    pub(super) fn open(&mut self) {
         self.files.push(File {
-            name: file_name(self.files.len() + 1),
+            name: self.file_name(self.files.len()),
             events: Vec::new(),
             size: Position::FIRST,
             before: self.executed.clone(),
@@ -294,9 +360,29 @@ impl Binlog {
                 self.write(&checkpoint, Group::None);
             }
         }
+        if self.files.len() == 1 {
+            // Nobody reads what would be before it.
+            let offset = self.offset;
+            let file = self.last();
+            file.size = file.size.max(offset);
+        }
     }
 
-    fn write(&mut self, body: &Body, group: Group) {
+    /// The last transaction that was begun has no end.
+    pub(super) fn mark_broken(&mut self) {
+        let mut events = self.last().events.iter_mut().rev();
+        let begin = events.find(|it| matches!(it.group, Group::First(_)));
+        if let Some(begin) = begin {
+            begin.group = Group::Broken;
+        }
+    }
+
+    /// Takes all files away but the last few, or puts them back.
+    pub(super) fn purge(&mut self, left: Option<usize>) {
+        self.purged = left.map_or(0, |left| self.files.len().saturating_sub(left));
+    }
+
+    pub(super) fn write(&mut self, body: &Body, group: Group) {
         let (clock, leaves_out) = (self.clock, self.options.leaves_positions_out);
         let file = self.last();
         let start = file.size;
@@ -318,8 +404,4 @@ impl Binlog {
     fn last(&mut self) -> &mut File {
         self.files.last_mut().expect("a file is always open")
     }
-}
-
-fn file_name(number: usize) -> String {
-    format!("binlog.{number:06}")
 }

@@ -8,6 +8,8 @@ use crate::world::tables::Definition;
 
 /// Marks an event that is not in the file.
 pub(super) const ARTIFICIAL: u16 = 0x20;
+/// A type that nobody knows yet.
+const UNKNOWN: u8 = 99;
 /// Marks an event that whoever does not know it may pass over.
 const IGNORABLE: u16 = 0x80;
 const CHECKSUM_LEN: usize = 4;
@@ -51,7 +53,7 @@ pub(super) const fn size(body: &[u8]) -> usize {
 /// The flags of an event in a file.
 pub(super) const fn flags(kind: u8) -> u16 {
     match kind {
-        event_type::ROWS_QUERY => IGNORABLE,
+        event_type::ROWS_QUERY | UNKNOWN => IGNORABLE,
         _ => 0,
     }
 }
@@ -223,6 +225,37 @@ pub(super) fn xid(number: u64) -> Body {
 
 pub(super) fn heartbeat(file: &str) -> Body {
     (event_type::HEARTBEAT, file.as_bytes().to_vec())
+}
+
+/// The newer kind, which has room for places behind 4 GiB.
+pub(super) fn heartbeat_v2(file: &str, pos: u64) -> Body {
+    let mut body = vec![1, file.len() as u8];
+    body.extend_from_slice(file.as_bytes());
+    // A number of eight bytes, and the mark that says so.
+    body.extend_from_slice(&[2, 9, 0xfe]);
+    body.extend_from_slice(&pos.to_le_bytes());
+    body.push(0);
+    (event_type::HEARTBEAT_V2, body)
+}
+
+/// The server stops.
+pub(super) const fn stop() -> Body {
+    (event_type::STOP, Vec::new())
+}
+
+/// Something newer, which may be passed over.
+pub(super) fn unknown() -> Body {
+    (UNKNOWN, b"news".to_vec())
+}
+
+/// Whether an event has rows.
+pub(super) fn is_rows(kind: u8) -> bool {
+    matches!(
+        kind,
+        event_type::WRITE_ROWS_V1..=event_type::DELETE_ROWS_V1
+            | event_type::WRITE_ROWS..=event_type::DELETE_ROWS
+            | event_type::WRITE_ROWS_COMPRESSED_V1..=event_type::DELETE_ROWS_COMPRESSED_V1
+    )
 }
 
 /// Bits in bytes, the lowest first.

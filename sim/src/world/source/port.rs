@@ -1,6 +1,6 @@
 //! What a worker has of a source.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use dm_core::{
@@ -11,14 +11,11 @@ use dm_core::{
 use dm_runtime::ports::{self, EventStream, SourceEnd, SourceFacts, Start};
 use tokio::time::timeout;
 
-use super::{Options, Upstream, binlog::Place, events};
+use super::{Options, Upstream, binlog::Place, damage::Arrival, events};
 use crate::world::{
     oracle::leak::{Door, Doors},
     signal::Listener,
 };
-
-/// How often a source without news says so.
-const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// The server, as others see it.
 #[derive(Clone)]
@@ -45,12 +42,10 @@ impl ports::Source for Source {
 
     async fn dump(&self, from: &Start) -> Result<Dump> {
         self.upstream.reach().await?;
-        let (place, queue) = self
-            .upstream
-            .state()
-            .binlog
-            .start(from)
-            .map_err(|why| trouble(&code::SYNCER_GET_EVENT, &format!("{from}: {why}")))?;
+        let (place, queue) = self.upstream.state().binlog.start(from).map_err(|why| {
+            self.upstream.trace.count("source: refused dump");
+            trouble(&code::SYNCER_GET_EVENT, &why)
+        })?;
         let known = match from {
             Start::Gtids(set) => Some(set.clone()),
             Start::Position(_) => None,
@@ -108,6 +103,7 @@ pub(in crate::world) struct Dump {
 
 impl EventStream for Dump {
     async fn next(&mut self) -> Result<Bytes> {
+        let silence = self.upstream.state().options.heartbeat;
         loop {
             // Told apart from news that came before: those are in the binlog already.
             self.news.see();
@@ -122,8 +118,15 @@ impl EventStream for Dump {
                 self.known.as_ref(),
                 &mut self.queue,
             );
-            if let Some(event) = next {
-                return Ok(event);
+            if let Some((event, inside)) = next {
+                match self.upstream.arrival(event, inside) {
+                    Arrival::Once(event) => return Ok(event),
+                    Arrival::Never => continue,
+                    Arrival::Twice(event) => {
+                        self.queue.push_back(event.clone());
+                        return Ok(event);
+                    }
+                }
             }
             if !self.queue.is_empty() {
                 continue;
@@ -133,7 +136,7 @@ impl EventStream for Dump {
                 _ = self.cuts.changed() => {
                     return Err(trouble(&code::SYNCER_GET_EVENT, "connection reset by peer"));
                 }
-                news = timeout(HEARTBEAT, self.news.changed()) => if news.is_err() {
+                news = timeout(silence, self.news.changed()) => if news.is_err() {
                     return Ok(self.upstream.state().binlog.heartbeat());
                 }
             }

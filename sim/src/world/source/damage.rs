@@ -1,0 +1,44 @@
+//! What may become of an event on its way.
+
+use bytes::Bytes;
+use dm_core::binlog::Flavor;
+
+use super::Options;
+use crate::dice::Dice;
+
+/// An event as it arrives.
+pub(super) enum Arrival {
+    /// As it was sent, or not quite.
+    Once(Bytes),
+    /// It never does.
+    Never,
+    /// And once more.
+    Twice(Bytes),
+}
+
+/// Damages an event, each time in a way that must be noticed. `inside`: it belongs to a transaction
+/// and does not begin it.
+pub(super) fn damage(
+    dice: &mut Dice,
+    options: &Options,
+    event: &Bytes,
+    inside: bool,
+) -> (Arrival, &'static str) {
+    // MariaDB's places do not add up, and by GTID whole transactions may be left out. Connections
+    // see to it that their packets come once, in order.
+    let is_counted = inside && options.flavor == Flavor::Mysql;
+    match dice.within(0..if is_counted { 4 } else { 2 }) {
+        0 => {
+            let mut bytes = event.to_vec();
+            let bit = dice.within(0..bytes.len() as u64 * 8) as usize;
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            (Arrival::Once(bytes.into()), "fault: flipped bit")
+        }
+        1 => {
+            let len = dice.within(0..event.len() as u64) as usize;
+            (Arrival::Once(event.slice(..len)), "fault: truncated event")
+        }
+        2 => (Arrival::Never, "fault: skipped event"),
+        _ => (Arrival::Twice(event.clone()), "fault: event twice"),
+    }
+}
