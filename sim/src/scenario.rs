@@ -177,6 +177,16 @@ pub enum What {
     Late(u64),
     /// So many of a thousand transactions are rolled back: deadlocks.
     Deadlocks(u64),
+    /// The target is read-only.
+    ReadOnly,
+    /// The target's disk is full for so many of a thousand writes.
+    Full(u64),
+    /// So many of a thousand writes wait for a lock in vain.
+    LockWaits(u64),
+    /// So many of a thousand connections to the target break before what they carry arrives.
+    Resets(u64),
+    /// So many of a thousand connections to the target find none free.
+    Crowded(u64),
     /// Sessions at the target can't be ended, since they are not to be seen.
     Unseen,
     /// The target is out of reach.
@@ -223,6 +233,11 @@ impl What {
             Self::LostAnswers(_) => "fault: time of lost answers",
             Self::Late(_) => "fault: time of late transactions",
             Self::Deadlocks(_) => "fault: time of deadlocks",
+            Self::ReadOnly => "fault: read-only target",
+            Self::Full(_) => "fault: full target",
+            Self::LockWaits(_) => "fault: time of lock waits",
+            Self::Resets(_) => "fault: time of resets",
+            Self::Crowded(_) => "fault: crowded target",
             Self::Unseen => "fault: unseen sessions",
             Self::TargetDown => "fault: target down",
             Self::Pause(_) => "operator: pause",
@@ -305,6 +320,10 @@ impl fmt::Display for What {
             | Self::LostAnswers(number)
             | Self::Late(number)
             | Self::Deadlocks(number)
+            | Self::Full(number)
+            | Self::LockWaits(number)
+            | Self::Resets(number)
+            | Self::Crowded(number)
             | Self::Resize(_, number) => write!(f, " ({number})"),
             _ => Ok(()),
         }

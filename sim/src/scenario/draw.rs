@@ -150,7 +150,7 @@ impl Scenario {
 type Kind = fn(&Scenario, &mut Dice) -> What;
 
 /// All kinds but ordinary work.
-const KINDS: [Kind; 30] = [
+const KINDS: [Kind; 35] = [
     |it, dice| What::Kill(it.worker(dice)),
     |it, dice| What::Twin(it.worker(dice)),
     |it, dice| What::Freeze(it.worker(dice)),
@@ -174,6 +174,11 @@ const KINDS: [Kind; 30] = [
     |_, dice| What::LostAnswers(dice.within(20..300)),
     |_, dice| What::Late(dice.within(20..300)),
     |_, dice| What::Deadlocks(dice.within(20..300)),
+    |_, _| What::ReadOnly,
+    |_, dice| What::Full(dice.within(20..300)),
+    |_, dice| What::LockWaits(dice.within(20..300)),
+    |_, dice| What::Resets(dice.within(20..300)),
+    |_, dice| What::Crowded(dice.within(20..300)),
     |_, _| What::Unseen,
     |_, _| What::TargetDown,
     |it, dice| What::Pause(it.source(dice)),

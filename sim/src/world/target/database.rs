@@ -52,6 +52,45 @@ pub(in crate::world) struct Weather {
     pub(in crate::world) unseen: bool,
     /// Whether nobody can connect.
     pub(in crate::world) down: bool,
+    /// Whether the server is read-only.
+    pub(in crate::world) read_only: bool,
+    /// A write finds the disk full.
+    pub(in crate::world) full: u64,
+    /// A lock is waited for in vain.
+    pub(in crate::world) lock_waits: u64,
+    /// A connection breaks before what it sends has arrived.
+    pub(in crate::world) resets: u64,
+    /// There are too many connections for one more.
+    pub(in crate::world) crowded: u64,
+}
+
+impl Weather {
+    /// Why the server refuses a write, if it does, and whether the same may succeed when it is just
+    /// tried again.
+    fn refusal(&self, dice: &mut Dice) -> Option<(Refusal, &'static str, bool)> {
+        let refusal = |number, text: &str| Refusal {
+            number,
+            text: text.to_owned(),
+        };
+        if dice.permille(self.deadlocks) {
+            let text = "Deadlock found when trying to get lock; try restarting transaction";
+            return Some((refusal(1213, text), "fault: deadlock", true));
+        }
+        if dice.permille(self.lock_waits) {
+            let text = "Lock wait timeout exceeded; try restarting transaction";
+            return Some((refusal(1205, text), "fault: lock wait", true));
+        }
+        if self.read_only {
+            let text = "The MySQL server is running with the --super-read-only option so it \
+                        cannot execute this statement";
+            return Some((refusal(1290, text), "fault: refused, read-only", false));
+        }
+        let full = dice.permille(self.full);
+        full.then(|| {
+            let refusal = refusal(1114, "The table is full");
+            (refusal, "fault: refused, disk full", false)
+        })
+    }
 }
 
 /// The server.
@@ -155,6 +194,12 @@ impl Database {
         let mut state = self.state();
         if state.weather.down {
             return Err(trouble(&code::DB_DRIVER_ERROR, "connection refused"));
+        }
+        let crowded = state.weather.crowded;
+        if state.dice.permille(crowded) {
+            self.trace.count("fault: too many connections");
+            let text = "Error 1040 (08004): Too many connections";
+            return Err(trouble(&code::DB_DRIVER_ERROR, text));
         }
         state.last_session += 1;
         Ok(state.last_session)
@@ -272,6 +317,25 @@ impl Database {
         Ok(())
     }
 
+    /// Whether the server takes a write at all.
+    pub(super) fn allow(&self) -> Result<(), Applied> {
+        match self.refusal() {
+            Some((refusal, retry)) => Err(Applied::Failed {
+                error: refused(&refusal),
+                retry,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Why the server refuses a write, and whether it may take it when it is just tried again.
+    pub(super) fn refusal(&self) -> Option<(Refusal, bool)> {
+        let State { weather, dice, .. } = &mut *self.state();
+        let (refusal, what, retry) = weather.refusal(dice)?;
+        self.trace.count(what);
+        Some((refusal, retry))
+    }
+
     /// Commits rows and the progress that they make, if nothing forbids it.
     pub(super) async fn apply(
         &self,
@@ -305,18 +369,8 @@ impl Database {
         if self.is_ended(session) {
             return Applied::Unknown(gone());
         }
-        let deadlock = {
-            let mut state = self.state();
-            let chance = state.weather.deadlocks;
-            state.dice.permille(chance)
-        };
-        if deadlock {
-            self.trace.count("fault: deadlock");
-            let error = trouble(
-                &code::DB_EXECUTE_FAILED,
-                "Error 1213 (40001): Deadlock found",
-            );
-            return Applied::Failed { error, retry: true };
+        if let Err(refused) = self.allow() {
+            return refused;
         }
         self.commit(source, guard, batch);
         if !guard::Guard::ProgressWithRows.holds() {

@@ -18,7 +18,12 @@ use super::{
     database::{CONTROL, Database, Job, gone, refused, trouble},
     port::{Inner, error_of},
 };
-use crate::world::{history::History, oracle, statement::Statement, tables::Refusal};
+use crate::world::{
+    history::History,
+    oracle,
+    statement::Statement,
+    tables::{Refusal, refuse},
+};
 
 /// A DDL under way, as the control row keeps it.
 #[derive(Clone, Debug)]
@@ -184,24 +189,23 @@ fn compare(database: &Database, source: &str, job: &Job, after: &Progress, histo
 impl Database {
     /// Executes a statement that commits by itself. `None`: the connection ended before.
     async fn execute(&self, source: &str, session: u64, sql: &str) -> Option<Result<(), Refusal>> {
-        let (deadlock, interrupted, lasts) = {
+        let (interrupted, lasts) = {
             let mut state = self.state();
             let chance = state.weather.deadlocks;
-            let deadlock = state.dice.permille(chance);
             let interrupted = state.dice.permille(chance);
             let lasts = match state.dice.within(0..8) {
                 0 => state.dice.millis(100..4_000),
                 _ => state.dice.millis(1..30),
             };
-            (deadlock, interrupted, lasts)
+            (interrupted, lasts)
         };
         sleep(lasts).await;
         if self.is_ended(session) {
             return None;
         }
-        if deadlock {
+        if let Some((refusal, _)) = self.refusal() {
             self.trace.count("fault: refused DDL");
-            return Some(refusal(1213, "Deadlock found"));
+            return Some(Err(refusal));
         }
         let mut state = self.state();
         let statement = Statement::parse(sql);
@@ -217,17 +221,10 @@ impl Database {
         if interrupted && ran.is_ok() {
             self.trace.count("fault: interrupted DDL");
             // Too late: it is done.
-            return Some(refusal(1317, "Query execution was interrupted"));
+            return Some(refuse(1317, "Query execution was interrupted".to_owned()));
         }
         Some(ran)
     }
-}
-
-fn refusal(number: u16, text: &str) -> Result<(), Refusal> {
-    Err(Refusal {
-        number,
-        text: text.to_owned(),
-    })
 }
 
 /// Whether the statement ran does not show, and running it again is no way to find out.

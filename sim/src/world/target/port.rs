@@ -84,9 +84,10 @@ impl Inner {
         doing: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
         let database = &self.database;
-        let (lost, late, patience, delay) = {
+        let (lost, late, patience, delay, reset) = {
             let mut state = database.state();
             let weather = state.weather;
+            let reset = state.dice.permille(weather.resets);
             let lost = state.dice.permille(weather.lost_answers);
             let late = state.dice.permille(weather.late);
             (
@@ -94,8 +95,14 @@ impl Inner {
                 late,
                 state.dice.millis(50..4000),
                 state.dice.millis(100..20_000),
+                reset,
             )
         };
+        if reset {
+            database.trace.count("fault: connection reset");
+            sleep(database.latency()).await;
+            return None;
+        }
         if lost {
             database.trace.count("fault: lost answer");
         }
@@ -153,7 +160,10 @@ impl Inner {
             } else if let Err(ended) = database.lock(&source, CONTROL, session).await {
                 return ended;
             }
-            let ended = match database.check(&source, guard) {
+            let allowed = database
+                .check(&source, guard)
+                .and_then(|()| database.allow());
+            let ended = match allowed {
                 Ok(()) => {
                     let mut state = database.state();
                     let job = state.job(&source);
@@ -246,7 +256,9 @@ impl ports::Target for Target {
         let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
         let answer = inner.ask(async move {
             database.lock_all(&source, session, true).await?;
-            let taken = database.set_fence(&source, fence);
+            let taken = database
+                .allow()
+                .and_then(|()| database.set_fence(&source, fence));
             let found = taken.map_err(error_of).map(|()| {
                 let mut state = database.state();
                 let job = state.job(&source);
@@ -332,7 +344,10 @@ impl ports::Target for Target {
                 .lock(&source, guard.slot, session)
                 .await
                 .map_err(error_of)?;
-            let noted = database.check(&source, guard).map_err(error_of);
+            let allowed = database
+                .check(&source, guard)
+                .and_then(|()| database.allow());
+            let noted = allowed.map_err(error_of);
             if noted.is_ok()
                 && let Some(row) = database.state().job(&source).rows.get_mut(&guard.slot)
             {
