@@ -40,8 +40,6 @@ guards! {
     EndBeforeRevoke = "end-before-revoke",
     /// Nothing is learnt, and so nothing runs, before the worker is announced.
     AnnounceFirst = "announce-first",
-    /// An announcement counts when the store says so.
-    AnnounceKnown = "announce-known",
     /// Only an announcement that may be replaced is.
     AnnounceCompare = "announce-compare",
     /// Completions of earlier tenures are dropped.
@@ -76,8 +74,6 @@ guards! {
     // Subtasks.
     /// A task that was deleted and made again is another one.
     Incarnation = "incarnation",
-    /// What has to go, goes, whatever is wanted later under its name.
-    Doomed = "doomed",
     /// Automatic resume does not override a pause.
     PauseOverError = "pause-over-error",
     /// A paused task stays paused when the worker starts.
@@ -110,8 +106,6 @@ guards! {
     LowestStart = "lowest-start",
     /// Progress within a transaction says how many of its rows are applied.
     RowCount = "row-count",
-    /// A boundary has the GTIDs of all transactions before it.
-    BoundaryGtids = "boundary-gtids",
     /// Rows that are filtered out count as well.
     FilteredRows = "filtered-rows",
     /// A row's slot follows from its key.
@@ -146,8 +140,6 @@ guards! {
     StopAtBoundary = "stop-at-boundary",
     /// An artificial rotation is no progress.
     ArtificialRotation = "artificial-rotation",
-    /// A transaction is named by where it begins, not by where the one before ended.
-    TransactionStart = "transaction-start",
     /// Events must follow one another without a gap.
     EventGap = "event-gap",
     /// Events must have the right checksum.

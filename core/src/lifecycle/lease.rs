@@ -348,9 +348,6 @@ impl Lease {
         let entry = match outcome {
             Outcome::Ok(Reply::Written { revision }) => return self.hold(now, *revision),
             Outcome::Ok(Reply::Refused { entry }) => entry.as_ref(),
-            Outcome::Unknown(_) if !Guard::AnnounceKnown.holds() => {
-                return self.hold(now, self.written);
-            }
             _ => {
                 // The store does not answer: the lease stays, and so does the condition, so that
                 // trying again is always right.

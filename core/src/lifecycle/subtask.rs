@@ -127,7 +127,7 @@ impl Subtask {
         io: &mut Io,
         wanted: Option<&WantedSubtask>,
     ) -> bool {
-        let wanted = wanted.filter(|wanted| self.is_same(wanted) && !self.is_doomed());
+        let wanted = wanted.filter(|wanted| self.is_same(wanted) && !self.doomed);
         self.doomed = wanted.is_none();
         self.goal = match wanted.map(|wanted| wanted.expect) {
             None => Goal::Gone,
@@ -165,10 +165,6 @@ impl Subtask {
     /// Whether the task is the one that this subtask was made for.
     fn is_same(&self, wanted: &WantedSubtask) -> bool {
         wanted.incarnation == self.incarnation || !Guard::Incarnation.holds()
-    }
-
-    fn is_doomed(&self) -> bool {
-        self.doomed && Guard::Doomed.holds()
     }
 
     /// Whether it runs though a pause is wanted: never, as long as the guards hold.

@@ -6,10 +6,7 @@
 
 use core::{fmt, str::FromStr};
 
-use crate::{
-    binlog::{BinlogError, Gtid, GtidSet, Position},
-    guard::Guard,
-};
+use crate::binlog::{BinlogError, Gtid, GtidSet, Position};
 
 /// One ownership of a source. A larger fence was given out later, and wins.
 ///
@@ -52,9 +49,7 @@ impl Location {
 
     /// Moves behind a transaction that begins here.
     pub(super) fn pass(&mut self, txn: &TxnId, end: Position) {
-        if let (Some(gtids), Some(gtid)) = (&mut self.gtids, &txn.gtid)
-            && Guard::BoundaryGtids.holds()
-        {
+        if let (Some(gtids), Some(gtid)) = (&mut self.gtids, &txn.gtid) {
             gtids.add(gtid);
         }
         self.position = end;

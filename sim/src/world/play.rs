@@ -29,7 +29,9 @@ use crate::{
 
 /// How long a healed world may take to become what is wanted.
 const HEALING_MAX: Duration = Duration::from_secs(240);
-/// How long an order may take.
+/// How long a pause or a stop may take: less than until everything is read again anyway.
+const OBEYED_MAX: Duration = Duration::from_secs(25);
+/// How long other orders may take.
 const ORDER_MAX: Duration = Duration::from_secs(120);
 /// How long it is watched that a stopped task does nothing.
 const QUIET: Duration = Duration::from_secs(5);
@@ -329,7 +331,7 @@ impl World {
         }
         let rests = || self.stages().all(|stage| stage == Stage::Paused);
         if !(self
-            .reaches(order::NAME, "all tasks pause", ORDER_MAX, rests)
+            .reaches(order::NAME, "all tasks pause", OBEYED_MAX, rests)
             .await
             && self.is_quiet("pause").await)
         {
@@ -346,7 +348,7 @@ impl World {
             self.master.stop(source);
         }
         let gone = || self.stages().next().is_none();
-        self.reaches(order::NAME, "all tasks stop", ORDER_MAX, gone)
+        self.reaches(order::NAME, "all tasks stop", OBEYED_MAX, gone)
             .await
             && self.is_quiet("stop").await
     }

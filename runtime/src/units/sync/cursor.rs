@@ -147,11 +147,7 @@ impl Cursor {
         }
         self.open = Some(Group {
             id: TxnId {
-                start: if Guard::TransactionStart.holds() {
-                    self.start_of(header)
-                } else {
-                    read.position.clone()
-                },
+                start: self.start_of(header),
                 gtid,
             },
             begun,
