@@ -107,16 +107,23 @@ impl History {
         }
         let mut allowed: BTreeMap<Name, BTreeSet<State>> = BTreeMap::new();
         let mut now = base.clone();
-        // Everybody waits for everybody at a DDL, so no row is of the time behind the next one.
+        // Everybody waits for everybody at a DDL, so no row is of the time behind the next one; but
+        // that may have run already, though it is not yet recorded.
+        let mut ddl = None;
         for past in &all[base.count..] {
-            let Did::Rows(changes) = &past.did else {
-                break;
-            };
-            for change in changes {
-                now.take(change, |name, state| {
-                    let known = allowed.entry(name.clone()).or_default();
-                    known.insert(state.clone());
-                });
+            match &past.did {
+                Did::Rows(changes) => {
+                    for change in changes {
+                        now.take(change, |name, state| {
+                            let known = allowed.entry(name.clone()).or_default();
+                            known.insert(state.clone());
+                        });
+                    }
+                }
+                Did::Ddl(tables) => {
+                    ddl = Some(rows_of(tables));
+                    break;
+                }
             }
         }
         let there = rows_of(target);
@@ -124,7 +131,9 @@ impl History {
         let contradiction = { names }.find_map(|name| {
             let of = |rows: &BTreeMap<Name, State>| rows.get(name).cloned().unwrap_or_default();
             let (state, first, later) = (of(&there), of(&base.rows), allowed.get(name));
-            let holds = state == first || later.is_some_and(|later| later.contains(&state));
+            let holds = state == first
+                || later.is_some_and(|later| later.contains(&state))
+                || ddl.as_ref().is_some_and(|rows| state == of(rows));
             let (table, key) = name;
             (!holds).then(|| {
                 format!("{table} {key:?} is {state:?}, was {first:?} there, and later {later:?}")
