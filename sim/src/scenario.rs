@@ -197,6 +197,8 @@ pub enum What {
     Stop(usize),
     /// An operator gives a task another number of slots, and pauses and resumes it for that.
     Resize(usize, u64),
+    /// The existing worker has a task, if that is stopped, and gives it back.
+    Foreign(usize, u64),
     /// An operator moves a source to another worker.
     Transfer(usize),
     /// Another master becomes leader, and writes all bindings again.
@@ -243,6 +245,7 @@ impl What {
             Self::Pause(_) => "operator: pause",
             Self::Stop(_) => "operator: stop",
             Self::Resize(..) => "operator: other slots",
+            Self::Foreign(..) => "operator: existing worker",
             Self::Transfer(_) => "operator: transfer",
             Self::NewLeader => "master: new leader",
         }
@@ -297,6 +300,7 @@ impl What {
             | Self::Pause(source)
             | Self::Stop(source)
             | Self::Resize(source, _)
+            | Self::Foreign(source, _)
             | Self::Transfer(source) => Some(source),
             _ => None,
         }

@@ -113,6 +113,9 @@ impl Scenario {
             for _ in 0..dice.within(1..4) {
                 let what = kind(self, dice);
                 let step = self.draw_step(dice, what);
+                if let What::Foreign(source, _) = what {
+                    self.steps.push(stopped_around(&step, source));
+                }
                 self.steps.push(step);
             }
         }
@@ -146,11 +149,22 @@ impl Scenario {
     }
 }
 
+/// The task has to be stopped for a while before another worker may have it.
+fn stopped_around(foreign: &Step, source: usize) -> Step {
+    const BEFORE: Duration = Duration::from_secs(20);
+    let at = foreign.at.saturating_sub(BEFORE);
+    Step {
+        at,
+        lasts: foreign.at - at + Duration::from_millis(100),
+        what: What::Stop(source),
+    }
+}
+
 /// Draws one fault or order of a kind.
 type Kind = fn(&Scenario, &mut Dice) -> What;
 
 /// All kinds but ordinary work.
-const KINDS: [Kind; 35] = [
+const KINDS: [Kind; 36] = [
     |it, dice| What::Kill(it.worker(dice)),
     |it, dice| What::Twin(it.worker(dice)),
     |it, dice| What::Freeze(it.worker(dice)),
@@ -184,6 +198,7 @@ const KINDS: [Kind; 35] = [
     |it, dice| What::Pause(it.source(dice)),
     |it, dice| What::Stop(it.source(dice)),
     |it, dice| What::Resize(it.source(dice), dice.within(1..9)),
+    |it, dice| What::Foreign(it.source(dice), dice.roll()),
     |it, dice| What::Transfer(it.source(dice)),
     |_, _| What::NewLeader,
 ];

@@ -1,56 +1,47 @@
-//! What the tables of a source were in the course of time: what oracles compare a target with.
+//! What a source committed in the course of time: what oracles compare a target with, and what
+//! somebody applies who does not read its binlog here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use dm_core::{
-    binlog::{Gtid, Position},
-    sync::progress::Location,
-};
+use dm_core::{binlog::Gtid, sync::progress::Location};
 
 use super::{
     rows::Row,
-    tables::{Definition, Snapshot},
+    source::{Image, Part},
+    statement::Statement,
+    tables::{Definition, Snapshot, Stored, Tables},
 };
 
-/// A row of a table before and after.
-pub(super) type Change = (String, Option<Row>, Option<Row>);
-
-/// All transactions of a source.
+/// All transactions of a source, in order.
 #[derive(Debug, Default)]
 pub(super) struct History(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    all: Vec<Past>,
+    all: Vec<Arc<Past>>,
     /// Where the last look began; the next one most likely begins near it.
     last: Option<Base>,
 }
 
-/// The rows behind so many transactions.
-#[derive(Clone, Debug)]
-struct Base {
-    count: usize,
-    /// As of the last DDL before.
-    definitions: Arc<Snapshot>,
-    rows: BTreeMap<Name, State>,
-}
-
+/// A transaction.
 #[derive(Debug)]
-struct Past {
-    end: Position,
+pub(super) struct Past {
+    /// Where it ends, with all GTIDs up to it.
+    pub(super) end: Location,
     gtid: Option<Gtid>,
     did: Did,
 }
 
+/// What it did.
 #[derive(Debug)]
-enum Did {
+pub(super) enum Did {
     /// Rows changed, in this order.
-    Rows(Vec<Change>),
+    Rows(Vec<Part>),
     /// A definition changed; the tables behind it.
-    Ddl(Arc<Snapshot>),
+    Ddl(Statement, Snapshot),
 }
 
 /// What tells a row of a table from all others: its key, or all of it.
@@ -60,16 +51,17 @@ type Name = (String, Row);
 type State = (Option<Row>, i64);
 
 impl History {
-    /// Notes a transaction with rows.
-    pub(super) fn committed(&self, end: Position, gtid: Option<Gtid>, changes: Vec<Change>) {
-        let did = Did::Rows(changes);
-        self.inner().all.push(Past { end, gtid, did });
+    /// Notes a transaction.
+    pub(super) fn note(&self, end: Location, gtid: Option<Gtid>, did: Did) {
+        let past = Arc::new(Past { end, gtid, did });
+        self.inner().all.push(past);
     }
 
-    /// Notes what the tables are behind a statement.
-    pub(super) fn changed(&self, end: Position, gtid: Option<Gtid>, tables: Snapshot) {
-        let did = Did::Ddl(Arc::new(tables));
-        self.inner().all.push(Past { end, gtid, did });
+    /// What comes behind a location.
+    pub(super) fn behind(&self, at: &Location, by_gtid: bool) -> Vec<Arc<Past>> {
+        let inner = self.inner();
+        let is_behind = |past: &&Arc<Past>| !at.reaches(&past.end, by_gtid);
+        inner.all.iter().filter(is_behind).cloned().collect()
     }
 
     /// What differs in the target, where a DDL has left it at a location. `None` if nothing is
@@ -77,16 +69,15 @@ impl History {
     pub(super) fn compare(&self, at: &Location, target: &Snapshot) -> Option<String> {
         let inner = self.inner();
         // Another server has the same transactions elsewhere.
-        let is_it = |past: &&Past| match (&at.gtids, &past.gtid) {
+        let is_it = |past: &Past| match (&at.gtids, &past.gtid) {
             (Some(set), Some(gtid)) => set.contains_txn(gtid),
-            _ => past.end == at.position,
+            _ => past.end.position == at.position,
         };
-        let ddls = inner.all.iter().filter_map(|past| match &past.did {
-            Did::Ddl(tables) => Some((past, tables)),
-            Did::Rows(_) => None,
+        let ddl = inner.all.iter().rev().find_map(|past| match &past.did {
+            Did::Ddl(_, tables) if is_it(past) => Some(tables),
+            _ => None,
         });
-        let (_, tables) = { ddls }.rfind(|(past, _)| is_it(past))?;
-        Some(tables.difference(target).unwrap_or_default())
+        Some(ddl?.difference(target).unwrap_or_default())
     }
 
     /// A row of the target that is no version of the source's at or behind a location: so something
@@ -96,41 +87,37 @@ impl History {
         let Inner { all, last } = &mut *inner;
         let is_before = |past: &Past| match (&at.gtids, &past.gtid) {
             (Some(set), Some(gtid)) => set.contains_txn(gtid),
-            _ => past.end <= at.position,
+            _ => past.end.position <= at.position,
         };
         let mut base = last
             .take()
-            .filter(|base| all[..base.count].last().is_none_or(is_before))
+            .filter(|base| all[..base.count].last().is_none_or(|it| is_before(it)))
             .unwrap_or_else(Base::initial);
         while let Some(past) = all.get(base.count).filter(|past| is_before(past)) {
             base.pass(past);
         }
-        let mut allowed: BTreeMap<Name, BTreeSet<State>> = BTreeMap::new();
+        let mut later: BTreeMap<Name, BTreeSet<State>> = BTreeMap::new();
         let mut now = base.clone();
         // Everybody waits for everybody at a DDL, so no row is of the time behind the next one; but
         // that may have run already, though it is not yet recorded.
         let mut ddl = None;
         for past in &all[base.count..] {
             match &past.did {
-                Did::Rows(changes) => {
-                    for change in changes {
-                        now.take(change, |name, state| {
-                            let known = allowed.entry(name.clone()).or_default();
-                            known.insert(state.clone());
-                        });
-                    }
-                }
-                Did::Ddl(tables) => {
+                Did::Rows(parts) => now.take(parts, |name, state| {
+                    let known = later.entry(name.clone()).or_default();
+                    known.insert(state.clone());
+                }),
+                Did::Ddl(_, tables) => {
                     ddl = Some(rows_of(tables));
                     break;
                 }
             }
         }
         let there = rows_of(target);
-        let names = there.keys().chain(base.rows.keys()).chain(allowed.keys());
+        let names = there.keys().chain(base.rows.keys()).chain(later.keys());
         let contradiction = { names }.find_map(|name| {
             let of = |rows: &BTreeMap<Name, State>| rows.get(name).cloned().unwrap_or_default();
-            let (state, first, later) = (of(&there), of(&base.rows), allowed.get(name));
+            let (state, first, later) = (of(&there), of(&base.rows), later.get(name));
             let holds = state == first
                 || later.is_some_and(|later| later.contains(&state))
                 || ddl.as_ref().is_some_and(|rows| state == of(rows));
@@ -148,13 +135,63 @@ impl History {
     }
 }
 
+impl Past {
+    /// Whether it may be applied again in safe mode: all of its rows have names.
+    pub(super) fn is_repeatable(&self) -> bool {
+        match &self.did {
+            Did::Rows(parts) => parts.iter().all(|it| !it.definition.uniques.is_empty()),
+            Did::Ddl(..) => false,
+        }
+    }
+
+    /// Applies it.
+    ///
+    /// # Errors
+    /// The tables are not what they should be.
+    pub(super) fn apply(&self, tables: &mut Tables) -> Result<(), String> {
+        let parts = match &self.did {
+            Did::Ddl(statement, _) => {
+                let ran = tables.run(statement, 0);
+                return ran.map_err(|refusal| refusal.text);
+            }
+            Did::Rows(parts) => parts,
+        };
+        for part in parts {
+            let Some(table) = tables.get_mut(&part.table) else {
+                return Err(format!("there is no table {}", part.table));
+            };
+            for image in &part.images {
+                change(table, image)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn change(table: &mut Stored, image: &Image) -> Result<(), String> {
+    let Stored {
+        definition, rows, ..
+    } = table;
+    match image {
+        (Some(before), Some(after)) => rows.update(definition, before, after.clone()),
+        (Some(before), None) => rows.delete(definition, before),
+        (None, Some(after)) => rows.insert(definition, after.clone()),
+        (None, None) => Ok(()),
+    }
+}
+
+/// The rows behind so many transactions.
+#[derive(Clone, Debug)]
+struct Base {
+    count: usize,
+    rows: BTreeMap<Name, State>,
+}
+
 impl Base {
     fn initial() -> Self {
-        let definitions = Arc::new(Snapshot::initial());
         Self {
             count: 0,
-            rows: rows_of(&definitions),
-            definitions,
+            rows: rows_of(&Tables::initial().snapshot()),
         }
     }
 
@@ -162,24 +199,22 @@ impl Base {
     fn pass(&mut self, past: &Past) {
         self.count += 1;
         match &past.did {
-            Did::Rows(changes) => changes.iter().for_each(|it| self.take(it, |_, _| {})),
-            Did::Ddl(tables) => {
-                self.rows = rows_of(tables);
-                self.definitions = Arc::clone(tables);
-            }
+            Did::Rows(parts) => self.take(parts, |_, _| {}),
+            Did::Ddl(_, tables) => self.rows = rows_of(tables),
         }
     }
 
-    /// Takes a change, and tells what became of each name in it.
-    fn take(&mut self, (table, old, new): &Change, mut tell: impl FnMut(&Name, &State)) {
-        let Some(definition) = self.definitions.definition(table) else {
-            return;
-        };
-        for (row, count) in [(old, -1), (new, 1)] {
-            if let Some(row) = row {
-                let name = (table.clone(), name(definition, row));
-                let state = add(&mut self.rows, name.clone(), row, count);
-                tell(&name, &state);
+    /// Takes changes, and tells what became of each name in them.
+    fn take(&mut self, parts: &[Part], mut tell: impl FnMut(&Name, &State)) {
+        for part in parts {
+            for (old, new) in &part.images {
+                for (row, count) in [(old, -1), (new, 1)] {
+                    if let Some(row) = row {
+                        let name = (part.table.clone(), name(&part.definition, row));
+                        let state = add(&mut self.rows, name.clone(), row, count);
+                        tell(&name, &state);
+                    }
+                }
             }
         }
     }

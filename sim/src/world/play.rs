@@ -202,8 +202,9 @@ impl World {
             What::CrashSource(source, dice) => self.upstreams[source].crash(&mut Dice::new(dice)),
             What::Purge(source) => self.upstreams[source].purge(true),
             What::SwitchServer(source, dice) => {
-                // Only who reads by GTID finds the place again.
-                if self.master.reads_by_gtid(self.source(source)) {
+                // Only who reads by GTID, and has begun to, finds the place again.
+                let name = self.source(source);
+                if self.master.reads_by_gtid(name) && database.commits(name) > 0 {
                     self.upstreams[source].switch_server(&mut Dice::new(dice));
                 }
             }
@@ -221,6 +222,13 @@ impl World {
             What::Pause(source) => self.master.pause(self.source(source)),
             What::Stop(source) => self.master.stop(self.source(source)),
             What::Resize(source, slots) => self.master.resize(self.source(source), slots),
+            What::Foreign(source, dice) => {
+                let upstream = &self.upstreams[source];
+                if self.stages_of(&upstream.name).next().is_none() {
+                    let (history, mut dice) = (upstream.history(), Dice::new(dice));
+                    database.foreign_worker_ran(&upstream.name, &history, &mut dice);
+                }
+            }
             What::Transfer(source) => self.master.transfer(self.source(source)),
             What::NewLeader => self.master.elect(),
         }
@@ -271,6 +279,7 @@ impl World {
             | What::RestartSource(..)
             | What::CrashSource(..)
             | What::SwitchServer(..)
+            | What::Foreign(..)
             | What::Transfer(_)
             | What::NewLeader => return,
         }

@@ -81,23 +81,39 @@ impl Rows {
     }
 
     /// Runs a statement's rows. As everything is applied once, every row that is changed must be
-    /// there, and as it was.
+    /// there, and as it was; unless the statement may repeat what is done (`lenient`).
     ///
     /// # Errors
     /// It is not.
-    pub(super) fn run(&mut self, table: &Definition, segment: &Segment) -> Result<(), String> {
+    pub(super) fn run(
+        &mut self,
+        table: &Definition,
+        segment: &Segment,
+        lenient: bool,
+    ) -> Result<(), String> {
         for change in &segment.rows {
             let row = |image: &RowImage| decode(table, image);
             let before = change.before.as_ref().map(row).transpose()?;
             let after = change.after.as_ref().map(row).transpose()?;
+            if let Some(before) = &before
+                && lenient
+                && self.find(table, before).is_err()
+            {
+                // Somebody else has done it already; what comes later puts it right.
+                if let (Op::Upsert, Some(after)) = (segment.op, after) {
+                    self.replace(table, after);
+                }
+                continue;
+            }
             match (segment.op, before, after) {
                 (Op::Insert, _, Some(after)) => self.insert(table, after)?,
+                (Op::Replace, _, Some(after)) if lenient => self.replace(table, after),
                 (Op::Upsert | Op::Update, Some(before), Some(after)) => {
-                    self.is_as_it_was(table, &before)?;
+                    self.is_as_it_was(table, &before, lenient)?;
                     self.update(table, &before, after)?;
                 }
                 (Op::Delete, Some(before), _) => {
-                    self.is_as_it_was(table, &before)?;
+                    self.is_as_it_was(table, &before, lenient)?;
                     self.delete(table, &before)?;
                 }
                 other => return Err(format!("{other:?} is nothing that this task writes")),
@@ -106,9 +122,17 @@ impl Rows {
         Ok(())
     }
 
-    fn is_as_it_was(&self, table: &Definition, before: &Row) -> Result<(), String> {
+    /// Puts a row in the place of all that it collides with.
+    fn replace(&mut self, table: &Definition, row: Row) {
+        while let Some(index) = self.violating(table, &row, None) {
+            self.0.swap_remove(index);
+        }
+        self.0.push(row);
+    }
+
+    fn is_as_it_was(&self, table: &Definition, before: &Row, lenient: bool) -> Result<(), String> {
         let found = &self.0[self.find(table, before)?];
-        if found == before {
+        if found == before || lenient {
             return Ok(());
         }
         Err(format!("{before:?} is to be changed, and is {found:?}"))

@@ -261,20 +261,10 @@ impl Definition {
 }
 
 impl Snapshot {
-    /// What every schema begins with.
-    pub(super) fn initial() -> Self {
-        Tables::initial().snapshot()
-    }
-
     /// All tables: their names, definitions and rows.
     pub(super) fn tables(&self) -> impl Iterator<Item = (&str, &Definition, &[Row])> {
         let tables = self.0.iter();
         tables.map(|(name, (definition, rows))| (&**name, definition, &**rows))
-    }
-
-    /// The definition of a table.
-    pub(super) fn definition(&self, name: &str) -> Option<&Definition> {
-        self.0.get(name).map(|(definition, _)| definition)
     }
 
     /// The first thing that differs, if this is a source's and the other one is its target's.

@@ -5,6 +5,7 @@
 
 mod database;
 mod ddl;
+mod foreign;
 mod port;
 
 pub(super) use database::{Database, Weather};

@@ -6,7 +6,6 @@ use super::State;
 use crate::{
     dice::Dice,
     world::{
-        history::Change,
         rows::Row,
         statement::{Spec, Statement},
         tables::{Column, Definition, column},
@@ -21,15 +20,15 @@ const EXTRAS_MAX: u64 = 4;
 const ADDED_MAX: usize = 4;
 
 /// A row before and after.
-pub(super) type Image = (Option<Row>, Option<Row>);
+pub(in crate::world) type Image = (Option<Row>, Option<Row>);
 
-/// Rows of one table that change in one way.
-/// At least one.
-pub(super) struct Part {
-    pub(super) table: String,
-    pub(super) id: u64,
-    pub(super) definition: Definition,
-    pub(super) images: Vec<Image>,
+/// Rows of one table that change in one way, at least one.
+#[derive(Debug)]
+pub(in crate::world) struct Part {
+    pub(in crate::world) table: String,
+    pub(in crate::world) id: u64,
+    pub(in crate::world) definition: Definition,
+    pub(in crate::world) images: Vec<Image>,
 }
 
 /// A transaction.
@@ -43,15 +42,6 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
-    /// All rows that it changes, in order.
-    pub(super) fn changes(&self) -> Vec<Change> {
-        let parts = self.statements.iter().flatten();
-        let change =
-            |part: &Part, (old, new): &Image| (part.table.clone(), old.clone(), new.clone());
-        let changes = parts.flat_map(|part| part.images.iter().map(move |it| change(part, it)));
-        changes.collect()
-    }
-
     /// How many rows it changes.
     pub(super) fn rows(&self) -> usize {
         let parts = self.statements.iter().flatten();

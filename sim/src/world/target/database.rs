@@ -395,10 +395,12 @@ impl Database {
         );
         fence::committed(&self.trace, source, guard.fence, job.taken);
         job.commits += 1;
+        // Safe mode repeats what may be there already.
+        let lenient = job.safe_until.is_some();
         for segment in &batch.segments {
             let name = segment.table.name();
             let result = match job.tables.get_mut(&name.table) {
-                Some(table) => table.rows.run(&table.definition, segment),
+                Some(table) => table.rows.run(&table.definition, segment, lenient),
                 None => Err(format!("there is no table {name}")),
             };
             let place = format_args!("{name}, slot {}, step {}", batch.slot, batch.seq);
