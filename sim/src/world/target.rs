@@ -7,6 +7,8 @@ mod database;
 mod ddl;
 mod foreign;
 mod port;
+mod weather;
 
-pub(super) use database::{Database, Weather};
+pub(super) use database::Database;
 pub(super) use port::Target;
+pub(super) use weather::Weather;

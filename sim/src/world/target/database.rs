@@ -8,7 +8,7 @@ use std::{
 
 use dm_core::{
     error::{Code, Error, Scope, code},
-    guard,
+    guard::Guard,
     sync::{
         batch::Batch,
         progress::{Applied as Progress, Fence, Location},
@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-use super::ddl::Intent;
+use super::{ddl::Intent, weather::Weather};
 
 /// The row that everything but rows depends on.
 pub(super) const CONTROL: i64 = -1;
@@ -38,60 +38,6 @@ const POLITE: Duration = Duration::from_secs(1);
 const LOCK_MAX: Duration = Duration::from_secs(60);
 /// How often whoever waits looks again.
 const LOOK: Duration = Duration::from_millis(3);
-
-/// What goes wrong between clients and the server, in how many of a thousand cases.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(in crate::world) struct Weather {
-    /// A transaction commits, and its answer is lost.
-    pub(in crate::world) lost_answers: u64,
-    /// A transaction arrives long after its client gave it up.
-    pub(in crate::world) late: u64,
-    /// A transaction or a statement is rolled back: a deadlock.
-    pub(in crate::world) deadlocks: u64,
-    /// Whether sessions cannot be ended, since they are not to be seen.
-    pub(in crate::world) unseen: bool,
-    /// Whether nobody can connect.
-    pub(in crate::world) down: bool,
-    /// Whether the server is read-only.
-    pub(in crate::world) read_only: bool,
-    /// A write finds the disk full.
-    pub(in crate::world) full: u64,
-    /// A lock is waited for in vain.
-    pub(in crate::world) lock_waits: u64,
-    /// A connection breaks before what it sends has arrived.
-    pub(in crate::world) resets: u64,
-    /// There are too many connections for one more.
-    pub(in crate::world) crowded: u64,
-}
-
-impl Weather {
-    /// Why the server refuses a write, if it does, and whether the same may succeed when it is just
-    /// tried again.
-    fn refusal(&self, dice: &mut Dice) -> Option<(Refusal, &'static str, bool)> {
-        let refusal = |number, text: &str| Refusal {
-            number,
-            text: text.to_owned(),
-        };
-        if dice.permille(self.deadlocks) {
-            let text = "Deadlock found when trying to get lock; try restarting transaction";
-            return Some((refusal(1213, text), "fault: deadlock", true));
-        }
-        if dice.permille(self.lock_waits) {
-            let text = "Lock wait timeout exceeded; try restarting transaction";
-            return Some((refusal(1205, text), "fault: lock wait", true));
-        }
-        if self.read_only {
-            let text = "The MySQL server is running with the --super-read-only option so it \
-                        cannot execute this statement";
-            return Some((refusal(1290, text), "fault: refused, read-only", false));
-        }
-        let full = dice.permille(self.full);
-        full.then(|| {
-            let refusal = refusal(1114, "The table is full");
-            (refusal, "fault: refused, disk full", false)
-        })
-    }
-}
 
 /// The server.
 pub(in crate::world) struct Database {
@@ -136,7 +82,7 @@ pub(super) struct ProgressRow {
 
 /// What a write depends on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Guard {
+pub(super) struct Claim {
     pub(super) slot: i64,
     pub(super) fence: Fence,
     pub(super) seq: Option<u64>,
@@ -238,7 +184,7 @@ impl Database {
         session: u64,
         takes_over: bool,
     ) -> Result<(), Error> {
-        if takes_over && !guard::Guard::TakeoverLocks.holds() {
+        if takes_over && !Guard::TakeoverLocks.holds() {
             return Ok(());
         }
         let start = Instant::now();
@@ -281,7 +227,7 @@ impl Database {
 
     /// Ends the session of a DDL, which can always be seen: nothing else keeps it from landing late.
     pub(super) fn end_runner(&self, session: u64) {
-        if guard::Guard::DdlRunner.holds() {
+        if Guard::DdlRunner.holds() {
             self.state().ended.insert(session);
         }
     }
@@ -299,18 +245,18 @@ impl Database {
     }
 
     /// Whether a write may commit, now that its row is locked.
-    pub(super) fn check(&self, source: &str, guard: Guard) -> Result<(), Applied> {
-        let Guard { slot, fence, seq } = guard;
+    pub(super) fn check(&self, source: &str, claim: Claim) -> Result<(), Applied> {
+        let Claim { slot, fence, seq } = claim;
         let mut state = self.state();
         let Some(row) = state.job(source).rows.get(&slot) else {
             let error = trouble(&code::SYNCER_PROGRESS_MOVED, "no progress any more");
             return Err(Applied::Moved(error));
         };
-        if row.fence != fence && guard::Guard::FenceCompare.holds() {
+        if row.fence != fence && Guard::FenceCompare.holds() {
             let text = format!("fence {} is not the owner's, {} is", fence.0, row.fence.0);
             return Err(Applied::Fenced(trouble(&code::SYNCER_FENCED, &text)));
         }
-        if seq.is_some_and(|seq| seq != row.seq) && guard::Guard::StepCompare.holds() {
+        if seq.is_some_and(|seq| seq != row.seq) && Guard::StepCompare.holds() {
             let text = format!("slot {slot} is at step {}, not {seq:?}", row.seq);
             return Err(Applied::Moved(trouble(&code::SYNCER_PROGRESS_MOVED, &text)));
         }
@@ -341,16 +287,16 @@ impl Database {
         &self,
         source: &str,
         session: u64,
-        guard: Guard,
+        claim: Claim,
         batch: &Batch,
     ) -> Applied {
         if self.is_ended(session) {
             return Applied::Unknown(gone());
         }
-        if let Err(ended) = self.lock(source, guard.slot, session).await {
+        if let Err(ended) = self.lock(source, claim.slot, session).await {
             return ended;
         }
-        let ended = self.apply_locked(source, session, guard, batch).await;
+        let ended = self.apply_locked(source, session, claim, batch).await;
         self.unlock(source, session);
         ended
     }
@@ -359,10 +305,10 @@ impl Database {
         &self,
         source: &str,
         session: u64,
-        guard: Guard,
+        claim: Claim,
         batch: &Batch,
     ) -> Applied {
-        if let Err(refused) = self.check(source, guard) {
+        if let Err(refused) = self.check(source, claim) {
             return refused;
         }
         sleep(self.latency()).await;
@@ -372,28 +318,28 @@ impl Database {
         if let Err(refused) = self.allow() {
             return refused;
         }
-        self.commit(source, guard, batch);
-        if !guard::Guard::ProgressWithRows.holds() {
+        self.commit(source, claim, batch);
+        if !Guard::ProgressWithRows.holds() {
             sleep(self.latency()).await;
             if self.is_ended(session) || self.state().dice.permille(20) {
                 return Applied::Unknown(gone());
             }
         }
-        self.move_on(source, guard, batch);
+        self.move_on(source, claim, batch);
         Applied::Done
     }
 
-    fn commit(&self, source: &str, guard: Guard, batch: &Batch) {
+    fn commit(&self, source: &str, claim: Claim, batch: &Batch) {
         let mut state = self.state();
         let job = state.job(source);
         self.trace.note(
             "target",
             format_args!(
                 "{source} slot {} step {} fence {}: {} rows",
-                batch.slot, batch.seq, guard.fence.0, batch.rows
+                batch.slot, batch.seq, claim.fence.0, batch.rows
             ),
         );
-        fence::committed(&self.trace, source, guard.fence, job.taken);
+        fence::committed(&self.trace, source, claim.fence, job.taken);
         job.commits += 1;
         // Safe mode repeats what may be there already.
         let lenient = job.safe_until.is_some();
@@ -408,12 +354,12 @@ impl Database {
         }
     }
 
-    fn move_on(&self, source: &str, guard: Guard, batch: &Batch) {
+    fn move_on(&self, source: &str, claim: Claim, batch: &Batch) {
         let mut state = self.state();
         let job = state.job(source);
         // Besides the control row.
         let one_slot = job.rows.len() == 2;
-        let Some(row) = job.rows.get_mut(&guard.slot) else {
+        let Some(row) = job.rows.get_mut(&claim.slot) else {
             return;
         };
         let cut = one_slot && batch.applied.txn.is_some();
@@ -428,14 +374,14 @@ impl Database {
         let mut state = self.state();
         let job = state.job(source);
         let control = job.rows.entry(CONTROL).or_default();
-        if control.fence > fence && guard::Guard::TakeoverCompare.holds() {
+        if control.fence > fence && Guard::TakeoverCompare.holds() {
             let text = format!("fence {} came before fence {}", fence.0, control.fence.0);
             return Err(Applied::Fenced(trouble(&code::SYNCER_FENCED, &text)));
         }
         // What was planned before comes too late, also under the same fence; and a takeover that
         // comes late itself must not look like a batch that was applied.
-        let moves = guard::Guard::TakeoverSteps.holds() && guard::Guard::FenceCompare.holds();
-        let steps = match guard::Guard::TakeoverTwoSteps.holds() {
+        let moves = Guard::TakeoverSteps.holds() && Guard::FenceCompare.holds();
+        let steps = match Guard::TakeoverTwoSteps.holds() {
             _ if !moves => 0,
             true => 2,
             false => 1,

@@ -13,7 +13,7 @@ use std::{
 use dm_core::{
     binlog::Dialect,
     error::{Error, Result, code},
-    guard,
+    guard::Guard,
     sync::{
         batch::Batch,
         progress::{Applied as Progress, Fence, Location, SlotProgress},
@@ -23,7 +23,7 @@ use dm_core::{
 use dm_runtime::ports::{self, Applied, Checkpoint, Ddl, Recovered};
 use tokio::{sync::oneshot, time::sleep};
 
-use super::database::{CONTROL, Database, Guard, Job, ProgressRow, gone, trouble};
+use super::database::{CONTROL, Claim, Database, Job, ProgressRow, gone, trouble};
 use crate::world::oracle::{
     self,
     leak::{Door, Doors},
@@ -146,7 +146,7 @@ impl Inner {
             Err(error) => return Applied::Failed { error, retry: true },
         };
         let step = self.step.load(Ordering::Relaxed);
-        let guard = Guard {
+        let claim = Claim {
             slot: CONTROL,
             fence: self.fence(),
             seq: Some(step),
@@ -161,7 +161,7 @@ impl Inner {
                 return ended;
             }
             let allowed = database
-                .check(&source, guard)
+                .check(&source, claim)
                 .and_then(|()| database.allow());
             let ended = match allowed {
                 Ok(()) => {
@@ -272,7 +272,7 @@ impl ports::Target for Target {
         inner.fence.store(fence.0, Ordering::Relaxed);
         inner.step.store(step, Ordering::Relaxed);
         if let Some(intent) = intent
-            && guard::Guard::DdlSettle.holds()
+            && Guard::DdlSettle.holds()
         {
             inner.settle(&intent).await?;
         }
@@ -333,7 +333,7 @@ impl ports::Target for Target {
     async fn session(&self, slot: u32) -> Result<Session> {
         let inner = &self.0;
         let session = inner.database.connect().await?;
-        let guard = Guard {
+        let claim = Claim {
             slot: slot.into(),
             fence: inner.fence(),
             seq: None,
@@ -341,15 +341,15 @@ impl ports::Target for Target {
         let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
         let answer = inner.ask(async move {
             database
-                .lock(&source, guard.slot, session)
+                .lock(&source, claim.slot, session)
                 .await
                 .map_err(error_of)?;
             let allowed = database
-                .check(&source, guard)
+                .check(&source, claim)
                 .and_then(|()| database.allow());
             let noted = allowed.map_err(error_of);
             if noted.is_ok()
-                && let Some(row) = database.state().job(&source).rows.get_mut(&guard.slot)
+                && let Some(row) = database.state().job(&source).rows.get_mut(&claim.slot)
             {
                 row.session = session;
             }
@@ -360,7 +360,7 @@ impl ports::Target for Target {
         Ok(Session {
             target: self.clone(),
             session,
-            guard,
+            claim,
             _door: inner.doors.open(),
         })
     }
@@ -368,7 +368,7 @@ impl ports::Target for Target {
     async fn read_back(&self, slot: u32) -> Result<u64> {
         let inner = &self.0;
         let session = inner.database.connect().await?;
-        let guard = Guard {
+        let claim = Claim {
             slot: slot.into(),
             fence: inner.fence(),
             seq: None,
@@ -377,19 +377,19 @@ impl ports::Target for Target {
         let answer = inner.ask(async move {
             let former = {
                 let mut state = database.state();
-                (state.job(&source).rows.get(&guard.slot)).map_or(0, |row| row.session)
+                (state.job(&source).rows.get(&claim.slot)).map_or(0, |row| row.session)
             };
-            if guard::Guard::ReadBackEnds.holds() {
+            if Guard::ReadBackEnds.holds() {
                 database.end_sessions(&[former]);
             }
             // The lock waits for what is being rolled back.
             database
-                .lock(&source, guard.slot, session)
+                .lock(&source, claim.slot, session)
                 .await
                 .map_err(error_of)?;
-            let read = database.check(&source, guard).map_err(error_of).map(|()| {
+            let read = database.check(&source, claim).map_err(error_of).map(|()| {
                 let mut state = database.state();
-                (state.job(&source).rows.get(&guard.slot)).map_or(0, |row| row.seq)
+                (state.job(&source).rows.get(&claim.slot)).map_or(0, |row| row.seq)
             });
             database.unlock(&source, session);
             read
@@ -451,7 +451,7 @@ impl ports::Target for Target {
 pub(in crate::world) struct Session {
     target: Target,
     session: u64,
-    guard: Guard,
+    claim: Claim,
     _door: Door,
 }
 
@@ -459,15 +459,15 @@ impl ports::Session for Session {
     async fn apply(&mut self, batch: &Batch) -> Applied {
         let inner = &self.target.0;
         inner.tenure.writes(&inner.database.trace, &inner.source);
-        let guard = Guard {
+        let claim = Claim {
             seq: Some(batch.seq),
-            ..self.guard
+            ..self.claim
         };
         let batch = copy(batch);
         let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
         let session = self.session;
-        let (slot, seq) = (guard.slot, batch.seq);
-        let ended = inner.ask(async move { database.apply(&source, session, guard, &batch).await });
+        let (slot, seq) = (claim.slot, batch.seq);
+        let ended = inner.ask(async move { database.apply(&source, session, claim, &batch).await });
         let ended = ended.await.unwrap_or_else(|| Applied::Unknown(gone()));
         if !matches!(ended, Applied::Done) {
             inner.note(format_args!("slot {slot} step {seq} ends {}", name(&ended)));
