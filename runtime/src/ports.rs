@@ -44,6 +44,16 @@ impl Events {
     }
 }
 
+#[cfg(madsim)]
+impl Events {
+    /// Says how an effect ended though it was cancelled, or once more: what a driver can't keep the
+    /// world from.
+    pub fn end(&self, outcome: Outcome) {
+        let ticket = self.ticket;
+        let _ = self.inbox.send(Input::Done { ticket, outcome });
+    }
+}
+
 /// The coordination store: etcd, or the one inside the process when there is no cluster.
 pub trait Control: Clone + Send + Sync + 'static {
     /// Carries out one call and says how it ended. A watch reports through `events` and ends with

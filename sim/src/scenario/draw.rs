@@ -106,11 +106,13 @@ impl Scenario {
     }
 
     fn draw_faults(&mut self, dice: &mut Dice) {
+        let chance = *dice.pick(&[150, 300, 450]);
+        let most = *dice.pick(&[2, 4, 9]);
         for kind in KINDS {
-            if !dice.permille(400) {
+            if !dice.permille(chance) {
                 continue;
             }
-            for _ in 0..dice.within(1..4) {
+            for _ in 0..dice.within(1..most) {
                 let what = kind(self, dice);
                 let step = self.draw_step(dice, what);
                 if let What::Foreign(source, _) = what {

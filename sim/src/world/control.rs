@@ -163,6 +163,16 @@ impl Server {
         self.state().dice.millis(1..6)
     }
 
+    /// Whether an answer comes twice.
+    fn repeats(&self) -> bool {
+        self.state().dice.permille(20)
+    }
+
+    /// How late an answer is that nobody waits for any more.
+    fn lateness(&self) -> Duration {
+        self.state().dice.millis(1..8_000)
+    }
+
     fn flips(&self) -> bool {
         self.state().dice.permille(500)
     }
@@ -385,6 +395,33 @@ type Tried = Result<Reply, Trouble>;
 
 impl Control for Client {
     async fn call(&self, call: ControlCall, events: Events) -> Outcome {
+        if let ControlCall::Watch { ranges, from } = call {
+            return self.watch(&ranges, from, &events).await;
+        }
+        let (reply, answer) = oneshot::channel();
+        let client = self.clone();
+        // It comes to an end though nobody may wait for it any more, and the answer may come late,
+        // or once more.
+        self.server.node.spawn(async move {
+            let outcome = client.carry_out(call).await;
+            let server = &client.server;
+            let again = server.repeats().then(|| outcome.clone());
+            if let Some(outcome) = reply.send(outcome).err().or(again) {
+                server.trace.count("etcd: stale answer");
+                sleep(server.lateness()).await;
+                events.end(outcome);
+            }
+        });
+        match answer.await {
+            Ok(outcome) => outcome,
+            Err(_) => unreachable!("etcd is never killed, only frozen"),
+        }
+    }
+}
+
+impl Client {
+    /// Carries out a call that ends by itself.
+    async fn carry_out(&self, call: ControlCall) -> Outcome {
         let (code, certain, result) = match call {
             ControlCall::Grant { ttl } => {
                 let ttl_s = ttl.as_secs().cast_signed() + i64::from(ttl.subsec_nanos() > 0);
@@ -435,9 +472,10 @@ impl Control for Client {
                 true,
                 self.read(&ranges, at).await,
             ),
-            ControlCall::Watch { ranges, from } => return self.watch(&ranges, from, &events).await,
-            // The watch itself is ended by whoever holds its future.
-            ControlCall::Unwatch { .. } => return Outcome::Ok(Reply::Closed),
+            // A watch is ended by whoever holds its future.
+            ControlCall::Watch { .. } | ControlCall::Unwatch { .. } => {
+                return Outcome::Ok(Reply::Closed);
+            }
         };
         match result {
             Ok(reply) => Outcome::Ok(reply),

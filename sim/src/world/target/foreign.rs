@@ -25,6 +25,8 @@ impl Database {
         };
         let mut slots = job.rows.iter().filter(|(slot, _)| **slot > CONTROL);
         let rests = slots.all(|(_, row)| is_there(&row.applied))
+            // Or it would have to go on from what another of its kind left behind.
+            && job.checkpoint == job.remembered
             && job.intent.is_none()
             && job.safe_until.is_none();
         if !rests {
