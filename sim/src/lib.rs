@@ -6,6 +6,7 @@
 
 pub mod codec;
 pub mod dice;
+pub mod disk;
 pub mod etcd;
 #[cfg(madsim)]
 pub mod museum;
