@@ -115,9 +115,7 @@ impl Scenario {
             for _ in 0..dice.within(1..most) {
                 let what = kind(self, dice);
                 let step = self.draw_step(dice, what);
-                if let What::Foreign(source, _) = what {
-                    self.steps.push(stopped_around(&step, source));
-                }
+                self.steps.extend(self.companion(&step));
                 self.steps.push(step);
             }
         }
@@ -131,6 +129,8 @@ impl Scenario {
         let lasts = match dice.within(0..3) {
             // Operators take their time.
             _ if matches!(what, What::Pause(_) | What::Stop(_)) => dice.millis(10..70_000),
+            // Long enough that everything is read again in the meantime.
+            _ if matches!(what, What::Deafen(_)) => dice.millis(1_000..80_000),
             0 => dice.millis(10..1_000),
             1 => dice.millis(1_000..longest / 2),
             _ => dice.millis(longest / 2..longest),
@@ -142,23 +142,41 @@ impl Scenario {
         }
     }
 
+    /// What goes along with a step.
+    fn companion(&self, step: &Step) -> Option<Step> {
+        /// How long a task must have been stopped before another worker may have it.
+        const STOPPED: Duration = Duration::from_secs(20);
+        let (at, ends, what) = match step.what {
+            What::Foreign(source, _) => {
+                let after = step.at + Duration::from_millis(100);
+                (step.at.saturating_sub(STOPPED), after, What::Stop(source))
+            }
+            // Links fade before they fail.
+            What::Slow(worker, _) => (step.at + step.lasts / 2, step.ends(), What::Cut(worker)),
+            // What nobody hears of.
+            What::Deafen(worker) => {
+                let source = worker % self.sources.len();
+                (
+                    step.at + Duration::from_secs(1),
+                    step.ends(),
+                    What::Pause(source),
+                )
+            }
+            _ => return None,
+        };
+        Some(Step {
+            at,
+            lasts: ends.saturating_sub(at),
+            what,
+        })
+    }
+
     fn worker(&self, dice: &mut Dice) -> usize {
         dice.within(0..self.workers.len() as u64) as usize
     }
 
     fn source(&self, dice: &mut Dice) -> usize {
         dice.within(0..self.sources.len() as u64) as usize
-    }
-}
-
-/// The task has to be stopped for a while before another worker may have it.
-fn stopped_around(foreign: &Step, source: usize) -> Step {
-    const BEFORE: Duration = Duration::from_secs(20);
-    let at = foreign.at.saturating_sub(BEFORE);
-    Step {
-        at,
-        lasts: foreign.at - at + Duration::from_millis(100),
-        what: What::Stop(source),
     }
 }
 
@@ -174,7 +192,7 @@ const KINDS: [Kind; 36] = [
     |it, dice| What::CutAnswers(it.worker(dice)),
     |it, dice| What::Cut(it.worker(dice)),
     |it, dice| What::Deafen(it.worker(dice)),
-    |it, dice| What::Slow(it.worker(dice), dice.within(100..4_000)),
+    |it, dice| What::Slow(it.worker(dice), dice.within(100..2_500)),
     |_, _| What::FreezeEtcd,
     |_, _| What::RestartEtcd,
     |_, _| What::CloseWatches,

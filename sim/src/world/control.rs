@@ -22,10 +22,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{signal::Signal, trace::Trace};
+use super::{oracle::name::Announced, signal::Signal, trace::Trace};
 use crate::{
     dice::Dice,
     etcd::{Answer, Body, Compare, Condition, KeyValue, Op, Order, Refusal, Request, Span, Store},
+    values,
 };
 
 /// How long a silent watch is believed to be alive.
@@ -49,6 +50,7 @@ pub(super) struct Server {
     trace: Trace,
     node: NodeHandle,
     state: Mutex<State>,
+    announced: Announced,
     revision: Signal<i64>,
     frozen: Signal<bool>,
     /// Grows each time that all watches end.
@@ -71,6 +73,7 @@ impl Server {
                 dice,
                 links: BTreeMap::new(),
             }),
+            announced: Announced::default(),
             revision: Signal::new(1),
             frozen: Signal::new(false),
             sessions: Signal::new(0),
@@ -181,6 +184,21 @@ impl Server {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The announcement that a request makes if its condition holds, and the one that is there.
+    fn announcement(&self, request: &Request) -> Option<(Option<Bytes>, Bytes)> {
+        let Request::Txn { then, .. } = request else {
+            return None;
+        };
+        let [Op::Put { key, value, .. }] = then.as_slice() else {
+            return None;
+        };
+        if !key.starts_with(values::KEEPALIVE_PREFIX.as_bytes()) {
+            return None;
+        }
+        let there = self.entries(&String::from_utf8_lossy(key)).pop();
+        Some((there.map(|kv| kv.value), value.clone()))
+    }
+
     /// Takes a request's way to the server and back. `None` if it, or its answer, is lost.
     async fn serve(&self, client: &str, request: &Request) -> Option<Result<Answer, Refusal>> {
         let mut link = self.link(client).listen();
@@ -194,7 +212,17 @@ impl Server {
             link.until(|link| !link.requests_cut).await;
         }
         self.thawed().await;
+        let announced = self.announcement(request);
         let answer = self.call(request);
+        let written = Body::Txn {
+            succeeded: true,
+            bodies: vec![Body::Done],
+        };
+        if let (Some((old, new)), Ok(answer)) = (announced, &answer)
+            && answer.body == written
+        {
+            self.announced.replaces(&self.trace, old.as_deref(), &new);
+        }
         if let Request::Txn { .. } | Request::Grant { .. } | Request::Revoke { .. } = request {
             self.trace
                 .note("etcd", format_args!("{client}: {}", described(&answer)));

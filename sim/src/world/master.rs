@@ -253,6 +253,11 @@ impl Master {
         put(values::subtask_key(source, TASK), toml)
     }
 
+    /// How many slots the task of a source is to have.
+    pub(super) fn slots(&self, source: &str) -> u64 {
+        self.wanted(source).plan.slots
+    }
+
     /// Whether the task of a source reads by GTID.
     pub(super) fn reads_by_gtid(&self, source: &str) -> bool {
         self.wanted(source).plan.by_gtid

@@ -7,13 +7,14 @@ pub(super) mod exactly_once;
 pub(super) mod fence;
 pub(super) mod leak;
 pub(super) mod lease;
+pub(super) mod name;
 pub(super) mod order;
 pub(super) mod progress;
 pub(super) mod stop;
 pub(super) mod tables;
 
 /// Names of all oracles.
-pub const NAMES: [&str; 11] = [
+pub const NAMES: [&str; 12] = [
     checkpoint::NAME,
     convergence::NAME,
     end::NAME,
@@ -21,6 +22,7 @@ pub const NAMES: [&str; 11] = [
     fence::NAME,
     leak::NAME,
     lease::NAME,
+    name::NAME,
     order::NAME,
     progress::NAME,
     stop::NAME,

@@ -158,7 +158,11 @@ impl World {
         }
         sleep(scenario.chaos_ends.saturating_sub(self.trace.now())).await;
         self.heal();
-        if self.converges(HEALING_MAX, "healing").await && self.pauses().await && self.stops().await
+        // Workers end with tasks at work as well.
+        let stops = self.dice.permille(500);
+        if self.converges(HEALING_MAX, "healing").await
+            && self.pauses().await
+            && (!stops || self.stops().await)
         {
             self.ends().await;
         }
@@ -329,9 +333,20 @@ impl World {
                 let stages: Vec<_> = self.stages_of(source).collect();
                 stages == [Stage::Running]
             };
-            self.master.sources().iter().all(runs_once) && self.difference().is_none()
+            self.master.sources().iter().all(runs_once)
+                && self
+                    .master
+                    .sources()
+                    .iter()
+                    .all(|it| self.is_as_ordered(it))
+                && self.difference().is_none()
         };
         self.reaches(convergence::NAME, &what, limit, holds).await
+    }
+
+    /// Whether a task has as many slots as its newest configuration wants.
+    fn is_as_ordered(&self, source: &str) -> bool {
+        self.around.database.slots(source) == self.master.slots(source)
     }
 
     async fn pauses(&mut self) -> bool {
@@ -362,7 +377,12 @@ impl World {
             && self.is_quiet("stop").await
     }
 
-    async fn ends(&self) {
+    async fn ends(&mut self) {
+        for upstream in &self.upstreams {
+            for _ in 0..20 {
+                upstream.commit(&mut self.dice);
+            }
+        }
         for process in &self.processes {
             process.stop();
         }

@@ -136,6 +136,7 @@ impl Process {
         );
         config.ttl = ttl;
         let machine = Worker::new(config);
+        let process = format!("{name}.{lives}");
         let (view, views) = watch::channel(machine.view());
         let (commands, inbox) = mpsc::unbounded_channel();
         let running = Running {
@@ -143,7 +144,7 @@ impl Process {
             commands,
             over: Arc::default(),
             tenure: Tenure::new(
-                name,
+                &process,
                 &surroundings.server,
                 &surroundings.orders,
                 views.clone(),

@@ -23,7 +23,8 @@ const FORGIVEN: Duration = Duration::from_millis(20);
 /// Knows what a process may write.
 #[derive(Clone)]
 pub(in crate::world) struct Tenure {
-    worker: String,
+    /// Its worker, and which of all its processes.
+    process: String,
     server: Arc<Server>,
     orders: Orders,
     view: watch::Receiver<View>,
@@ -36,19 +37,24 @@ pub(in crate::world) struct Tenure {
 impl Tenure {
     /// Of a process that looks like `view`.
     pub(in crate::world) fn new(
-        worker: &str,
+        process: &str,
         server: &Arc<Server>,
         orders: &Orders,
         view: watch::Receiver<View>,
     ) -> Self {
         Self {
-            worker: worker.to_owned(),
+            process: process.to_owned(),
             server: Arc::clone(server),
             orders: orders.clone(),
             view,
             lease: Arc::default(),
             forgiven: Arc::default(),
         }
+    }
+
+    /// The name of the process.
+    pub(in crate::world) fn process(&self) -> &str {
+        &self.process
     }
 
     /// The process was frozen until now.
@@ -68,7 +74,7 @@ impl Tenure {
         if now.as_millis() as u64 <= self.forgiven.load(Ordering::Relaxed) {
             return;
         }
-        self.orders.writes(trace, source, &self.worker);
+        self.orders.writes(trace, source, &self.process);
         let lease = self.lease.load(Ordering::Relaxed);
         let ends = self.server.lease_ends(lease);
         trace.expect(
@@ -76,7 +82,7 @@ impl Tenure {
             ends.is_some_and(|ends| now < ends),
             format_args!(
                 "{} writes at {now:?}, and its lease {lease} ends at {ends:?}",
-                self.worker
+                self.process
             ),
         );
     }

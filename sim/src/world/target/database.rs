@@ -67,6 +67,8 @@ pub(super) struct Job {
     locks: BTreeMap<i64, u64>,
     /// The highest fence that ever took over.
     taken: Fence,
+    /// Which process each fence is of.
+    owners: BTreeMap<Fence, String>,
     pub(super) tables: Tables,
     /// Transactions with rows, and statements, so far.
     pub(super) commits: u64,
@@ -123,6 +125,17 @@ impl Database {
 
     pub(super) fn history(&self, source: &str) -> Option<Arc<History>> {
         self.state().histories.get(source).cloned()
+    }
+
+    /// How many slots the task of a source has.
+    pub(in crate::world) fn slots(&self, source: &str) -> u64 {
+        let mut state = self.state();
+        let slots = state
+            .job(source)
+            .rows
+            .keys()
+            .filter(|slot| **slot > CONTROL);
+        slots.count() as u64
     }
 
     /// Transactions with rows, and statements, that came from a source.
@@ -370,9 +383,17 @@ impl Database {
     }
 
     /// Makes a fence the only one. Everything is locked.
-    pub(super) fn set_fence(&self, source: &str, fence: Fence) -> Result<(), Applied> {
+    pub(super) fn set_fence(
+        &self,
+        source: &str,
+        fence: Fence,
+        process: &str,
+    ) -> Result<(), Applied> {
         let mut state = self.state();
         let job = state.job(source);
+        let owner = job.owners.entry(fence);
+        let owner = owner.or_insert_with(|| process.to_owned());
+        fence::taken(&self.trace, source, fence, (owner, process));
         let control = job.rows.entry(CONTROL).or_default();
         if control.fence > fence && Guard::TakeoverCompare.holds() {
             let text = format!("fence {} came before fence {}", fence.0, control.fence.0);
@@ -403,6 +424,7 @@ impl Database {
 impl State {
     pub(super) fn job(&mut self, source: &str) -> &mut Job {
         let fresh = || Job {
+            owners: BTreeMap::new(),
             rows: BTreeMap::new(),
             remembered: None,
             safe_until: None,

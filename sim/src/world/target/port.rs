@@ -254,11 +254,12 @@ impl ports::Target for Target {
         })?;
         let session = inner.database.connect().await?;
         let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
+        let process = inner.tenure.process().to_owned();
         let answer = inner.ask(async move {
             database.lock_all(&source, session, true).await?;
             let taken = database
                 .allow()
-                .and_then(|()| database.set_fence(&source, fence));
+                .and_then(|()| database.set_fence(&source, fence, &process));
             let found = taken.map_err(error_of).map(|()| {
                 let mut state = database.state();
                 let job = state.job(&source);
