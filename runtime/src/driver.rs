@@ -201,9 +201,6 @@ impl<C: Control, K: Connect> Driver<C, K> {
         }
         let all_over = async move {
             for running in old {
-                if !Guard::CancelWaits.holds() {
-                    continue;
-                }
                 // An aborted task ends with an error, which says that it is over.
                 let _ = running.task.await;
             }

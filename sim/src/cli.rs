@@ -115,9 +115,6 @@ struct Museum {
     /// Say what each exhibit does to a naive worker.
     #[arg(long)]
     explain: bool,
-    /// Say which guards each exhibit needs, by taking away one after the other.
-    #[arg(long)]
-    guards: bool,
     /// Only exhibits with this in their names.
     name: Option<String>,
 }

@@ -453,9 +453,7 @@ impl Lease {
         if let Some(Held { id, .. }) = self.held.take() {
             self.owe(now, id);
         }
-        if let Next::Announcing { held, .. } = mem::take(&mut self.next)
-            && Guard::OrphanLease.holds()
-        {
+        if let Next::Announcing { held, .. } = mem::take(&mut self.next) {
             self.owe(now, held.id);
         }
     }

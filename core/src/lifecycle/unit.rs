@@ -12,7 +12,6 @@ use super::{
 use crate::{
     control::subtask::Mode,
     error::{Error, code},
-    guard::Guard,
     status::UnitKind,
     time::Instant,
 };
@@ -70,9 +69,9 @@ impl Live {
         }
     }
 
-    pub(super) fn timeout(&self) -> Option<Instant> {
+    pub(super) const fn timeout(&self) -> Option<Instant> {
         match self.stop {
-            Some(Stopping::Graceful { kill_at }) if Guard::StopLimit.holds() => Some(kill_at),
+            Some(Stopping::Graceful { kill_at }) => Some(kill_at),
             _ => None,
         }
     }

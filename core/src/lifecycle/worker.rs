@@ -240,7 +240,7 @@ impl Worker {
         {
             // Somebody newer owns the source, so what is known here is wrong. If that happens again
             // though all was learnt anew, it is the target that is wrong, and only about this task.
-            if self.contested.insert(name.clone()) && Guard::Contested.holds() {
+            if self.contested.insert(name.clone()) {
                 return self.lose(error.clone());
             }
         }

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use dm_core::guard::Guard;
 use dm_sim::{
     museum::{self, Exhibit},
     world,
@@ -27,9 +26,6 @@ pub(super) fn museum(args: &Museum) -> Result<bool, String> {
         println!("{:<52} {verdict}", exhibit.name);
         if args.explain {
             println!("    A naive worker {}.", exhibit.naive);
-        }
-        if args.guards {
-            println!("    needs {}", needs(&exhibit).join(", "));
         }
     }
     if shown == 0 {
@@ -58,14 +54,4 @@ fn shown_as(exhibit: &Exhibit) -> (bool, String) {
         }
     }
     (is_good, verdict)
-}
-
-/// Names of all guards without which it is not survived.
-fn needs(exhibit: &Exhibit) -> Vec<&'static str> {
-    let is_needed = |guard: &Guard| {
-        let record = world::run(&exhibit.scenario, Some(*guard));
-        !record.violations.is_empty()
-    };
-    let guards = Guard::ALL.iter().filter(|(_, guard)| is_needed(guard));
-    guards.map(|(name, _)| *name).collect()
 }

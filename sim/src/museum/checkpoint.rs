@@ -1,5 +1,7 @@
 //! What is applied: batches, slots, DDL, and what is recorded of them.
 
+use dm_core::guard::Guard;
+
 use super::{Exhibit, stage::Stage};
 use crate::scenario::What::*;
 
@@ -14,7 +16,8 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(9.0, 45.0, Deadlocks(300))
                 .every(7.0, 0.8, 7, TargetDown)
                 .every(6.5, 0.2, 7, Kill(0)),
-        ),
+        )
+        .guarded_by(Guard::Watermark),
         Exhibit::new(
             "3 a compressed transaction read twice",
             "knows events by their places in the file, and all of a compressed transaction have one: \
@@ -23,7 +26,8 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .task(|task| task.batch = 2)
                 .every(1.1, 0.0, 40, CutDumps(0))
                 .every(7.0, 0.2, 7, Kill(0)),
-        ),
+        )
+        .guarded_by(Guard::RowCount),
         Exhibit::new(
             "4 a DDL behind a batch that failed",
             "executes the DDL though what stands before it was not applied",
@@ -31,7 +35,8 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .ddls(0.4)
                 .at(9.0, 45.0, Deadlocks(250))
                 .every(9.0, 0.2, 5, Kill(0)),
-        ),
+        )
+        .guarded_by(Guard::DdlDrain),
         Exhibit::new(
             "7 a DDL of which nobody knows whether it happened",
             "executes it again, or leaves out the rest of what came in one statement",
@@ -39,21 +44,24 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .ddls(0.4)
                 .at(9.0, 45.0, LostAnswers(250))
                 .every(4.0, 0.2, 12, Kill(0)),
-        ),
+        )
+        .guarded_by(Guard::DdlSettle),
         Exhibit::new(
             "10 batches behind one that failed",
             "goes on with the next batch, so that rows meet others than at the source",
-            Stage::new()
+            Stage::new().seed(3)
                 .task(|task| (task.slots, task.batch) = (2, 2))
                 .at(9.0, 45.0, Deadlocks(300)),
-        ),
+        )
+        .guarded_by(Guard::FailedAgain),
         Exhibit::new(
             "11 rows without a key, once more",
             "applies rows again that it has applied before it was killed, and can't tell them apart",
             Stage::new()
                 .task(|task| task.flush_s = 9)
                 .every(5.0, 0.2, 10, Kill(0)),
-        ),
+        )
+        .guarded_by(Guard::ReplaySkip),
         Exhibit::new(
             "17 18 a checkpoint that fails",
             "keeps a lock, or half of what was to be written",
@@ -77,7 +85,8 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             Stage::new()
                 .task(|task| (task.slots, task.batch) = (3, 2))
                 .every(0.7, 0.0, 60, CutDumps(0)),
-        ),
+        )
+        .guarded_by(Guard::ReplayEnd),
         Exhibit::new(
             "23 stopped under load",
             "closes a channel that others still write into, and dies",
@@ -92,14 +101,16 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .every(6.0, 0.5, 8, Resize(0, 7))
                 .every(6.7, 0.2, 8, Kill(0))
                 .every(6.9, 0.5, 8, Resize(0, 2)),
-        ),
+        )
+        .guarded_by(Guard::ResizeAfterReplay),
         Exhibit::new(
             "an answer that is lost",
             "sends the batch again, which was applied, or leaves it out, which was not",
             Stage::new()
                 .task(|task| task.batch = 3)
                 .at(9.0, 50.0, LostAnswers(300)),
-        ),
+        )
+        .guarded_by(Guard::ProgressWithRows),
         Exhibit::new(
             "a transaction that arrives after it was given up",
             "reads back that it was not applied and sends it again; then the first one arrives, \
@@ -108,6 +119,30 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .task(|task| task.batch = 3)
                 .at(9.0, 50.0, Late(300))
                 .at(9.0, 50.0, Unseen),
+        )
+        .guarded_by(Guard::StepCompare),
+        Exhibit::new(
+            "another worker in between",
+            "goes on from its own record, and does not see that somebody else went further meanwhile",
+            Stage::new()
+                .at(10.0, 8.0, Stop(0))
+                .at(17.9, 0.0, Foreign(0, 3))
+                .at(30.0, 8.0, Stop(0))
+                .at(37.9, 0.0, Foreign(0, 5))
+                .at(45.0, 8.0, Stop(0))
+                .at(52.9, 0.0, Foreign(0, 8)),
         ),
+        Exhibit::new(
+            "an event with a flipped bit",
+            "applies what the source never wrote",
+            Stage::new().seed(11).at(9.0, 45.0, Damage(0, 14)),
+        )
+        .guarded_by(Guard::Checksum),
+        Exhibit::new(
+            "an event that is missing",
+            "goes on behind the gap",
+            Stage::new().seed(3).at(9.0, 45.0, Damage(0, 14)),
+        )
+        .guarded_by(Guard::EventGap),
     ]
 }

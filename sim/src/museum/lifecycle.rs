@@ -1,5 +1,7 @@
 //! What runs: the stages of a task, and the orders that change them.
 
+use dm_core::guard::Guard;
+
 use super::{Exhibit, stage::Stage};
 use crate::scenario::What::*;
 
@@ -9,28 +11,30 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             "B1 stopped while it starts",
             "loses the order while one unit has ended and the next one has not begun: it runs on, \
              where nobody sees or stops it",
-            Stage::new().every(2.0, 0.05, 20, Stop(0)),
-        ),
+            Stage::new().seed(5).every(2.0, 0.05, 20, Stop(0)),
+        )
+        .guarded_by(Guard::UnitEnd),
         Exhibit::new(
             "B2 an error right behind a resumption",
             "overwrites the error with `Running`, though nothing runs",
             Stage::new()
                 .every(6.0, 2.0, 8, TargetDown)
                 .every(6.1, 1.0, 8, Pause(0)),
-        ),
+        )
+        .guarded_by(Guard::AutoResume),
         Exhibit::new(
             "B3 paused while it waits to be resumed",
             "resumes by itself what an operator has paused in between",
             Stage::new()
-                .at(10.0, 3.0, TargetDown)
-                .at(11.0, 50.0, Pause(0)),
+                .at(10.0, 8.0, SourceDown(0))
+                .at(11.0, 49.0, Pause(0)),
         ),
         Exhibit::new(
             "B4 paused, and restarted where it can't start",
             "turns `paused` into an error, and resumes that by itself",
             Stage::new()
                 .at(9.0, 51.0, Pause(0))
-                .at(9.5, 4.0, TargetDown)
+                .at(9.5, 4.0, SourceDown(0))
                 .at(10.0, 0.5, Kill(0))
                 .at(20.0, 0.5, Kill(0)),
         ),
@@ -46,7 +50,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
         Exhibit::new(
             "B7 B8 paused between two stages",
             "refuses or forgets the order while it is pausing, resuming, or between two units",
-            Stage::new().every(0.9, 0.03, 40, Pause(0)),
+            Stage::new().seed(24).every(0.9, 0.03, 40, Pause(0)),
         ),
         Exhibit::new(
             "B9 the lease is lost before the task has run",
@@ -75,7 +79,8 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
         Exhibit::new(
             "a resumption that fails again and again",
             "gives up, or hammers a target that is down",
-            Stage::new().at(10.0, 40.0, TargetDown),
-        ),
+            Stage::new().at(10.0, 40.0, SourceDown(0)),
+        )
+        .guarded_by(Guard::AutoResume),
     ]
 }

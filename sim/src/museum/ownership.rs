@@ -1,5 +1,7 @@
 //! Who may write: leases, fences, and the assignments that etcd holds.
 
+use dm_core::guard::Guard;
+
 use super::{Exhibit, stage::Stage};
 use crate::scenario::What::*;
 
@@ -18,11 +20,12 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             "A1 a commit in flight",
             "has nothing in its transactions that tells the target whose they are, so one that was \
              sent before the lease was lost is committed after the next owner has begun",
-            Stage::new()
+            Stage::new().seed(34)
                 .at(10.0, 45.0, Late(300))
                 .every(8.0, 7.0, 5, Cut(0))
                 .every(8.3, 7.0, 5, Cut(1)),
-        ),
+        )
+        .guarded_by(Guard::FenceCompare),
         Exhibit::new(
             "A2 the lease is given up before the work has ended",
             "revokes its lease first and then stops, so the next owner begins while it still writes",
@@ -30,7 +33,8 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .every(7.0, 0.0, 6, RestartEtcd)
                 .every(8.0, 3.9, 6, Cut(0))
                 .every(9.0, 3.9, 5, Cut(1)),
-        ),
+        )
+        .guarded_by(Guard::CancelKills),
         Exhibit::new(
             "A3 the store can be written and not read",
             "gives a good lease up because reading about its assignment fails, while it works",
@@ -49,11 +53,12 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
         Exhibit::new(
             "A5 nobody waits for the old owner",
             "begins while the owner before it still drains what it has read",
-            Stage::new()
+            Stage::new().seed(7)
                 .task(|task| task.batch = 2)
                 .at(9.0, 45.0, Late(200))
                 .every(4.0, 0.0, 12, Transfer(0)),
-        ),
+        )
+        .guarded_by(Guard::TakeoverLocks),
         Exhibit::new(
             "A6 an assignment that is old when it is obeyed",
             "obeys an event though a newer one has taken the source away already",
@@ -76,24 +81,28 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             Stage::new()
                 .every(6.0, 0.1, 8, Kill(0))
                 .at(20.0, 3.0, Pause(0)),
-        ),
+        )
+        .guarded_by(Guard::AnnounceFirst),
         Exhibit::new(
             "A9 two processes of one name",
             "does not notice that somebody else has its name, so that both work",
             Stage::new().at(12.0, 25.0, Twin(0)).at(40.0, 15.0, Twin(1)),
-        ),
+        )
+        .guarded_by(Guard::AnnounceCompare),
         Exhibit::new(
             "A9 two processes of one name, one of them cut off",
             "loses its lease, and takes the other one's announcement with it",
             Stage::new().at(12.0, 40.0, Twin(0)).at(20.0, 8.0, Cut(0)),
-        ),
+        )
+        .guarded_by(Guard::FenceOfAnnouncement),
         Exhibit::new(
             "A10 a watch that is deaf",
             "never hears that its source was taken away, since only its watch hangs",
             Stage::new()
                 .at(9.0, 50.0, Deafen(0))
                 .at(10.0, 48.0, Stop(0)),
-        ),
+        )
+        .guarded_by(Guard::Reread),
         Exhibit::new(
             "A11 an announcement whose answer is lost",
             "forgets the lease that its announcement hangs on, so nobody renews or revokes it",
@@ -125,7 +134,8 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(0.0, 20.0, SourceDown(0))
                 .at(30.0, 10.0, SourceDown(0))
                 .at(31.0, 0.0, Transfer(0)),
-        ),
+        )
+        .guarded_by(Guard::AutoResume),
         Exhibit::new(
             "D3 a gap that compaction has made",
             "compares names only: a task that was deleted and created again in the gap goes on as \

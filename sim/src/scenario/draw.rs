@@ -22,7 +22,7 @@ impl Scenario {
         let mut dice = Dice::new(seed).fork("scenario");
         let workers = dice.within(2..4) as usize;
         let sources = dice.within(1..workers as u64 + 1) as usize;
-        let ttl = Duration::from_secs(dice.within(5..21));
+        let ttl = Duration::from_secs(*dice.pick(&[5, 5, 6, 8, 12, 20]));
         let gtids = dice.permille(500);
         let names = dice.permille(500);
         let file_txns = dice.within(5..60);
@@ -192,7 +192,7 @@ const KINDS: [Kind; 36] = [
     |it, dice| What::CutAnswers(it.worker(dice)),
     |it, dice| What::Cut(it.worker(dice)),
     |it, dice| What::Deafen(it.worker(dice)),
-    |it, dice| What::Slow(it.worker(dice), dice.within(100..2_500)),
+    |it, dice| What::Slow(it.worker(dice), dice.within(100..1_450)),
     |_, _| What::FreezeEtcd,
     |_, _| What::RestartEtcd,
     |_, _| What::CloseWatches,

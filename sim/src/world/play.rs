@@ -29,12 +29,14 @@ use crate::{
 
 /// How long a healed world may take to become what is wanted.
 const HEALING_MAX: Duration = Duration::from_secs(240);
+/// How long an error of the time before may take to show in a healed world.
+const FAILING: Duration = Duration::from_secs(5);
 /// How long a pause or a stop may take: less than until everything is read again anyway.
 const OBEYED_MAX: Duration = Duration::from_secs(25);
 /// How long other orders may take.
 const ORDER_MAX: Duration = Duration::from_secs(120);
 /// How long it is watched that a stopped task does nothing.
-const QUIET: Duration = Duration::from_secs(5);
+const QUIET: Duration = Duration::from_secs(12);
 /// How often whoever waits looks again.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -158,6 +160,9 @@ impl World {
         }
         sleep(scenario.chaos_ends.saturating_sub(self.trace.now())).await;
         self.heal();
+        // Whoever was about to fail has done so.
+        sleep(FAILING).await;
+        self.resume_the_hopeless();
         // Workers end with tasks at work as well.
         let stops = self.dice.permille(500);
         if self.converges(HEALING_MAX, "healing").await
@@ -320,8 +325,21 @@ impl World {
             upstream.purge(false);
             upstream.set_damage(0);
         }
+        // What is to run already needs no order: it has to find back by itself.
         for source in self.master.sources() {
-            self.master.start(source);
+            if self.around.orders.rests(source) {
+                self.master.start(source);
+            }
+        }
+    }
+
+    /// An operator resumes the tasks that wait for one.
+    fn resume_the_hopeless(&self) {
+        for source in self.master.sources() {
+            let mut processes = self.processes.iter();
+            if processes.any(|process| process.waits_for_operator(source)) {
+                self.master.resume(source);
+            }
         }
     }
 
@@ -350,21 +368,56 @@ impl World {
     }
 
     async fn pauses(&mut self) -> bool {
+        let fails = self.dice.permille(400);
+        if fails {
+            // Then they are paused while they wait to be tried again.
+            self.set_sources_down(true);
+            let what = "all tasks fail";
+            if !self.rest(what).await {
+                return false;
+            }
+        }
         for source in self.master.sources() {
             self.master.pause(source);
         }
-        let rests = || self.stages().all(|stage| stage == Stage::Paused);
-        if !(self
-            .reaches(order::NAME, "all tasks pause", OBEYED_MAX, rests)
-            .await
-            && self.is_quiet("pause").await)
-        {
+        if !self.rest("all tasks pause").await {
+            return false;
+        }
+        let before = self.commits();
+        self.commit_some();
+        self.set_sources_down(false);
+        if self.dice.permille(400) {
+            for process in &mut self.processes {
+                process.kill();
+                process.start();
+            }
+            let online = || self.processes.iter().all(Process::is_online);
+            let what = "all workers are back";
+            if !(self.reaches(order::NAME, what, ORDER_MAX, online).await
+                && self.rest("all tasks are paused again").await)
+            {
+                return false;
+            }
+        }
+        if !self.is_quiet("pause", &before).await {
             return false;
         }
         for source in self.master.sources() {
             self.master.resume(source);
         }
         self.converges(ORDER_MAX, "resumption").await
+    }
+
+    fn set_sources_down(&self, down: bool) {
+        for upstream in &self.upstreams {
+            upstream.set_down(down);
+        }
+    }
+
+    /// Waits until all tasks are paused.
+    async fn rest(&self, what: &str) -> bool {
+        let rests = || self.stages().all(|stage| stage == Stage::Paused);
+        self.reaches(order::NAME, what, OBEYED_MAX, rests).await
     }
 
     async fn stops(&mut self) -> bool {
@@ -374,15 +427,14 @@ impl World {
         let gone = || self.stages().next().is_none();
         self.reaches(order::NAME, "all tasks stop", OBEYED_MAX, gone)
             .await
-            && self.is_quiet("stop").await
+            && {
+                let before = self.commits();
+                self.is_quiet("stop", &before).await
+            }
     }
 
     async fn ends(&mut self) {
-        for upstream in &self.upstreams {
-            for _ in 0..20 {
-                upstream.commit(&mut self.dice);
-            }
-        }
+        self.commit_some();
         for process in &self.processes {
             process.stop();
         }
@@ -399,25 +451,31 @@ impl World {
         }
     }
 
-    /// The sources go on, and the target does not.
-    async fn is_quiet(&mut self, when: &str) -> bool {
-        let commits = |it: &Self| -> Vec<u64> {
-            let database = &it.around.database;
-            let commits = it.upstreams.iter().map(|it| database.commits(&it.name));
-            commits.collect()
-        };
-        let before = commits(self);
-        for process in &self.processes {
-            process.expect_rest(&format!("after a {when}"));
-        }
+    /// Clients do a little at every source.
+    fn commit_some(&mut self) {
         for upstream in &self.upstreams {
             for _ in 0..5 {
                 upstream.commit(&mut self.dice);
             }
             upstream.ddl(&mut self.dice);
         }
+    }
+
+    /// Transactions and statements that came from each source.
+    fn commits(&self) -> Vec<u64> {
+        let database = &self.around.database;
+        let commits = self.upstreams.iter().map(|it| database.commits(&it.name));
+        commits.collect()
+    }
+
+    /// The sources go on, and the target does not, since it was at `before`.
+    async fn is_quiet(&mut self, when: &str, before: &[u64]) -> bool {
+        for process in &self.processes {
+            process.expect_rest(&format!("after a {when}"));
+        }
+        self.commit_some();
         sleep(QUIET).await;
-        stop::rested(&self.trace, when, &before, &commits(self));
+        stop::rested(&self.trace, when, before, &self.commits());
         !self.trace.is_violated()
     }
 

@@ -12,7 +12,7 @@ use std::{
 use dm_core::{
     control::SourceConfig,
     error::Result,
-    lifecycle::{Command, Config, Job, View, Worker},
+    lifecycle::{self, Command, Config, Job, View, Worker},
     status::Stage,
 };
 use dm_runtime::{
@@ -226,6 +226,15 @@ impl Process {
         }
     }
 
+    /// Whether it has announced itself, and knows what is wanted of it.
+    pub(super) fn is_online(&self) -> bool {
+        let mut running = self.running.iter();
+        running.all(|running| {
+            let view = running.view.borrow();
+            view.online && view.revision > 0
+        })
+    }
+
     /// Whether it has ended by itself.
     pub(super) fn is_over(&self) -> bool {
         let mut running = self.running.iter();
@@ -238,6 +247,18 @@ impl Process {
             let trace = &self.surroundings.trace;
             running.doors.expect_none(trace, &self.name, when);
         }
+    }
+
+    /// Whether a source's task is here, and does not go on by itself.
+    pub(super) fn waits_for_operator(&self, source: &str) -> bool {
+        self.running.iter().any(|running| {
+            let view = running.view.borrow();
+            let subtasks = view.sources.iter().filter(|known| known.name == source);
+            let mut results = subtasks
+                .flat_map(|it| &it.subtasks)
+                .flat_map(|it| &it.result);
+            results.any(|it| !it.errors.is_empty() && !lifecycle::subtask_resumable(&it.errors))
+        })
     }
 
     /// The stages of a source's task here, one for each process that has it.

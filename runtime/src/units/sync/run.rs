@@ -141,8 +141,7 @@ impl<S: Source, T: Target> Run<'_, S, T> {
     /// Whether everything is at a place where the run may end, and is to end.
     fn is_ending(&self, stopping: bool) -> bool {
         let wanted = stopping || self.planner.wants_slots().is_some();
-        let may_end = self.cursor.is_at_boundary() || !Guard::StopAtBoundary.holds();
-        wanted && may_end && self.barrier.is_none()
+        wanted && self.cursor.is_at_boundary() && self.barrier.is_none()
     }
 
     /// Plans the events at hand, until there are none, memory is used up, a DDL has to wait, or the
@@ -223,7 +222,7 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         self.cursor.broken_off()?;
         let position = self.cursor.rotate(file, pos);
         // An artificial rotation names the file that the dump begins in, which is no progress.
-        if !header.is_artificial() || !Guard::ArtificialRotation.holds() {
+        if !header.is_artificial() {
             let mut location = self.planner.location().clone();
             location.position = position;
             self.planner.advance(location);
@@ -267,9 +266,7 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         let plan = match self.tables.decide(&rows.table, header.timestamp).await? {
             Decision::Skip => {
                 // Counted all the same: a changed filter must not shift what comes behind.
-                if Guard::FilteredRows.holds() {
-                    self.planner.skip_rows(count);
-                }
+                self.planner.skip_rows(count);
                 return Ok(());
             }
             Decision::Write(plan) => plan,

@@ -133,7 +133,6 @@ impl<T: Target> Slot<T> {
                     return Ok(());
                 }
                 Applied::Failed { error, retry } => (error, retry),
-                Applied::Unknown(error) if !Guard::ReadBack.holds() => (error, true),
                 Applied::Unknown(error) => {
                     warn!(slot = self.slot, %error, "outcome unknown, reading the progress back");
                     // A session whose answer was lost is not used again: `read_back` ends it.

@@ -19,13 +19,12 @@ impl Announced {
     pub(in crate::world) fn replaces(&self, trace: &Trace, old: Option<&[u8]>, new: &[u8]) {
         let mut announced = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_first = announced.insert(new.to_vec());
-        if let Some(old) = old.filter(|_| !is_first) {
-            let text = String::from_utf8_lossy;
-            trace.expect(
-                NAME,
-                old <= new,
-                format_args!("{} takes the name from {}", text(new), text(old)),
-            );
-        }
+        let old = old.unwrap_or_default();
+        let text = String::from_utf8_lossy;
+        trace.expect(
+            NAME,
+            is_first || old <= new,
+            format_args!("{} takes the name from {}", text(new), text(old)),
+        );
     }
 }

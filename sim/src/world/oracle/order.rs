@@ -34,6 +34,11 @@ impl Orders {
         self.resting().entry(source.to_owned()).or_insert(now);
     }
 
+    /// Whether the task of a source is to rest.
+    pub(in crate::world) fn rests(&self, source: &str) -> bool {
+        self.resting().contains_key(source)
+    }
+
     /// Somebody writes what comes from a source.
     pub(in crate::world) fn writes(&self, trace: &Trace, source: &str, worker: &str) {
         let Some(since) = self.resting().get(source).copied() else {

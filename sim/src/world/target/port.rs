@@ -380,9 +380,7 @@ impl ports::Target for Target {
                 let mut state = database.state();
                 (state.job(&source).rows.get(&claim.slot)).map_or(0, |row| row.session)
             };
-            if Guard::ReadBackEnds.holds() {
-                database.end_sessions(&[former]);
-            }
+            database.end_sessions(&[former]);
             // The lock waits for what is being rolled back.
             database
                 .lock(&source, claim.slot, session)
