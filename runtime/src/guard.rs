@@ -14,7 +14,13 @@ pub(crate) async fn guarded<T>(future: impl Future<Output = T>) -> Result<T> {
     AssertUnwindSafe(future)
         .catch_unwind()
         .await
-        .map_err(|panic| bug(&*panic))
+        .map_err(|panic| {
+            // A simulation is there to find bugs, not to live with them.
+            if cfg!(madsim) {
+                std::panic::resume_unwind(panic);
+            }
+            bug(&*panic)
+        })
 }
 
 fn bug(panic: &(dyn Any + Send)) -> Error {

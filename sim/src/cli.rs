@@ -49,7 +49,7 @@ struct Run {
     #[arg(long, value_parser = seeds)]
     seeds: Option<Range<u64>>,
     /// Stop after so many minutes, between two seeds.
-    #[arg(long)]
+    #[arg(long, value_parser = minutes)]
     minutes: Option<f64>,
     /// Worlds at a time.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -135,7 +135,7 @@ struct Mutants {
 #[derive(Args, Debug)]
 struct Bench {
     /// Worlds to play of each kind.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     runs: u64,
 }
 
@@ -167,6 +167,14 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
         return Err("this range is empty, and a run of no world proves nothing".to_owned());
     }
     Ok(first..end)
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes = text
+        .parse()
+        .ok()
+        .filter(|minutes| (0.0..=1e6).contains(minutes));
+    minutes.ok_or_else(|| "a number of minutes is wanted".to_owned())
 }
 
 /// The name of a guard.

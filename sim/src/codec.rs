@@ -18,7 +18,7 @@ use crate::{record::Record, scenario::Scenario};
 
 const MAGIC: &[u8; 6] = b"dm-sim";
 /// Changes with everything that a recording is made of.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const HEADER_LEN: usize = MAGIC.len() + 2 + 8;
 const CHECKSUM_LEN: usize = 4;
 
@@ -107,7 +107,9 @@ impl Recording {
         }
         // What it claims to hold must be in it.
         let limited = options().with_limit(body.len() as u64);
-        limited.deserialize(body).map_err(payload)
+        let recording: Self = limited.deserialize(body).map_err(payload)?;
+        recording.scenario.check().map_err(CodecError::Payload)?;
+        Ok(recording)
     }
 }
 
@@ -152,6 +154,19 @@ mod tests {
         let mut longer = bytes;
         longer.push(0);
         assert_eq!(Recording::decode(&longer), Err(CodecError::Length));
+    }
+
+    /// What was well written may still be nothing that can be played.
+    #[test]
+    fn a_scenario_that_nobody_can_play_is_refused() {
+        let mut recording = recording();
+        recording.scenario.workers.clear();
+        let bytes = recording.encode().expect("a recording");
+        let refused = Recording::decode(&bytes);
+        assert!(
+            matches!(refused, Err(CodecError::Payload(_))),
+            "{refused:?}"
+        );
     }
 
     #[test]

@@ -199,10 +199,36 @@ pub enum What {
     Resize(usize, u64),
     /// The existing worker has a task, if that is stopped, and gives it back.
     Foreign(usize, u64),
-    /// An operator moves a source to another worker.
+    /// An operator moves a source to another worker, and on at the end.
     Transfer(usize),
     /// Another master becomes leader, and writes all bindings again.
     NewLeader,
+}
+
+impl Scenario {
+    /// Whether it can be played.
+    ///
+    /// # Errors
+    /// What is wrong with it. Only what was not drawn can be: a file, or what shrinking tries.
+    pub fn check(&self) -> Result<(), String> {
+        let (workers, sources) = (self.workers.len(), self.sources.len());
+        if sources == 0 || workers < sources {
+            return Err(format!("{workers} workers can't have {sources} sources"));
+        }
+        let is_there = |place: Option<usize>, count| place.is_none_or(|place| place < count);
+        for Step { what, .. } in &self.steps {
+            if !is_there(what.worker(), workers) || !is_there(what.source(), sources) {
+                return Err(format!("`{what}` is about somebody who is not there"));
+            }
+        }
+        let is_empty = |plan: &SourcePlan| {
+            plan.file_txns == 0 || plan.slots == 0 || plan.batch == 0 || plan.first_file == 0
+        };
+        if self.sources.iter().any(is_empty) {
+            return Err("a source, or its task, has a size of nothing".to_owned());
+        }
+        Ok(())
+    }
 }
 
 impl What {

@@ -41,7 +41,7 @@ impl<F: FnMut(&Scenario) -> bool> Shrinker<F> {
         }
         let mut smaller = self.best.clone();
         change(&mut smaller);
-        if smaller == self.best {
+        if smaller == self.best || smaller.check().is_err() {
             return false;
         }
         self.left -= 1;

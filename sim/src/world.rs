@@ -17,12 +17,17 @@ mod target;
 mod trace;
 mod worker;
 
-use std::{borrow::Cow, thread, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use dm_core::guard::{self, Guard};
 use madsim::runtime::Runtime;
 
 pub use self::oracle::NAMES as ORACLES;
+use self::trace::Trace;
 use crate::{
     record::{Record, Violation},
     scenario::Scenario,
@@ -34,20 +39,23 @@ use crate::{
 #[must_use]
 pub fn run(scenario: &Scenario, without: Option<Guard>) -> Record {
     // Hash keys and the like are per thread: a fresh one knows nothing of the run before.
+    let kept = Mutex::new(None);
     thread::scope(|scope| {
         let run = scope.spawn(|| {
             let _without = guard::without(without);
             let config = madsim::Config::default();
             let runtime = Runtime::with_seed_and_config(scenario.seed, config);
-            runtime.block_on(play::play(scenario))
+            runtime.block_on(play::play(scenario, &kept))
         });
-        run.join().unwrap_or_else(|panic| Record {
-            violations: vec![Violation {
-                at: Duration::ZERO,
+        run.join().unwrap_or_else(|panic| {
+            let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut record = kept.as_ref().map_or_else(Record::default, Trace::record);
+            record.violations.push(Violation {
+                at: record.simulated(),
                 oracle: Cow::Borrowed("panic"),
                 what: text(panic.as_ref()),
-            }],
-            ..Record::default()
+            });
+            record
         })
     })
 }

@@ -38,7 +38,10 @@ pub(super) fn bench(args: &Bench) -> bool {
             }
             kind(&mut scenario);
             let record = world::run(&scenario, None);
-            is_good &= record.violations.is_empty();
+            if let Some(violation) = record.violations.first() {
+                println!("{name}, seed {seed}: {violation}");
+                is_good = false;
+            }
             simulated += record.simulated();
         }
         let (simulated, wall) = (simulated.as_secs_f64(), start.elapsed().as_secs_f64());

@@ -17,12 +17,34 @@ use serde::Serialize;
 use super::{
     Run, Soak,
     many::{Many, bar},
-    seed_of_today,
+    name_of, seed_of_today,
 };
 
 /// So many worlds have everything in them that can be drawn; what never happened in as many is not
 /// tested at all.
-const ENOUGH_FOR_ALL: u64 = 100;
+const ENOUGH_FOR_ALL: u64 = 150;
+/// What faults must have brought about, or they are nothing but a word.
+const EFFECTS: [&str; 19] = [
+    "etcd: compacted",
+    "etcd: stale answer",
+    "fault: connection reset",
+    "fault: deadlock",
+    "fault: event twice",
+    "fault: flipped bit",
+    "fault: late transaction",
+    "fault: lock wait",
+    "fault: lost answer",
+    "fault: refused, disk full",
+    "fault: refused, read-only",
+    "fault: skipped event",
+    "fault: too many connections",
+    "fault: truncated event",
+    "foreign: checkpoint",
+    "master: transferred",
+    "source: another server",
+    "source: refused dump",
+    "target: DDL settled",
+];
 
 /// Plays a world for each seed, and says in one line of JSON what came of them.
 pub(super) fn run(args: &Run) -> Result<bool, String> {
@@ -41,7 +63,14 @@ pub(super) fn run(args: &Run) -> Result<bool, String> {
         eprintln!("seeds from {} on", many.seeds.start);
     }
     let start = Instant::now();
-    let mut summary = Summary::default();
+    let mut summary = Summary {
+        asked: args
+            .seeds
+            .as_ref()
+            .map_or(0, |seeds| seeds.end - seeds.start),
+        without: args.without.map(name_of),
+        ..Summary::default()
+    };
     let bar = bar(many.seeds.end - many.seeds.start);
     let play = |seed| {
         let scenario = Scenario::draw(seed);
@@ -56,7 +85,7 @@ pub(super) fn run(args: &Run) -> Result<bool, String> {
         true
     });
     bar.finish_and_clear();
-    summary.wall_s = round(start.elapsed());
+    summary.end(start.elapsed());
     let line = serde_json::to_string(&summary).map_err(|error| error.to_string())?;
     println!("{line}");
     for line in summary.complaints() {
@@ -99,6 +128,8 @@ pub(super) fn soak(args: &Soak) -> Result<bool, String> {
 /// What came of many runs.
 #[derive(Default, Serialize)]
 struct Summary {
+    /// How many worlds were to be played, if that was said.
+    asked: u64,
     runs: u64,
     failed: Vec<u64>,
     differing: Vec<u64>,
@@ -109,6 +140,9 @@ struct Summary {
     counts: BTreeMap<String, u64>,
     #[serde(skip)]
     hashes: BTreeMap<u64, u64>,
+    /// The guard that is switched off.
+    #[serde(skip)]
+    without: Option<&'static str>,
 }
 
 impl Summary {
@@ -121,14 +155,12 @@ impl Summary {
             *self.counts.entry(what.to_string()).or_default() += count;
         }
         self.hashes.insert(seed, record.hash);
-        let hashes = self.hashes.values();
-        let hash = hashes.fold(0_u64, |all, hash| all.rotate_left(1) ^ hash);
-        self.hash = format!("{hash:016x}");
         let mut lines = Vec::new();
         if let Some(violation) = record.violations.first() {
-            lines.push(format!(
-                "seed {seed}: {violation}\n  cargo sim replay {seed}"
-            ));
+            let without = self.without;
+            let without = without.map_or(String::new(), |name| format!(" --without {name}"));
+            let replay = format!("cargo sim replay {seed}{without}");
+            lines.push(format!("seed {seed}: {violation}\n  {replay}"));
             self.failed.push(seed);
         }
         if !same {
@@ -140,12 +172,22 @@ impl Summary {
         lines
     }
 
+    fn end(&mut self, wall: Duration) {
+        self.wall_s = round(wall);
+        let hashes = self.hashes.values();
+        let hash = hashes.fold(0_u64, |all, hash| all.rotate_left(1) ^ hash);
+        self.hash = format!("{hash:016x}");
+        self.failed.sort_unstable();
+        self.differing.sort_unstable();
+    }
+
     /// Oracles that were never asked, and, where there were enough runs, faults and orders that
     /// never happened.
     fn idle(&self) -> Vec<&'static str> {
         let drawn = scenario::names();
-        let drawn = drawn.iter().filter(|_| self.runs >= ENOUGH_FOR_ALL);
-        let names = ORACLES.iter().chain(drawn).copied();
+        let rare = drawn.iter().chain(&EFFECTS);
+        let rare = rare.filter(|_| self.runs >= ENOUGH_FOR_ALL);
+        let names = ORACLES.iter().chain(rare).copied();
         names
             .filter(|name| !self.counts.contains_key(*name))
             .collect()
@@ -155,6 +197,10 @@ impl Summary {
         let mut lines: Vec<_> = (self.idle().iter())
             .map(|name| format!("`{name}` never happened, so nothing is known about it"))
             .collect();
+        if self.runs < self.asked {
+            let Self { asked, runs, .. } = self;
+            lines.push(format!("only {runs} of {asked} worlds were played"));
+        }
         if self.runs == 0 {
             lines.push("no world was played, and that proves nothing".to_owned());
         }

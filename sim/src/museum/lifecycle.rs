@@ -63,6 +63,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             "C1 taken away while it waits to be resumed",
             "deadlocks between the end of the source and whoever was about to resume its tasks",
             Stage::new()
+                .workers(3)
                 .another_source()
                 .every(8.0, 4.0, 6, TargetDown)
                 .every(8.3, 0.0, 6, Transfer(0))

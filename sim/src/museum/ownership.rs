@@ -13,8 +13,8 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
              after the store has given its source to somebody else",
             Stage::new()
                 .at(10.0, 40.0, Slow(0, 1_300))
-                .at(20.0, 0.0, CutRequests(0))
-                .at(24.0, 0.0, CutRequests(0)),
+                .at(20.0, 12.0, Cut(0))
+                .at(40.0, 12.0, Cut(0)),
         ),
         Exhibit::new(
             "A1 a commit in flight",
@@ -53,12 +53,11 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
         Exhibit::new(
             "A5 nobody waits for the old owner",
             "begins while the owner before it still drains what it has read",
-            Stage::new().seed(7)
+            Stage::new()
                 .task(|task| task.batch = 2)
                 .at(9.0, 45.0, Late(200))
                 .every(4.0, 0.0, 12, Transfer(0)),
-        )
-        .guarded_by(Guard::TakeoverLocks),
+        ),
         Exhibit::new(
             "A6 an assignment that is old when it is obeyed",
             "obeys an event though a newer one has taken the source away already",

@@ -153,6 +153,8 @@ impl Scenario {
             }
             // Links fade before they fail.
             What::Slow(worker, _) => (step.at + step.lasts / 2, step.ends(), What::Cut(worker)),
+            // What comes late was often given up before.
+            What::Late(chance) => (step.at, step.ends(), What::LostAnswers(chance)),
             // What nobody hears of.
             What::Deafen(worker) => {
                 let source = worker % self.sources.len();

@@ -146,9 +146,14 @@ impl Server {
         self.close_watches();
     }
 
-    /// Changes what lies between a client and the server.
-    pub(super) fn change_link(&self, client: &str, change: impl FnOnce(&mut Link)) {
-        self.link(client).change(change);
+    /// Says what lies between a client and the server.
+    pub(super) fn set_link(&self, client: &str, link: Link) {
+        self.link(client).set(link);
+    }
+
+    /// The revision of the last write.
+    pub(super) fn revision(&self) -> i64 {
+        self.state().store.revision()
     }
 
     fn link(&self, client: &str) -> Signal<Link> {

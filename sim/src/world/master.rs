@@ -106,7 +106,10 @@ impl Master {
     /// `resume-task`.
     pub(super) fn resume(&self, source: &str) {
         self.write("resume-task", vec![stage(source, Expect::Running)]);
-        self.orders.run(source);
+        // There is nothing that could run while it is stopped.
+        if !self.is_stopped(source) {
+            self.orders.run(source);
+        }
     }
 
     /// `stop-task`.
@@ -126,13 +129,14 @@ impl Master {
         }
         self.pause(source);
         // There is none to be changed while it is stopped.
-        if !self
-            .server
-            .entries(&values::subtask_key(source, TASK))
-            .is_empty()
-        {
+        if !self.is_stopped(source) {
             self.write("update-task", vec![self.subtask(source)]);
         }
+    }
+
+    fn is_stopped(&self, source: &str) -> bool {
+        let key = values::subtask_key(source, TASK);
+        self.server.entries(&key).is_empty()
     }
 
     /// Moves a source to another worker that is online and free, if there is one.
@@ -146,6 +150,7 @@ impl Master {
         if let Some(to) = free {
             let mut ops = vec![delete(values::bound_key(from))];
             ops.extend(binding(source, to));
+            self.trace.count("master: transferred");
             self.write(&format!("transfers {source} from {from} to {to}"), ops);
         }
     }
@@ -158,10 +163,11 @@ impl Master {
 
     /// Forgets everything before now.
     pub(super) fn compact(&self) {
-        // There is nothing that could be forgotten where nothing was written since the last time.
-        let bound = self.server.entries(values::BOUND_PREFIX);
-        let newest = bound.iter().map(|kv| kv.mod_revision).max();
-        let result = newest.map(|revision| self.server.call(&Request::Compact { revision }));
+        let revision = self.server.revision();
+        let result = self.server.call(&Request::Compact { revision });
+        if result.is_ok() {
+            self.trace.count("etcd: compacted");
+        }
         self.trace
             .note("master", format_args!("compacts: {result:?}"));
     }

@@ -1,14 +1,21 @@
 //! One run from its beginning to its end: warm-up, a time in which everything may fail, healing, and
 //! then orders that must be obeyed.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+mod act;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use dm_core::{binlog::Flavor, status::Stage};
 use madsim::runtime::{Handle, NodeHandle};
 use tokio::time::sleep;
 
 use super::{
-    control::{Link, Server},
+    control::Server,
     master::{Master, Wanted},
     oracle::{
         convergence, end,
@@ -16,7 +23,7 @@ use super::{
         stop,
     },
     source::{Options, Upstream},
-    target::{Database, Weather},
+    target::Database,
     trace::Trace,
     worker::{Process, ProcessConfig, Surroundings},
 };
@@ -29,8 +36,9 @@ use crate::{
 
 /// How long a healed world may take to become what is wanted.
 const HEALING_MAX: Duration = Duration::from_secs(240);
-/// How long an error of the time before may take to show in a healed world.
-const FAILING: Duration = Duration::from_secs(5);
+/// How long what went wrong before may take to show in a healed world: so late come the latest
+/// transactions.
+const FAILING: Duration = Duration::from_secs(21);
 /// How long a pause or a stop may take: less than until everything is read again anyway.
 const OBEYED_MAX: Duration = Duration::from_secs(25);
 /// How long other orders may take.
@@ -40,9 +48,10 @@ const QUIET: Duration = Duration::from_secs(12);
 /// How often whoever waits looks again.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Plays a scenario.
-pub(super) async fn play(scenario: &Scenario) -> Record {
+/// Plays a scenario. What is recorded is kept, should it end with a panic.
+pub(super) async fn play(scenario: &Scenario, kept: &Mutex<Option<Trace>>) -> Record {
     let mut world = World::build(scenario);
+    *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(world.trace.clone());
     world.live(scenario).await;
     world.trace.record()
 }
@@ -53,6 +62,8 @@ struct World {
     master: Arc<Master>,
     processes: Vec<Process>,
     upstreams: Vec<Arc<Upstream>>,
+    /// The steps that last, as far as they have come.
+    active: Vec<What>,
     /// Content of the transactions that are committed at the end.
     dice: Dice,
 }
@@ -127,6 +138,7 @@ impl World {
             around,
             master,
             upstreams,
+            active: Vec::new(),
             dice: dice.fork("end"),
         }
     }
@@ -173,157 +185,16 @@ impl World {
         }
     }
 
-    fn begin(&mut self, what: What) {
-        if !what.is_work() {
-            self.trace.note("fault", what);
-        }
-        let Surroundings {
-            server, database, ..
-        } = &self.around;
-        match what {
-            What::Commit(source, dice) => self.upstreams[source].commit(&mut Dice::new(dice)),
-            What::Ddl(source, dice) => self.upstreams[source].ddl(&mut Dice::new(dice)),
-            What::RowEvents(source, bytes) => {
-                self.upstreams[source].set_row_event_max(bytes as usize);
-            }
-            What::Kill(worker) => self.processes[worker].kill(),
-            What::Twin(worker) => self.processes[worker].start(),
-            What::Freeze(worker) => self.processes[worker].freeze(true),
-            What::CutRequests(worker) => self.set_link(worker, |link| link.requests_cut = true),
-            What::CutAnswers(worker) => self.set_link(worker, |link| link.answers_cut = true),
-            What::Cut(worker) => self.set_link(worker, |link| {
-                link.requests_cut = true;
-                link.answers_cut = true;
-            }),
-            What::Deafen(worker) => self.set_link(worker, |link| link.deaf = true),
-            What::Slow(worker, millis) => self.set_link(worker, |link| {
-                link.delay = Duration::from_millis(millis);
-            }),
-            What::FreezeEtcd => server.freeze(true),
-            What::RestartEtcd => server.restart(),
-            What::CloseWatches => server.close_watches(),
-            What::Compact => self.master.compact(),
-            What::CutDumps(source) => self.upstreams[source].cut(),
-            What::SourceDown(source) => self.upstreams[source].set_down(true),
-            What::RestartSource(source, dice) => {
-                self.upstreams[source].restart(&mut Dice::new(dice));
-            }
-            What::CrashSource(source, dice) => self.upstreams[source].crash(&mut Dice::new(dice)),
-            What::Purge(source) => self.upstreams[source].purge(true),
-            What::SwitchServer(source, dice) => {
-                // Only who reads by GTID, and has begun to, finds the place again.
-                let name = self.source(source);
-                if self.master.reads_by_gtid(name) && database.commits(name) > 0 {
-                    self.upstreams[source].switch_server(&mut Dice::new(dice));
-                }
-            }
-            What::Damage(source, chance) => self.upstreams[source].set_damage(chance),
-            What::LostAnswers(chance) => database.set_weather(|it| it.lost_answers = chance),
-            What::Late(chance) => database.set_weather(|it| it.late = chance),
-            What::Deadlocks(chance) => database.set_weather(|it| it.deadlocks = chance),
-            What::ReadOnly => database.set_weather(|it| it.read_only = true),
-            What::Full(chance) => database.set_weather(|it| it.full = chance),
-            What::LockWaits(chance) => database.set_weather(|it| it.lock_waits = chance),
-            What::Resets(chance) => database.set_weather(|it| it.resets = chance),
-            What::Crowded(chance) => database.set_weather(|it| it.crowded = chance),
-            What::Unseen => database.set_weather(|it| it.unseen = true),
-            What::TargetDown => database.set_weather(|it| it.down = true),
-            What::Pause(source) => self.master.pause(self.source(source)),
-            What::Stop(source) => self.master.stop(self.source(source)),
-            What::Resize(source, slots) => self.master.resize(self.source(source), slots),
-            What::Foreign(source, dice) => {
-                let upstream = &self.upstreams[source];
-                if self.stages_of(&upstream.name).next().is_none() {
-                    let (history, mut dice) = (upstream.history(), Dice::new(dice));
-                    database.foreign_worker_ran(&upstream.name, &history, &mut dice);
-                }
-            }
-            What::Transfer(source) => self.master.transfer(self.source(source)),
-            What::NewLeader => self.master.elect(),
-        }
-    }
-
-    fn end(&mut self, what: What) {
-        let Surroundings {
-            server, database, ..
-        } = &self.around;
-        match what {
-            What::Kill(worker) => {
-                if !self.processes[worker].is_running() {
-                    self.processes[worker].start();
-                }
-            }
-            What::Twin(worker) => self.processes[worker].kill_but(1),
-            What::Freeze(worker) => self.processes[worker].freeze(false),
-            What::CutRequests(worker)
-            | What::CutAnswers(worker)
-            | What::Cut(worker)
-            | What::Deafen(worker)
-            | What::Slow(worker, _) => self.set_link(worker, |link| *link = Link::default()),
-            What::FreezeEtcd => server.freeze(false),
-            What::SourceDown(source) => self.upstreams[source].set_down(false),
-            What::Purge(source) => self.upstreams[source].purge(false),
-            What::Damage(source, _) => self.upstreams[source].set_damage(0),
-            What::LostAnswers(_) => database.set_weather(|it| it.lost_answers = 0),
-            What::Late(_) => database.set_weather(|it| it.late = 0),
-            What::Deadlocks(_) => database.set_weather(|it| it.deadlocks = 0),
-            What::ReadOnly => database.set_weather(|it| it.read_only = false),
-            What::Full(_) => database.set_weather(|it| it.full = 0),
-            What::LockWaits(_) => database.set_weather(|it| it.lock_waits = 0),
-            What::Resets(_) => database.set_weather(|it| it.resets = 0),
-            What::Crowded(_) => database.set_weather(|it| it.crowded = 0),
-            What::Unseen => database.set_weather(|it| it.unseen = false),
-            What::TargetDown => database.set_weather(|it| it.down = false),
-            What::Pause(source) | What::Resize(source, _) => {
-                self.master.resume(self.source(source));
-            }
-            What::Stop(source) => self.master.start(self.source(source)),
-            What::Commit(..)
-            | What::Ddl(..)
-            | What::RowEvents(..)
-            | What::RestartEtcd
-            | What::CloseWatches
-            | What::Compact
-            | What::CutDumps(_)
-            | What::RestartSource(..)
-            | What::CrashSource(..)
-            | What::SwitchServer(..)
-            | What::Foreign(..)
-            | What::Transfer(_)
-            | What::NewLeader => return,
-        }
-        self.trace.note("fault", format_args!("{what} is over"));
-    }
-
-    fn source(&self, place: usize) -> &str {
-        &self.upstreams[place].name
-    }
-
-    fn set_link(&self, worker: usize, change: impl FnOnce(&mut Link)) {
-        let worker = &self.processes[worker].name;
-        self.around.server.change_link(worker, change);
-    }
-
     /// Takes all faults away, and wants every task to run.
     fn heal(&mut self) {
         self.trace.note("world", "heals");
-        let Surroundings {
-            server, database, ..
-        } = &self.around;
-        server.freeze(false);
-        database.set_weather(|weather| *weather = Weather::default());
+        self.active.clear();
+        self.settle();
         for process in &mut self.processes {
-            server.change_link(&process.name, |link| *link = Link::default());
-            process.freeze(false);
             process.kill_but(1);
             if !process.is_running() {
                 process.start();
             }
-        }
-        for upstream in &self.upstreams {
-            upstream.set_down(false);
-            upstream.purge(false);
-            upstream.set_damage(0);
         }
         // What is to run already needs no order: it has to find back by itself.
         for source in self.master.sources() {
@@ -383,7 +254,7 @@ impl World {
         if !self.rest("all tasks pause").await {
             return false;
         }
-        let before = self.commits();
+        let before = self.writes();
         self.commit_some();
         self.set_sources_down(false);
         if self.dice.permille(400) {
@@ -428,7 +299,7 @@ impl World {
         self.reaches(order::NAME, "all tasks stop", OBEYED_MAX, gone)
             .await
             && {
-                let before = self.commits();
+                let before = self.writes();
                 self.is_quiet("stop", &before).await
             }
     }
@@ -461,11 +332,11 @@ impl World {
         }
     }
 
-    /// Transactions and statements that came from each source.
-    fn commits(&self) -> Vec<u64> {
+    /// How much was written for each source.
+    fn writes(&self) -> Vec<u64> {
         let database = &self.around.database;
-        let commits = self.upstreams.iter().map(|it| database.commits(&it.name));
-        commits.collect()
+        let writes = self.upstreams.iter().map(|it| database.writes(&it.name));
+        writes.collect()
     }
 
     /// The sources go on, and the target does not, since it was at `before`.
@@ -475,7 +346,7 @@ impl World {
         }
         self.commit_some();
         sleep(QUIET).await;
-        stop::rested(&self.trace, when, before, &self.commits());
+        stop::rested(&self.trace, when, before, &self.writes());
         !self.trace.is_violated()
     }
 

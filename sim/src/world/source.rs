@@ -97,6 +97,8 @@ struct State {
     dice: Dice,
     options: Options,
     binlog: Binlog,
+    /// Whether old files are gone.
+    purged: bool,
     tables: Tables,
     next_value: i64,
     next_column: u64,
@@ -126,6 +128,7 @@ impl Upstream {
                 dice: dice.fork(name),
                 options,
                 binlog: Binlog::new([number; 16], options, BEGINNING),
+                purged: false,
                 tables: Tables::initial(),
                 next_value: 0,
                 next_column: 0,
@@ -208,8 +211,7 @@ impl Upstream {
 
     /// Lets the server be out of reach, or back.
     pub(super) fn set_down(&self, down: bool) {
-        self.down.store(down, Ordering::Relaxed);
-        if down {
+        if self.down.swap(down, Ordering::Relaxed) != down && down {
             self.cut();
         }
     }

@@ -77,6 +77,7 @@ pub(super) struct Process {
     surroundings: Surroundings,
     config: ProcessConfig,
     lives: u64,
+    frozen: bool,
     /// Those that run, the oldest first. There is more than one only by mistake.
     running: Vec<Running>,
 }
@@ -106,6 +107,7 @@ impl Process {
             surroundings: surroundings.clone(),
             config,
             lives: 0,
+            frozen: false,
             running: Vec::new(),
         }
     }
@@ -203,7 +205,11 @@ impl Process {
     }
 
     /// Freezes all processes, or lets them run on.
-    pub(super) fn freeze(&self, frozen: bool) {
+    pub(super) fn freeze(&mut self, frozen: bool) {
+        if self.frozen == frozen {
+            return;
+        }
+        self.frozen = frozen;
         for running in &self.running {
             if frozen {
                 Handle::current().pause(running.node);

@@ -1,4 +1,4 @@
-//! No commit under a fence behind one that has taken over, and no fence of two processes.
+//! No write passes under a fence behind one that has taken over, and no fence of two processes.
 
 use dm_core::sync::progress::Fence;
 
@@ -15,13 +15,13 @@ pub(in crate::world) fn taken(trace: &Trace, source: &str, fence: Fence, (old, n
     );
 }
 
-/// Rows of a source were committed under `fence`, after `taken` took over.
-pub(in crate::world) fn committed(trace: &Trace, source: &str, fence: Fence, taken: Fence) {
+/// A write for a source is let through under `fence`, after `taken` took over.
+pub(in crate::world) fn passed(trace: &Trace, source: &str, fence: Fence, taken: Fence) {
     trace.expect(
         NAME,
         fence >= taken,
         format_args!(
-            "{source}: a commit under fence {} behind the takeover of fence {}",
+            "{source}: a write under fence {} behind the takeover of fence {}",
             fence.0, taken.0
         ),
     );

@@ -4,11 +4,11 @@ use crate::world::trace::Trace;
 
 pub(in crate::world) const NAME: &str = "stop";
 
-/// Transactions that came from each source, before and after a time of rest.
+/// How much was written for each source, before and after a time of rest.
 pub(in crate::world) fn rested(trace: &Trace, when: &str, before: &[u64], after: &[u64]) {
     trace.expect(
         NAME,
         before == after,
-        format_args!("after a {when}, {before:?} transactions become {after:?}"),
+        format_args!("after a {when}, {before:?} writes become {after:?}"),
     );
 }

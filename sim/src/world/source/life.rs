@@ -45,8 +45,11 @@ impl Upstream {
     /// Takes all files away but the last few, or puts them back.
     pub(in crate::world) fn purge(&self, purged: bool) {
         let mut state = self.state();
-        let left = state.dice.within(1..3) as usize;
-        state.binlog.purge(if purged { Some(left) } else { None });
+        if state.purged != purged {
+            state.purged = purged;
+            let left = state.dice.within(1..3) as usize;
+            state.binlog.purge(purged.then_some(left));
+        }
     }
 
     /// Puts another server in its place, which has the same transactions in files of its own.

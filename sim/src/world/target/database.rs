@@ -70,8 +70,8 @@ pub(super) struct Job {
     /// Which process each fence is of.
     owners: BTreeMap<Fence, String>,
     pub(super) tables: Tables,
-    /// Transactions with rows, and statements, so far.
-    pub(super) commits: u64,
+    /// Transactions with rows, statements and takeovers so far.
+    pub(super) writes: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -108,8 +108,8 @@ impl Database {
     }
 
     /// Changes what goes wrong.
-    pub(in crate::world) fn set_weather(&self, change: impl FnOnce(&mut Weather)) {
-        change(&mut self.state().weather);
+    pub(in crate::world) fn set_weather(&self, weather: Weather) {
+        self.state().weather = weather;
     }
 
     /// The tables that came from a source.
@@ -138,9 +138,9 @@ impl Database {
         slots.count() as u64
     }
 
-    /// Transactions with rows, and statements, that came from a source.
-    pub(in crate::world) fn commits(&self, source: &str) -> u64 {
-        self.state().job(source).commits
+    /// Transactions with rows, statements and takeovers for a source.
+    pub(in crate::world) fn writes(&self, source: &str) -> u64 {
+        self.state().job(source).writes
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -273,6 +273,8 @@ impl Database {
             let text = format!("slot {slot} is at step {}, not {seq:?}", row.seq);
             return Err(Applied::Moved(trouble(&code::SYNCER_PROGRESS_MOVED, &text)));
         }
+        let taken = state.job(source).taken;
+        fence::passed(&self.trace, source, fence, taken);
         Ok(())
     }
 
@@ -352,8 +354,7 @@ impl Database {
                 batch.slot, batch.seq, claim.fence.0, batch.rows
             ),
         );
-        fence::committed(&self.trace, source, claim.fence, job.taken);
-        job.commits += 1;
+        job.writes += 1;
         // Safe mode repeats what may be there already.
         let lenient = job.safe_until.is_some();
         for segment in &batch.segments {
@@ -413,6 +414,7 @@ impl Database {
             row.seq += steps;
         }
         job.taken = job.taken.max(fence);
+        job.writes += 1;
         self.trace.note(
             "target",
             format_args!("{source}: fence {} takes over", fence.0),
@@ -433,7 +435,7 @@ impl State {
             locks: BTreeMap::new(),
             taken: Fence::default(),
             tables: Tables::initial(),
-            commits: 0,
+            writes: 0,
         };
         self.jobs.entry(source.to_owned()).or_insert_with(fresh)
     }

@@ -44,7 +44,6 @@ type Look = (TableName, Option<String>);
 impl Inner {
     /// Runs a DDL; see the production target.
     pub(super) async fn ddl(&self, ddl: &Ddl) -> Applied {
-        self.tenure.writes(&self.database.trace, &self.source);
         let session = match self.database.connect().await {
             Ok(session) => session,
             Err(error) => return Applied::Failed { error, retry: true },
@@ -210,7 +209,7 @@ impl Database {
         let mut state = self.state();
         let statement = Statement::parse(sql);
         let job = state.job(source);
-        job.commits += 1;
+        job.writes += 1;
         let ran = statement.and_then(|it| job.tables.run(&it, 0));
         drop(state);
         self.trace.note(

@@ -84,6 +84,7 @@ impl Inner {
         doing: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
         let database = &self.database;
+        self.tenure.writes(&database.trace, &self.source);
         let (lost, late, patience, delay, reset) = {
             let mut state = database.state();
             let weather = state.weather;
@@ -98,6 +99,10 @@ impl Inner {
                 reset,
             )
         };
+        if database.state().weather.down {
+            sleep(database.latency()).await;
+            return None;
+        }
         if reset {
             database.trace.count("fault: connection reset");
             sleep(database.latency()).await;
@@ -457,7 +462,6 @@ pub(in crate::world) struct Session {
 impl ports::Session for Session {
     async fn apply(&mut self, batch: &Batch) -> Applied {
         let inner = &self.target.0;
-        inner.tenure.writes(&inner.database.trace, &inner.source);
         let claim = Claim {
             seq: Some(batch.seq),
             ..self.claim
