@@ -4,8 +4,8 @@
 //! magic "dm-sim" | version u16 | length of the payload u64 | payload | CRC-32 of the payload
 //! ```
 //!
-//! All numbers little-endian; the payload is bincode 1.3 of a [`Recording`]. This module is the only
-//! one that knows. The crate is not maintained any more (RUSTSEC-2025-0141, which names no
+//! All numbers little-endian; the payload is bincode 1.3 of a [`Recording`]. This module is the
+//! only one that knows. The crate is not maintained any more (RUSTSEC-2025-0141, which names no
 //! weakness); the simulated runtime depends on the same version, and `wincode` reads and writes the
 //! same bytes, should that ever have to change.
 

@@ -22,8 +22,8 @@ pub(super) struct Many {
 }
 
 impl Many {
-    /// Calls `play` with each seed, and `take` with what comes of it, one at a time, until that says
-    /// that it is enough.
+    /// Calls `play` with each seed, and `take` with what comes of it, one at a time, until that
+    /// says that it is enough.
     pub(super) fn each<T>(
         &self,
         bar: &ProgressBar,

@@ -11,7 +11,8 @@ use super::{
     many::{Many, bar},
 };
 
-/// Shows for each guard that worlds must miss how many seeds it takes until it is noticed that it is not there.
+/// Shows for each guard that worlds must miss how many seeds it takes until it is noticed that it
+/// is not there.
 pub(super) fn mutants(args: &Mutants) -> bool {
     let is_meant = |guard: &Guard| match args.guards.as_slice() {
         [] => !Guard::OF_CORE.contains(guard),

@@ -9,8 +9,8 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
     vec![
         Exhibit::new(
             "1 a batch that did not even begin",
-            "does not count the failure as one, and records a checkpoint behind rows that were never \
-             applied",
+            "does not count the failure as one, and records a checkpoint behind rows that were \
+             never applied",
             Stage::new()
                 .task(|task| task.flush_s = 1)
                 .at(9.0, 45.0, Deadlocks(300))
@@ -20,8 +20,8 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
         .guarded_by(Guard::Watermark),
         Exhibit::new(
             "3 a compressed transaction read twice",
-            "knows events by their places in the file, and all of a compressed transaction have one: \
-             what it has not applied it takes for done",
+            "knows events by their places in the file, and all of a compressed transaction have \
+             one: what it has not applied it takes for done",
             Stage::new()
                 .task(|task| task.batch = 2)
                 .every(1.1, 0.0, 40, CutDumps(0))
@@ -49,14 +49,15 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
         Exhibit::new(
             "10 batches behind one that failed",
             "goes on with the next batch, so that rows meet others than at the source",
-            Stage::new().seed(3)
+            Stage::new()
+                .seed(3)
                 .task(|task| (task.slots, task.batch) = (2, 2))
                 .at(9.0, 45.0, Deadlocks(300)),
         )
         .guarded_by(Guard::FailedAgain),
         Exhibit::new(
             "11 rows without a key, once more",
-            "applies rows again that it has applied before it was killed, and can't tell them apart",
+            "applies rows again that it had applied before it was killed: they have no names",
             Stage::new()
                 .task(|task| task.flush_s = 9)
                 .every(5.0, 0.2, 10, Kill(0)),
@@ -123,7 +124,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
         .guarded_by(Guard::StepCompare),
         Exhibit::new(
             "another worker in between",
-            "goes on from its own record, and does not see that somebody else went further meanwhile",
+            "goes on from its own record, and does not see that somebody else went further",
             Stage::new()
                 .at(10.0, 8.0, Stop(0))
                 .at(17.9, 0.0, Foreign(0, 3))

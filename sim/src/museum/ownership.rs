@@ -9,8 +9,8 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
     vec![
         Exhibit::new(
             "A1 answers on a slow way",
-            "counts its lease from the moment at which the renewal's answer arrived, so it works on \
-             after the store has given its source to somebody else",
+            "counts its lease from the moment at which the renewal's answer arrived, so it works \
+             on after the store has given its source to somebody else",
             Stage::new()
                 .at(10.0, 40.0, Slow(0, 1_300))
                 .at(20.0, 12.0, Cut(0))
@@ -20,7 +20,8 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             "A1 a commit in flight",
             "has nothing in its transactions that tells the target whose they are, so one that was \
              sent before the lease was lost is committed after the next owner has begun",
-            Stage::new().seed(34)
+            Stage::new()
+                .seed(34)
                 .at(10.0, 45.0, Late(300))
                 .every(8.0, 7.0, 5, Cut(0))
                 .every(8.3, 7.0, 5, Cut(1)),
@@ -28,7 +29,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
         .guarded_by(Guard::FenceCompare),
         Exhibit::new(
             "A2 the lease is given up before the work has ended",
-            "revokes its lease first and then stops, so the next owner begins while it still writes",
+            "revokes its lease first and then stops: the next owner begins while it still writes",
             Stage::new()
                 .every(7.0, 0.0, 6, RestartEtcd)
                 .every(8.0, 3.9, 6, Cut(0))
@@ -113,7 +114,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
         ),
         Exhibit::new(
             "D1 an event that could not be handled",
-            "drops the event if reading what it is about fails, for which a change of leader is enough",
+            "drops the event if reading what it is about fails; a change of leader is enough",
             Stage::new()
                 .every(3.0, 0.7, 14, FreezeEtcd)
                 .every(3.05, 2.0, 14, Pause(0))

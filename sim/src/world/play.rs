@@ -1,5 +1,5 @@
-//! One run from its beginning to its end: warm-up, a time in which everything may fail, healing, and
-//! then orders that must be obeyed.
+//! One run from its beginning to its end: warm-up, a time in which everything may fail, healing,
+//! and then orders that must be obeyed.
 
 mod act;
 

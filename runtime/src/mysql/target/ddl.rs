@@ -6,9 +6,9 @@
 //! waits until that is gone, and compares: a table that looks different now means that the DDL ran.
 //! Where nothing looks different, it did not run, or running it again changes nothing either, since
 //! no row was applied in between: `TRUNCATE`, `AUTO_INCREMENT`, a rebuild, what names things that
-//! are there already or gone. The exceptions are statements that swap (`EXCHANGE PARTITION`, columns
-//! that take each other's names): the second execution would undo the first. Whether one of them ran
-//! nobody but an operator can say.
+//! are there already or gone. The exceptions are statements that swap (`EXCHANGE PARTITION`,
+//! columns that take each other's names): the second execution would undo the first. Whether one of
+//! them ran nobody but an operator can say.
 //!
 //! A *replay* is of a statement that somebody else may have executed without an intent. What was
 //! there before is not known then, so only the answer of the target tells. What swaps is not
@@ -162,7 +162,8 @@ impl Inner {
             // A number, since the servers don't agree on names; nor do they on all numbers.
             let set = format!("SET SESSION collation_server={collation}");
             if let Err(error) = runner.run(&set).await {
-                warn!(sql = ddl.piece.sql, %error, "the schema gets the target's default collation");
+                let sql = &ddl.piece.sql;
+                warn!(sql, %error, "the schema gets the target's default collation");
             }
         }
         Ok(runner)
@@ -282,9 +283,9 @@ fn undecided(intent: &Intent) -> Error {
         .with_scope(Scope::Downstream)
         .with_workaround(
             "Compare the rows of the tables that the statement names with the source's. If it was \
-             not executed, execute it in the target by hand. Then change the COMMENT of one of these \
-             tables there (`ALTER TABLE … COMMENT='…'`), which tells the worker that the statement \
-             is done, and resume the task.",
+             not executed, execute it in the target by hand. Then change the COMMENT of one of \
+             these tables there (`ALTER TABLE … COMMENT='…'`), which tells the worker that the \
+             statement is done, and resume the task.",
         )
 }
 

@@ -7,8 +7,8 @@
 //!
 //! Progress is void once the existing worker went on, which shows in its checkpoint. What can't be
 //! noticed: it began at a checkpoint of ours, applied rows, and died before it wrote one of its own
-//! (every 30 s, and at each DDL and stop). Then its rows are applied again, outside of safe mode. To
-//! come back from it, let it write its checkpoint: pause the task, or wait half a minute.
+//! (every 30 s, and at each DDL and stop). Then its rows are applied again, outside of safe mode.
+//! To come back from it, let it write its checkpoint: pause the task, or wait half a minute.
 
 use std::{pin::pin, sync::atomic::Ordering, time::Duration};
 

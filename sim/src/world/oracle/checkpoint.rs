@@ -1,5 +1,5 @@
-//! A checkpoint never comes before what it says is applied: each row of the target is a version that
-//! the source had there, or later.
+//! A checkpoint never comes before what it says is applied: each row of the target is a version
+//! that the source had there, or later.
 
 use dm_core::sync::progress::Location;
 

@@ -1,4 +1,5 @@
-//! Of two processes with one name the newer one has it: they do not take it from each other for ever.
+//! Of two processes with one name the newer one has it: they do not take it from each other for
+//! ever.
 
 use std::{
     collections::BTreeSet,

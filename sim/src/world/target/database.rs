@@ -238,7 +238,8 @@ impl Database {
         (state.job(source).locks).retain(|_, holder| *holder != session);
     }
 
-    /// Ends the session of a DDL, which can always be seen: nothing else keeps it from landing late.
+    /// Ends the session of a DDL, which can always be seen: nothing else keeps it from landing
+    /// late.
     pub(super) fn end_runner(&self, session: u64) {
         if Guard::DdlRunner.holds() {
             self.state().ended.insert(session);
