@@ -38,7 +38,7 @@ impl World {
             What::SwitchServer(source, dice) => {
                 // Only who reads by GTID, and has begun to, finds the place again.
                 let name = self.source(source);
-                if self.master.reads_by_gtid(name) && database.slots(name) > 0 {
+                if self.master.reads_by_gtid(name) && database.knows_gtids(name) {
                     self.upstreams[source].switch_server(&mut Dice::new(dice));
                 }
             }

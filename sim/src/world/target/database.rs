@@ -127,6 +127,18 @@ impl Database {
         self.state().histories.get(source).cloned()
     }
 
+    /// Whether the task of a source knows its place by GTID.
+    pub(in crate::world) fn knows_gtids(&self, source: &str) -> bool {
+        let mut state = self.state();
+        let rows = state.job(source).rows.iter();
+        let mut slots = rows.filter(|(slot, _)| **slot > CONTROL).peekable();
+        slots.peek().is_some()
+            && slots.all(|(_, row)| {
+                let gtids = row.applied.boundary.gtids.as_ref();
+                gtids.is_some_and(|gtids| !gtids.is_empty())
+            })
+    }
+
     /// How many slots the task of a source has.
     pub(in crate::world) fn slots(&self, source: &str) -> u64 {
         let mut state = self.state();
