@@ -214,16 +214,15 @@ impl TablePlan {
             hashes.push(self.seed);
             return;
         }
-        let keys = if Guard::EveryKey.holds() {
-            self.keys.len()
-        } else {
-            1
-        };
-        let images = if Guard::BothImages.holds() { 2 } else { 1 };
-        for (index, key) in self.keys.iter().take(keys).enumerate() {
+        for (index, key) in self.keys.iter().enumerate() {
+            if index > 0 && !Guard::EveryKey.holds() {
+                return;
+            }
             let mut last = None;
-            let both = [&change.before, &change.after];
-            for image in both.into_iter().flatten().take(images) {
+            for image in [&change.before, &change.after].into_iter().flatten() {
+                if last.is_some() && !Guard::BothImages.holds() {
+                    break;
+                }
                 // Nearly always an update leaves keys alone, and comparing is cheaper.
                 if last.is_some_and(|last| self.same_values(&key.parts, last, image)) {
                     continue;

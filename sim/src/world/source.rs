@@ -164,7 +164,6 @@ impl Upstream {
 
     /// Changes how much goes into one rows event (`binlog_row_event_max_size`).
     pub(super) fn set_row_event_max(&self, bytes: usize) {
-        self.trace.count("source: rows event size");
         self.state().binlog.set_row_event_max(bytes);
     }
 

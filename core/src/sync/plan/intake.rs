@@ -116,14 +116,16 @@ impl Planner {
 
     /// The slot of the change whose keys are hashed.
     fn slot_of(&self, table: &TablePlan) -> usize {
-        let holds = match table.is_serial() {
-            true => Guard::KeylessSlot.holds(),
-            false => Guard::SlotByKey.holds(),
+        let guard = if table.is_serial() {
+            Guard::KeylessSlot
+        } else {
+            Guard::SlotByKey
         };
-        let hash = match holds {
-            true => self.scratch.hashes[0],
+        let hash = if guard.holds() {
+            self.scratch.hashes[0]
+        } else {
             // One after the other, which a replay does not repeat.
-            false => self.passed + self.txn.as_ref().map_or(0, |txn| txn.rows),
+            self.passed + self.txn.as_ref().map_or(0, |txn| txn.rows)
         };
         (hash % self.slots.len() as u64) as usize
     }

@@ -74,6 +74,13 @@ pub(super) struct Job {
     pub(super) writes: u64,
 }
 
+impl Job {
+    /// The progress of each slot.
+    pub(super) fn slots(&self) -> impl Iterator<Item = (&i64, &ProgressRow)> {
+        self.rows.iter().filter(|(slot, _)| **slot > CONTROL)
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct ProgressRow {
     pub(super) fence: Fence,
@@ -130,8 +137,7 @@ impl Database {
     /// Whether the task of a source knows its place by GTID.
     pub(in crate::world) fn knows_gtids(&self, source: &str) -> bool {
         let mut state = self.state();
-        let rows = state.job(source).rows.iter();
-        let mut slots = rows.filter(|(slot, _)| **slot > CONTROL).peekable();
+        let mut slots = state.job(source).slots().peekable();
         slots.peek().is_some()
             && slots.all(|(_, row)| {
                 let gtids = row.applied.boundary.gtids.as_ref();
@@ -141,13 +147,7 @@ impl Database {
 
     /// How many slots the task of a source has.
     pub(in crate::world) fn slots(&self, source: &str) -> u64 {
-        let mut state = self.state();
-        let slots = state
-            .job(source)
-            .rows
-            .keys()
-            .filter(|slot| **slot > CONTROL);
-        slots.count() as u64
+        self.state().job(source).slots().count() as u64
     }
 
     /// Transactions with rows, statements and takeovers for a source.
@@ -384,8 +384,7 @@ impl Database {
     fn move_on(&self, source: &str, claim: Claim, batch: &Batch) {
         let mut state = self.state();
         let job = state.job(source);
-        // Besides the control row.
-        let one_slot = job.rows.len() == 2;
+        let one_slot = job.slots().count() == 1;
         let Some(row) = job.rows.get_mut(&claim.slot) else {
             return;
         };
@@ -416,10 +415,12 @@ impl Database {
         // What was planned before comes too late, also under the same fence; and a takeover that
         // comes late itself must not look like a batch that was applied.
         let moves = Guard::TakeoverSteps.holds() && Guard::FenceCompare.holds();
-        let steps = match Guard::TakeoverTwoSteps.holds() {
-            _ if !moves => 0,
-            true => 2,
-            false => 1,
+        let steps = if !moves {
+            0
+        } else if Guard::TakeoverTwoSteps.holds() {
+            2
+        } else {
+            1
         };
         for row in job.rows.values_mut() {
             row.fence = fence;

@@ -3,7 +3,7 @@
 use dm_core::sync::progress::Location;
 use dm_runtime::ports::Checkpoint;
 
-use super::database::{CONTROL, Database};
+use super::database::Database;
 use crate::{dice::Dice, world::history::History};
 
 impl Database {
@@ -23,8 +23,7 @@ impl Database {
         let is_there = |applied: &dm_core::sync::progress::Applied| {
             applied.txn.is_none() && applied.boundary == global
         };
-        let mut slots = job.rows.iter().filter(|(slot, _)| **slot > CONTROL);
-        let rests = slots.all(|(_, row)| is_there(&row.applied))
+        let rests = job.slots().all(|(_, row)| is_there(&row.applied))
             // Or it would have to go on from what another of its kind left behind.
             && job.checkpoint == job.remembered
             && job.intent.is_none()

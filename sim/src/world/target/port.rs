@@ -202,7 +202,7 @@ impl Inner {
                 seq: row.seq,
                 applied: row.applied.clone(),
             };
-            let slots = job.rows.iter().filter(|(slot, _)| **slot > CONTROL);
+            let slots = job.slots();
             Recovered {
                 fence,
                 slots: if is_ours {
@@ -296,9 +296,8 @@ impl ports::Target for Target {
         let inner = &self.0;
         let highest = {
             let mut state = inner.database.state();
-            let rows = state.job(&inner.source).rows.iter();
-            let seqs = rows.filter(|(slot, _)| **slot > CONTROL);
-            seqs.map(|(_, row)| row.seq).max().unwrap_or(0)
+            let seqs = state.job(&inner.source).slots().map(|(_, row)| row.seq);
+            seqs.max().unwrap_or(0)
         };
         let fresh = |slot| SlotProgress {
             slot,
