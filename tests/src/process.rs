@@ -35,7 +35,7 @@ while read -r op group; do
     esac
 done
 for g in $groups; do kill -s KILL -- "-$g"; done 2>/dev/null
-rm -rf "$1"/*/data
+rm -rf "$1"/*/data "$1"/*/tmp
 rmdir "$1"/* "$1" 2>/dev/null
 "#;
 
@@ -51,8 +51,8 @@ pub fn unpacked(name: &str) -> PathBuf {
     target_dir().join("servers/bin").join(name)
 }
 
-/// A fresh folder of this process, `target/runs/<pid>/<name>-<n>`. A folder named `data` in it goes
-/// away with the process; logs are kept for a while.
+/// A fresh folder of this process, `target/runs/<pid>/<name>-<n>`. Folders named `data` and `tmp`
+/// in it go away with the process; logs are kept for a while.
 ///
 /// # Errors
 /// When it cannot be created.

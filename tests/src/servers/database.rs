@@ -135,6 +135,7 @@ impl Database {
         let dir = process::scratch(brand.program())?;
         let data = dir.join("data");
         process::run("cp", Command::new("cp").arg("-a").arg(&template).arg(&data))?;
+        fs::create_dir_all(temporary(&data))?;
 
         // The port may be taken between looking and listening: try another.
         let mut last = None;
@@ -274,7 +275,9 @@ impl Drop for Database {
         if let Some(ours) = &mut self.ours {
             // What cannot be done here is done by the watcher.
             let _ = ours.process.kill();
-            let _ = fs::remove_dir_all(ours.dir.join("data"));
+            let data = ours.dir.join("data");
+            let _ = fs::remove_dir_all(temporary(&data));
+            let _ = fs::remove_dir_all(data);
         }
     }
 }
@@ -342,7 +345,8 @@ fn template(brand: Brand, program: &Path) -> Result<PathBuf> {
                 .args(["--initialize-insecure", "--user=root"]);
             command
                 .arg("--innodb-redo-log-capacity=16M")
-                .arg(option("datadir", &fresh));
+                .arg(option("datadir", &fresh))
+                .arg(option("tmpdir", &templates));
             process::run(program, &mut command)?;
             // The server's identity; each copy makes its own.
             fs::remove_file(fresh.join("auto.cnf"))?;
@@ -391,6 +395,7 @@ fn bootstrap_mariadb(program: &Path, data: &Path) -> Result<()> {
         .args(["--bootstrap", "--user=root"]);
     command
         .arg(option("datadir", data))
+        .arg(option("tmpdir", data))
         .args(["--max-allowed-packet=8M", "--net-buffer-length=16K"]);
     process::run(program, command.stdin(File::open(&script)?))?;
     Ok(fs::remove_file(&script)?)
@@ -408,6 +413,12 @@ const SYSTEM_TABLES: [&str; 4] = [
 fn no_defaults(program: &Path) -> Option<&'static str> {
     let wrapped = program.starts_with(process::target_dir().join("servers/bin"));
     (!wrapped).then_some("--no-defaults")
+}
+
+/// Where a server with this data folder keeps temporary files: a folder of its own, since MariaDB
+/// removes at its start whatever another server left there, also one that is still running.
+fn temporary(data: &Path) -> PathBuf {
+    data.with_file_name("tmp")
 }
 
 fn option(name: &str, value: &Path) -> String {
@@ -438,6 +449,7 @@ fn command_line(
     command.extend([
         "--user=root".to_owned(),
         option("datadir", data),
+        option("tmpdir", &temporary(data)),
         option("init-file", &init),
         // Relative to the data folder: a full path may be too long for a socket.
         "--socket=s".to_owned(),
