@@ -122,8 +122,8 @@ guards! {
     // The sync unit.
     /// A batch that failed is tried again before the next one of its slot.
     FailedAgain = "failed-again",
-    /// Slot tasks are over before their unit is.
-    SlotsEnd = "slots-end",
+    /// The tasks of a unit are over before it is.
+    TasksEnd = "tasks-end",
     /// Events must follow one another without a gap.
     EventGap = "event-gap",
     /// Events must have the right checksum.
@@ -163,17 +163,6 @@ std::thread_local! {
 }
 
 impl Guard {
-    /// Those that only this crate's own tests miss. Whole worlds do not: another guard is behind
-    /// them, or what they save is time.
-    pub const OF_CORE: [Self; 6] = [
-        Self::CancelBeforeRevoke,
-        Self::OneRevision,
-        Self::FenceOfBound,
-        Self::FenceRestart,
-        Self::Incarnation,
-        Self::IdleSlots,
-    ];
-
     /// Whether it is in force: always, but for a thread of a simulation that does without it.
     #[inline(always)]
     #[must_use]

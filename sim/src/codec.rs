@@ -18,7 +18,7 @@ use crate::{record::Record, scenario::Scenario};
 
 const MAGIC: &[u8; 6] = b"dm-sim";
 /// Changes with everything that a recording is made of.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 const HEADER_LEN: usize = MAGIC.len() + 2 + 8;
 const CHECKSUM_LEN: usize = 4;
 

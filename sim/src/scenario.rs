@@ -181,6 +181,8 @@ pub enum What {
     ReadOnly,
     /// The target's disk is full for so many of a thousand writes.
     Full(u64),
+    /// So many of a thousand transactions take long, and hold their locks.
+    LongTransactions(u64),
     /// So many of a thousand writes wait for a lock in vain.
     LockWaits(u64),
     /// So many of a thousand connections to the target break before what they carry arrives.
@@ -263,6 +265,7 @@ impl What {
             Self::Deadlocks(_) => "fault: time of deadlocks",
             Self::ReadOnly => "fault: read-only target",
             Self::Full(_) => "fault: full target",
+            Self::LongTransactions(_) => "fault: time of long transactions",
             Self::LockWaits(_) => "fault: time of lock waits",
             Self::Resets(_) => "fault: time of resets",
             Self::Crowded(_) => "fault: crowded target",
@@ -351,6 +354,7 @@ impl fmt::Display for What {
             | Self::Late(number)
             | Self::Deadlocks(number)
             | Self::Full(number)
+            | Self::LongTransactions(number)
             | Self::LockWaits(number)
             | Self::Resets(number)
             | Self::Crowded(number)

@@ -14,6 +14,7 @@ mod resume;
 mod run;
 mod slots;
 mod tables;
+mod tasks;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -40,6 +41,7 @@ use self::{
     run::{Ended, Run},
     slots::Slots,
     tables::Tables,
+    tasks::Tasks,
 };
 use super::{Stop, StopSignal, stopped};
 use crate::ports::{Connect, Events, Recovered, Source, Target};
@@ -108,16 +110,15 @@ impl<K: Connect> SyncUnit<K> {
     pub(super) async fn run(mut self, mut stop: StopSignal) -> Outcome {
         let mut broken: Option<Instant> = None;
         loop {
-            let mut slots = Slots::default();
+            let mut tasks = Tasks::default();
             let mut kill = stop.clone();
             let result = tokio::select! {
                 biased;
                 () = stopped(&mut kill, Stop::Now) => Ok(Ended::Stopped),
-                result = self.attempt(&mut stop, &mut slots) => result,
+                result = self.attempt(&mut stop, &mut tasks) => result,
             };
-            // Nothing of this run touches the target once it is over.
-            if Guard::SlotsEnd.holds() {
-                slots.end().await;
+            if Guard::TasksEnd.holds() {
+                tasks.end().await;
             }
             match result {
                 Ok(Ended::Stopped) => return Outcome::Ok(Reply::Stopped),
@@ -140,7 +141,7 @@ impl<K: Connect> SyncUnit<K> {
     async fn attempt(
         &mut self,
         stop: &mut StopSignal,
-        slots: &mut Slots,
+        tasks: &mut Tasks,
     ) -> Result<Ended, Failure> {
         let (task, config) = (&self.job.task, &self.job.source);
         let source = self.connect.source(config);
@@ -201,7 +202,7 @@ impl<K: Connect> SyncUnit<K> {
             });
         let (done, results) = mpsc::unbounded_channel();
         let planner = Planner::new(planning.clone(), progress);
-        slots.start(&target, planner.slots(), &done);
+        let slots = Slots::start(tasks, &target, planner.slots(), &done);
         self.facts.note_flushed(planner.location());
         let from = resume::start(planner.location(), planning.by_gtid)?;
         info!(
@@ -219,6 +220,7 @@ impl<K: Connect> SyncUnit<K> {
             slots,
             results,
             reader: Reader::start(
+                tasks,
                 stream,
                 Decoder::new(upstream.flavor),
                 Arc::clone(&self.facts),

@@ -24,7 +24,7 @@ use super::{
 /// tested at all.
 const ENOUGH_FOR_ALL: u64 = 150;
 /// What faults must have brought about, or they are nothing but a word.
-const EFFECTS: [&str; 19] = [
+const EFFECTS: [&str; 21] = [
     "etcd: compacted",
     "etcd: stale answer",
     "fault: connection reset",
@@ -33,6 +33,7 @@ const EFFECTS: [&str; 19] = [
     "fault: flipped bit",
     "fault: late transaction",
     "fault: lock wait",
+    "fault: long transaction",
     "fault: lost answer",
     "fault: refused, disk full",
     "fault: refused, read-only",
@@ -44,6 +45,7 @@ const EFFECTS: [&str; 19] = [
     "source: another server",
     "source: refused dump",
     "target: DDL settled",
+    "target: takeover once more",
 ];
 
 /// Plays a world for each seed, and says in one line of JSON what came of them.

@@ -56,7 +56,7 @@ impl Scenario {
             texts: dice.permille(300),
             compresses: dice.permille(250),
             by_gtid: gtids && dice.permille(700),
-            slots: dice.within(1..9),
+            slots: *dice.pick(&[1, 1, 2, 3, 4, 5, 6, 8]),
             batch: dice.within(1..30),
             flush_s: dice.within(1..10),
         };
@@ -84,7 +84,7 @@ impl Scenario {
     /// What clients do, from the beginning on.
     fn draw_work(&mut self, dice: &mut Dice) {
         let pause = dice.within(20..400);
-        let ddls = *dice.pick(&[0, 5, 20, 60]);
+        let ddls = *dice.pick(&[0, 5, 20, 100]);
         let mut at = Duration::ZERO;
         loop {
             at += dice.millis(1..pause * 2);
@@ -115,7 +115,7 @@ impl Scenario {
             for _ in 0..dice.within(1..most) {
                 let what = kind(self, dice);
                 let step = self.draw_step(dice, what);
-                self.steps.extend(self.companion(&step));
+                self.steps.extend(self.companions(&step));
                 self.steps.push(step);
             }
         }
@@ -143,34 +143,65 @@ impl Scenario {
     }
 
     /// What goes along with a step.
-    fn companion(&self, step: &Step) -> Option<Step> {
+    fn companions(&self, step: &Step) -> Vec<Step> {
         /// How long a task must have been stopped before another worker may have it.
         const STOPPED: Duration = Duration::from_secs(20);
-        let (at, ends, what) = match step.what {
+        /// How long after its time something late may arrive.
+        const LATE: Duration = Duration::from_secs(20);
+        /// A little later.
+        const THEN: Duration = Duration::from_secs(1);
+        let is_even = step.lasts.as_millis().is_multiple_of(2);
+        let steps = match step.what {
             What::Foreign(source, _) => {
                 let after = step.at + Duration::from_millis(100);
-                (step.at.saturating_sub(STOPPED), after, What::Stop(source))
+                vec![(step.at.saturating_sub(STOPPED), after, What::Stop(source))]
             }
             // Links fade before they fail.
-            What::Slow(worker, _) => (step.at + step.lasts / 2, step.ends(), What::Cut(worker)),
-            // What comes late was often given up before.
-            What::Late(chance) => (step.at, step.ends(), What::LostAnswers(chance)),
-            // What nobody hears of.
+            What::Slow(worker, _) => {
+                vec![(step.at + step.lasts / 2, step.ends(), What::Cut(worker))]
+            }
+            // What comes late was given up before, meets others that have begun anew, and looks like
+            // something of theirs.
+            What::Late(chance) => {
+                let source = step.lasts.as_millis() as usize % self.sources.len();
+                let again = |number| {
+                    let at = step.at + step.lasts * number / 4;
+                    (at, at, What::CutDumps(source))
+                };
+                let lost = (step.at, step.ends() + LATE, What::LostAnswers(chance));
+                (1..4).map(again).chain([lost]).collect()
+            }
+            // Takeovers cross.
+            What::Transfer(_) if is_even => vec![
+                (step.at, step.ends() + THEN, What::Late(500)),
+                (step.at, step.ends() + LATE, What::LostAnswers(300)),
+            ],
+            // Nobody sees that the source was away.
+            What::Transfer(_) => {
+                let deaf = |worker| {
+                    let begins = step.at.saturating_sub(THEN);
+                    (begins, step.ends() + THEN, What::Deafen(worker))
+                };
+                (0..self.workers.len()).map(deaf).collect()
+            }
+            // What nobody hears of: a pause, or another task of the same name.
             What::Deafen(worker) => {
                 let source = worker % self.sources.len();
-                (
-                    step.at + Duration::from_secs(1),
-                    step.ends(),
-                    What::Pause(source),
-                )
+                let then = step.at + THEN;
+                vec![if is_even {
+                    (then, step.ends(), What::Pause(source))
+                } else {
+                    (then, then + THEN, What::Stop(source))
+                }]
             }
-            _ => return None,
+            _ => Vec::new(),
         };
-        Some(Step {
+        let step = |(at, ends, what): (Duration, Duration, What)| Step {
             at,
-            lasts: ends.saturating_sub(at),
+            lasts: ends.min(self.chaos_ends).saturating_sub(at),
             what,
-        })
+        };
+        steps.into_iter().map(step).collect()
     }
 
     fn worker(&self, dice: &mut Dice) -> usize {
@@ -186,7 +217,7 @@ impl Scenario {
 type Kind = fn(&Scenario, &mut Dice) -> What;
 
 /// All kinds but ordinary work.
-const KINDS: [Kind; 36] = [
+const KINDS: [Kind; 37] = [
     |it, dice| What::Kill(it.worker(dice)),
     |it, dice| What::Twin(it.worker(dice)),
     |it, dice| What::Freeze(it.worker(dice)),
@@ -212,6 +243,7 @@ const KINDS: [Kind; 36] = [
     |_, dice| What::Deadlocks(dice.within(20..300)),
     |_, _| What::ReadOnly,
     |_, dice| What::Full(dice.within(20..300)),
+    |_, dice| What::LongTransactions(dice.within(20..300)),
     |_, dice| What::LockWaits(dice.within(20..300)),
     |_, dice| What::Resets(dice.within(20..300)),
     |_, dice| What::Crowded(dice.within(20..300)),

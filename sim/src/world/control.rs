@@ -6,7 +6,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    mem::{self, Discriminant},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,7 +26,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{oracle::name::Announced, signal::Signal, trace::Trace};
+use super::{
+    oracle::{leak::Doors, lease::Tenure, name::Announced, owner::Ownerships, snapshot},
+    signal::Signal,
+    trace::Trace,
+};
 use crate::{
     dice::Dice,
     etcd::{Answer, Body, Compare, Condition, KeyValue, Op, Order, Refusal, Request, Span, Store},
@@ -51,6 +59,7 @@ pub(super) struct Server {
     node: NodeHandle,
     state: Mutex<State>,
     announced: Announced,
+    ownerships: Ownerships,
     revision: Signal<i64>,
     frozen: Signal<bool>,
     /// Grows each time that all watches end.
@@ -74,6 +83,7 @@ impl Server {
                 links: BTreeMap::new(),
             }),
             announced: Announced::default(),
+            ownerships: Ownerships::default(),
             revision: Signal::new(1),
             frozen: Signal::new(false),
             sessions: Signal::new(0),
@@ -99,8 +109,19 @@ impl Server {
     pub(super) fn call(&self, request: &Request) -> Result<Answer, Refusal> {
         let now = self.trace.now();
         let answer = self.state().store.call(now, request);
+        if let (true, Ok(answer)) = (binds(request), &answer) {
+            let bound = self.entries(values::BOUND_PREFIX);
+            let bindings = bound.iter().filter_map(|kv| values::parse_bound(&kv.value));
+            self.ownerships
+                .bound((answer.revision, now), &bindings.collect());
+        }
         self.announce();
         answer
+    }
+
+    /// Who had which source when.
+    pub(super) const fn ownerships(&self) -> &Ownerships {
+        &self.ownerships
     }
 
     /// The newest entries that start so.
@@ -117,6 +138,24 @@ impl Server {
             }) => entries,
             other => unreachable!("a read is answered with {other:?}"),
         }
+    }
+
+    /// What was in these ranges at a revision, if that is still known.
+    fn entries_at(&self, ranges: &[Range], revision: i64) -> Option<Vec<Entry>> {
+        let get = |range| Op::Get {
+            span: span(range),
+            revision,
+            limit: 0,
+        };
+        let request = Request::Txn {
+            when: Vec::new(),
+            then: ranges.iter().map(get).collect(),
+            or: Vec::new(),
+        };
+        let Body::Txn { bodies, .. } = self.call(&request).ok()?.body else {
+            return None;
+        };
+        Some(bodies.into_iter().flat_map(entries).collect())
     }
 
     /// When a lease is over, as far as the server knows; nothing for one that is not alive.
@@ -237,6 +276,19 @@ impl Server {
     }
 }
 
+/// Whether a request is about bindings.
+fn binds(request: &Request) -> bool {
+    let Request::Txn { then, .. } = request else {
+        return false;
+    };
+    let is_binding = |key: &[u8]| key.starts_with(values::BOUND_PREFIX.as_bytes());
+    then.iter().any(|op| match op {
+        Op::Put { key, .. } => is_binding(key),
+        Op::Delete { span } => is_binding(&span.key),
+        Op::Get { .. } => false,
+    })
+}
+
 fn described(answer: &Result<Answer, Refusal>) -> String {
     match answer {
         Ok(Answer { revision, body }) => match body {
@@ -275,19 +327,33 @@ enum Trouble {
     Refused(Refusal),
 }
 
-/// A worker's client.
+/// The client of a worker's process.
 #[derive(Clone)]
 pub(super) struct Client {
     server: Arc<Server>,
     name: String,
+    tenure: Tenure,
+    doors: Doors,
+    /// The revision at which it last read which sources are its own.
+    assigned: Arc<AtomicI64>,
+    /// Answers that nobody waited for, which are kept until the worst moment.
+    kept: Arc<Mutex<Vec<(Kind, Outcome, Events)>>>,
 }
 
+/// Calls of one kind are taken for each other most easily: what is done, and of reads, whether they
+/// are of a known revision.
+type Kind = (Discriminant<ControlCall>, bool);
+
 impl Client {
-    /// The client of a worker.
-    pub(super) fn new(server: &Arc<Server>, name: &str) -> Self {
+    /// The client of a worker's process.
+    pub(super) fn new(server: &Arc<Server>, name: &str, tenure: Tenure, doors: Doors) -> Self {
         Self {
             server: Arc::clone(server),
             name: name.to_owned(),
+            tenure,
+            doors,
+            assigned: Arc::default(),
+            kept: Arc::default(),
         }
     }
 
@@ -363,10 +429,18 @@ impl Client {
         let Body::Txn { bodies, .. } = body else {
             unreachable!("a transaction is answered with {body:?}");
         };
-        Ok(Reply::Entries {
-            revision: at.unwrap_or(revision),
-            entries: bodies.into_iter().flat_map(entries).collect(),
-        })
+        let revision = at.unwrap_or(revision);
+        let entries: Vec<Entry> = bodies.into_iter().flat_map(entries).collect();
+        let bound = Range::Key(values::bound_key(&self.name).into());
+        if ranges.contains(&bound) {
+            self.assigned.store(revision, Ordering::Relaxed);
+        } else {
+            let assigned = self.assigned.load(Ordering::Relaxed);
+            if let Some(there) = self.server.entries_at(ranges, assigned) {
+                snapshot::read(&self.server.trace, &self.name, assigned, (&entries, &there));
+            }
+        }
+        Ok(Reply::Entries { revision, entries })
     }
 
     async fn lease(&self, patience: Patience, request: Request) -> Tried {
@@ -431,6 +505,13 @@ impl Control for Client {
         if let ControlCall::Watch { ranges, from } = call {
             return self.watch(&ranges, from, &events).await;
         }
+        if let ControlCall::Revoke { lease } = call {
+            self.tenure.gives_up(&self.server.trace, lease, &self.doors);
+        }
+        let kind = kind(&call);
+        if let Some((_, outcome, events)) = self.kept().extract_if(.., |it| it.0 == kind).next() {
+            events.end(outcome);
+        }
         let (reply, answer) = oneshot::channel();
         let client = self.clone();
         // It comes to an end though nobody may wait for it any more, and the answer may come late,
@@ -441,8 +522,12 @@ impl Control for Client {
             let again = server.repeats().then(|| outcome.clone());
             if let Some(outcome) = reply.send(outcome).err().or(again) {
                 server.trace.count("etcd: stale answer");
-                sleep(server.lateness()).await;
-                events.end(outcome);
+                if server.flips() {
+                    client.kept().push((kind, outcome, events));
+                } else {
+                    sleep(server.lateness()).await;
+                    events.end(outcome);
+                }
             }
         });
         match answer.await {
@@ -453,6 +538,10 @@ impl Control for Client {
 }
 
 impl Client {
+    fn kept(&self) -> MutexGuard<'_, Vec<(Kind, Outcome, Events)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Carries out a call that ends by itself.
     async fn carry_out(&self, call: ControlCall) -> Outcome {
         let (code, certain, result) = match call {
@@ -518,6 +607,11 @@ impl Client {
             Err(Trouble::Silence) => Outcome::Unknown(error(code, SILENCE)),
         }
     }
+}
+
+fn kind(call: &ControlCall) -> Kind {
+    let is_dated = matches!(call, ControlCall::Read { at: Some(_), .. });
+    (mem::discriminant(call), is_dated)
 }
 
 const SILENCE: &str = "no answer in time";

@@ -92,6 +92,9 @@ impl Master {
 
     /// `start-task`.
     pub(super) fn start(&self, source: &str) {
+        if self.is_stopped(source) {
+            self.orders.make(source, self.trace.now());
+        }
         let ops = vec![self.subtask(source), stage(source, Expect::Running)];
         self.write("start-task", ops);
         self.orders.run(source);
@@ -252,7 +255,11 @@ impl Master {
             position: start.pos,
             gtids: "",
             from: LOGIN,
-            to: LOGIN,
+            // What can't be changed while a task lives tells it from the one before it.
+            to: Login {
+                user: &self.orders.made(source).to_string(),
+                ..LOGIN
+            },
             schemas: &[source.to_owned()],
         }
         .toml();

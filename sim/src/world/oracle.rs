@@ -9,12 +9,14 @@ pub(super) mod leak;
 pub(super) mod lease;
 pub(super) mod name;
 pub(super) mod order;
+pub(super) mod owner;
 pub(super) mod progress;
+pub(super) mod snapshot;
 pub(super) mod stop;
 pub(super) mod tables;
 
 /// Names of all oracles.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 14] = [
     checkpoint::NAME,
     convergence::NAME,
     end::NAME,
@@ -24,7 +26,9 @@ pub const NAMES: [&str; 12] = [
     lease::NAME,
     name::NAME,
     order::NAME,
+    owner::NAME,
     progress::NAME,
+    snapshot::NAME,
     stop::NAME,
     tables::NAME,
 ];

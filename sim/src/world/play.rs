@@ -254,6 +254,11 @@ impl World {
         if !self.rest("all tasks pause").await {
             return false;
         }
+        if !fails {
+            for source in self.master.sources() {
+                self.around.database.expect_no_lag(source);
+            }
+        }
         let before = self.writes();
         self.commit_some();
         self.set_sources_down(false);

@@ -66,8 +66,10 @@ impl ports::Connect for Connect {
 
     async fn target(&self, job: &Job, _: &SourceFacts) -> Result<Target> {
         let source = &job.source.source_id;
+        let task = job.task.to.user.parse();
+        let task = task.expect("a master numbers the tasks that it makes");
         let (tenure, doors) = (self.tenure.clone(), self.doors.clone());
-        Target::connect(&self.surroundings.database, source, tenure, doors).await
+        Target::connect(&self.surroundings.database, (source, task), tenure, doors).await
     }
 }
 
@@ -159,7 +161,8 @@ impl Process {
             tenure: running.tenure.clone(),
             doors: running.doors.clone(),
         };
-        let control = Client::new(&surroundings.server, name);
+        let (tenure, doors) = (running.tenure.clone(), running.doors.clone());
+        let control = Client::new(&surroundings.server, name, tenure, doors);
         let (ended, name) = (Arc::clone(&running.over), name.clone());
         node.spawn(async move {
             let facts = Facts::new(&Arc::new(Metrics::default()), &name);

@@ -9,11 +9,10 @@ use dm_core::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    task::JoinHandle,
     time::Instant,
 };
 
-use super::{SyncFacts, payload::Payload};
+use super::{SyncFacts, payload::Payload, tasks::Tasks};
 use crate::{guard::guarded, ports::EventStream};
 
 /// Events handed over at once, at most: amortises the wake-up of the planning loop.
@@ -45,22 +44,20 @@ impl Chunk {
     }
 }
 
-/// A task that reads a stream. Dropping it ends the dump.
-pub(super) struct Reader {
-    chunks: mpsc::UnboundedReceiver<Result<Chunk>>,
-    task: JoinHandle<()>,
-}
+/// What a task reads from a stream.
+pub(super) struct Reader(mpsc::UnboundedReceiver<Result<Chunk>>);
 
 impl Reader {
     /// Starts to read.
     pub(super) fn start<S: EventStream>(
+        tasks: &mut Tasks,
         stream: S,
         decoder: Decoder,
         facts: Arc<SyncFacts>,
     ) -> Self {
         // Bounded by the semaphore, in bytes, not by the number of chunks.
         let (sender, chunks) = mpsc::unbounded_channel();
-        let task = tokio::spawn(async move {
+        tasks.start(async move {
             let mut reading = Reading {
                 stream,
                 decoder,
@@ -74,7 +71,7 @@ impl Reader {
                 let _ = sender.send(Err(error));
             }
         });
-        Self { chunks, task }
+        Self(chunks)
     }
 
     /// The next events. Cancel-safe.
@@ -82,19 +79,13 @@ impl Reader {
     /// # Errors
     /// What ended the stream.
     pub(super) async fn next(&mut self) -> Result<Chunk> {
-        match self.chunks.recv().await {
+        match self.0.recv().await {
             Some(chunk) => chunk,
             None => Err(Error::new(
                 &code::SYNCER_GET_EVENT,
                 "the binlog reader has ended",
             )),
         }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

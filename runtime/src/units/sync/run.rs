@@ -38,7 +38,7 @@ pub(super) struct Run<'a, S: Source, T: Target> {
     pub(super) target: Arc<T>,
     pub(super) tables: Tables<S, T>,
     pub(super) planner: Planner,
-    pub(super) slots: &'a Slots,
+    pub(super) slots: Slots,
     pub(super) results: mpsc::UnboundedReceiver<Done>,
     pub(super) reader: Reader,
     pub(super) cursor: Cursor,

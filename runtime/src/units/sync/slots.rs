@@ -9,11 +9,11 @@ use dm_core::{
 };
 use tokio::{
     sync::mpsc,
-    task::JoinHandle,
     time::{Instant, sleep},
 };
 use tracing::warn;
 
+use super::tasks::Tasks;
 use crate::{
     guard::guarded,
     ports::{Applied, Session, Target},
@@ -46,49 +46,34 @@ pub(super) enum Refused {
     Lost(Error),
 }
 
-/// All slot tasks of a run.
-#[derive(Default)]
-pub(super) struct Slots {
-    inboxes: Vec<mpsc::UnboundedSender<Arc<Batch>>>,
-    tasks: Vec<JoinHandle<()>>,
-}
+/// The ways to all slot tasks of a run.
+pub(super) struct Slots(Vec<mpsc::UnboundedSender<Arc<Batch>>>);
 
 impl Slots {
     /// Starts `count` slot tasks; they connect when their first batch comes.
     pub(super) fn start<T: Target>(
-        &mut self,
+        tasks: &mut Tasks,
         target: &Arc<T>,
         count: u32,
         done: &mpsc::UnboundedSender<Done>,
-    ) {
-        for slot in 0..count {
+    ) -> Self {
+        let start = |slot| {
             let (inbox, batches) = mpsc::unbounded_channel();
             let task = Slot {
                 target: Arc::clone(target),
                 slot,
                 session: None,
             };
-            self.inboxes.push(inbox);
-            self.tasks
-                .push(tokio::spawn(task.run(batches, done.clone())));
-        }
+            tasks.start(task.run(batches, done.clone()));
+            inbox
+        };
+        Self((0..count).map(start).collect())
     }
 
     /// Hands a batch to its slot. The planner gives a slot one at a time.
     pub(super) fn apply(&self, batch: Arc<Batch>) {
-        // A task ends only with this object, so somebody listens.
-        let _ = self.inboxes[batch.slot as usize].send(batch);
-    }
-
-    /// Ends all tasks; afterwards nothing of them touches the target any more, but for what the
-    /// server is still executing.
-    pub(super) async fn end(&mut self) {
-        self.inboxes.clear();
-        self.tasks.iter().for_each(JoinHandle::abort);
-        for task in self.tasks.drain(..) {
-            // An aborted task ends with an error, which says that it is over.
-            let _ = task.await;
-        }
+        // A task ends only after this object, so somebody listens.
+        let _ = self.0[batch.slot as usize].send(batch);
     }
 }
 

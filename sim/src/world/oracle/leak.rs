@@ -25,9 +25,14 @@ impl Doors {
         Door(self.clone())
     }
 
+    /// How many are open.
+    pub(in crate::world) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// A process that does nothing any more is expected to have none.
     pub(in crate::world) fn expect_none(&self, trace: &Trace, worker: &str, when: &str) {
-        let open = self.0.load(Ordering::Relaxed);
+        let open = self.count();
         trace.expect(
             NAME,
             open == 0,

@@ -1,4 +1,4 @@
-//! A worker whose lease is over writes nothing.
+//! A worker whose lease is over writes nothing, and one that gives its lease up has nothing open.
 
 use std::{
     sync::{
@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use dm_core::lifecycle::View;
+use dm_core::{lifecycle::View, sync::progress::Fence};
 use tokio::sync::watch;
 
-use super::order::Orders;
+use super::{leak::Doors, order::Orders};
 use crate::world::{control::Server, trace::Trace};
 
 pub(in crate::world) const NAME: &str = "lease";
@@ -57,6 +57,11 @@ impl Tenure {
         &self.process
     }
 
+    fn worker(&self) -> &str {
+        let worker = self.process.split_once('.');
+        worker.map_or(&*self.process, |(worker, _)| worker)
+    }
+
     /// The process was frozen until now.
     pub(in crate::world) fn thawed(&self, now: Duration) {
         let until = now + FORGIVEN;
@@ -64,8 +69,37 @@ impl Tenure {
             .store(until.as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// The process sends a write for a source.
-    pub(in crate::world) fn writes(&self, trace: &Trace, source: &str) {
+    /// The process gives a lease up, while it has this open.
+    pub(in crate::world) fn gives_up(&self, trace: &Trace, lease: i64, doors: &Doors) {
+        // Another one may be given up at any time.
+        if lease == self.lease.load(Ordering::Relaxed) {
+            let open = doors.count();
+            trace.expect(
+                NAME,
+                open == 0,
+                format_args!(
+                    "{} gives lease {lease} up with {open} doors open",
+                    self.process
+                ),
+            );
+        }
+    }
+
+    /// The process takes a source over.
+    pub(in crate::world) fn takes(&self, trace: &Trace, source: &str, fence: Fence) {
+        let owners = self.server.ownerships();
+        owners.takes(trace, source, self.worker(), fence);
+    }
+
+    /// The process sends a write for a source, for the task of this number, under the fence by
+    /// which it took over, if it has already.
+    pub(in crate::world) fn writes(
+        &self,
+        trace: &Trace,
+        source: &str,
+        task: u64,
+        fence: Option<Fence>,
+    ) {
         let held = self.view.borrow().lease.map(|(lease, _)| lease);
         if let Some(lease) = held {
             self.lease.store(lease, Ordering::Relaxed);
@@ -74,7 +108,11 @@ impl Tenure {
         if now.as_millis() as u64 <= self.forgiven.load(Ordering::Relaxed) {
             return;
         }
-        self.orders.writes(trace, source, &self.process);
+        self.orders.writes(trace, source, &self.process, task);
+        if let Some(fence) = fence {
+            let owners = self.server.ownerships();
+            owners.writes(trace, source, self.worker(), fence);
+        }
         let lease = self.lease.load(Ordering::Relaxed);
         let ends = self.server.lease_ends(lease);
         trace.expect(

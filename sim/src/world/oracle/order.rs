@@ -1,5 +1,6 @@
 //! An operator's order is obeyed within a bounded time: tasks pause, resume and stop, workers end.
-//! And as long as a task is to rest, nobody writes for it, whatever else goes wrong meanwhile.
+//! And as long as a task is to rest, nobody writes for it, whatever else goes wrong meanwhile; nor
+//! for a task that was deleted and made again, as the one that it was before.
 
 use std::{
     collections::BTreeMap,
@@ -11,48 +12,84 @@ use crate::world::trace::Trace;
 
 pub(in crate::world) const NAME: &str = "order";
 
-/// How long a worker may hear nothing of an order: after that it has read again, or has no lease.
-const HEARING_MAX: Duration = Duration::from_secs(35);
-/// How long a worker that knows of an order may take to stop.
-const STOPPING_MAX: Duration = Duration::from_secs(12);
+/// How long a worker may go on though it is to do something else: after 35 seconds it has read
+/// again, or has no lease, and then it may take 12 to stop.
+pub(super) const OBEYED_MAX: Duration = Duration::from_secs(35 + 12);
 
 /// What is ordered for the tasks of all sources.
 #[derive(Clone, Debug, Default)]
 pub(in crate::world) struct Orders {
-    /// Since when the task of a source is to rest.
-    rest: Arc<Mutex<BTreeMap<String, Duration>>>,
+    tasks: Arc<Mutex<BTreeMap<String, Task>>>,
+}
+
+/// What is ordered for the task of a source.
+#[derive(Clone, Copy, Debug, Default)]
+struct Task {
+    /// Since when it is to rest.
+    rest: Option<Duration>,
+    /// How often it was made, and when for the last time.
+    made: u64,
+    at: Duration,
 }
 
 impl Orders {
     /// The task of a source is to run.
     pub(in crate::world) fn run(&self, source: &str) {
-        self.resting().remove(source);
+        self.tasks().entry(source.to_owned()).or_default().rest = None;
     }
 
     /// The task of a source is to rest from now on, if it is not already.
     pub(in crate::world) fn rest(&self, source: &str, now: Duration) {
-        self.resting().entry(source.to_owned()).or_insert(now);
+        let mut tasks = self.tasks();
+        let task = tasks.entry(source.to_owned()).or_default();
+        task.rest = task.rest.or(Some(now));
     }
 
     /// Whether the task of a source is to rest.
     pub(in crate::world) fn rests(&self, source: &str) -> bool {
-        self.resting().contains_key(source)
+        self.task(source).rest.is_some()
     }
 
-    /// Somebody writes what comes from a source.
-    pub(in crate::world) fn writes(&self, trace: &Trace, source: &str, worker: &str) {
-        let Some(since) = self.resting().get(source).copied() else {
-            return;
-        };
-        let until = since + HEARING_MAX + STOPPING_MAX;
+    /// The task of a source is made, again or for the first time. Returns its number.
+    pub(in crate::world) fn make(&self, source: &str, now: Duration) -> u64 {
+        let mut tasks = self.tasks();
+        let task = tasks.entry(source.to_owned()).or_default();
+        task.made += 1;
+        task.at = now;
+        task.made
+    }
+
+    /// The number of a source's task.
+    pub(in crate::world) fn made(&self, source: &str) -> u64 {
+        self.task(source).made
+    }
+
+    /// A worker writes what comes from a source, for the task of this number.
+    pub(in crate::world) fn writes(&self, trace: &Trace, source: &str, worker: &str, number: u64) {
+        let Task { rest, made, at } = self.task(source);
+        let now = trace.now();
         trace.expect(
             NAME,
-            trace.now() < until,
-            format_args!("{worker} writes for {source}, which is to rest since {since:?}"),
+            number == made || now < at + OBEYED_MAX,
+            format_args!(
+                "{worker} writes for {source} as for task {number}, which is number {made} since \
+                 {at:?}"
+            ),
         );
+        if let Some(since) = rest {
+            trace.expect(
+                NAME,
+                now < since + OBEYED_MAX,
+                format_args!("{worker} writes for {source}, which is to rest since {since:?}"),
+            );
+        }
     }
 
-    fn resting(&self) -> MutexGuard<'_, BTreeMap<String, Duration>> {
-        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn task(&self, source: &str) -> Task {
+        self.tasks().get(source).copied().unwrap_or_default()
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, BTreeMap<String, Task>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

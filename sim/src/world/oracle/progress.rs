@@ -1,5 +1,5 @@
-//! What is recorded as applied never goes back, and a task of one slot is between two transactions
-//! of its source all the time.
+//! What is recorded as applied never goes back; a task of one slot is between two transactions of
+//! its source all the time; and one that came to rest in order has nothing to read twice.
 
 use dm_core::sync::progress::Location;
 
@@ -25,5 +25,19 @@ pub(in crate::world) fn moved(
         NAME,
         !cut,
         format_args!("{source}: the only slot cuts the transaction at {new}"),
+    );
+}
+
+/// A task rests, and this slot of it is there.
+pub(in crate::world) fn rests(
+    trace: &Trace,
+    source: &str,
+    slot: i64,
+    (at, checkpoint): (&Location, &Location),
+) {
+    trace.expect(
+        NAME,
+        at.reaches(checkpoint, true),
+        format_args!("{source} slot {slot}: rests at {at}, and the checkpoint is at {checkpoint}"),
     );
 }

@@ -136,6 +136,7 @@ fn weather(active: &[What]) -> Weather {
             What::Late(chance) => raise(&mut weather.late, chance),
             What::Deadlocks(chance) => raise(&mut weather.deadlocks, chance),
             What::Full(chance) => raise(&mut weather.full, chance),
+            What::LongTransactions(chance) => raise(&mut weather.long, chance),
             What::LockWaits(chance) => raise(&mut weather.lock_waits, chance),
             What::Resets(chance) => raise(&mut weather.resets, chance),
             What::Crowded(chance) => raise(&mut weather.crowded, chance),

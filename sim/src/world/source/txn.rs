@@ -15,7 +15,7 @@ use crate::{
 /// Rows of a table from which on more are removed than added.
 const ROWS_MAX: usize = 24;
 /// Tables that come and go, at most.
-const EXTRAS_MAX: u64 = 4;
+const EXTRAS_MAX: u64 = 6;
 /// Columns that a table gets added, at most.
 const ADDED_MAX: usize = 4;
 
@@ -188,21 +188,21 @@ impl State {
             .map(|number| format!("extra{number}"))
             .filter(|name| !extras.contains(name))
             .collect();
-        match dice.within(0..10) {
+        match dice.within(0..12) {
             0..=1 => Statement::Truncate(table),
             2..=4 => self.alter(dice, table),
-            5..=6 if !free.is_empty() => Statement::Create {
+            5..=8 if !free.is_empty() => Statement::Create {
                 name: dice.pick(&free).clone(),
                 definition: fresh(dice),
                 lenient: dice.permille(300),
             },
-            7 if !extras.is_empty() && !free.is_empty() => {
+            9..=10 if !extras.is_empty() && !free.is_empty() => {
                 let count = extras.len().min(free.len());
                 let pairs = extras.into_iter().zip(free);
                 let count = dice.within(1..count as u64 + 1) as usize;
                 Statement::Rename(pairs.take(count).collect())
             }
-            8..=9 if !extras.is_empty() => {
+            11 if !extras.is_empty() => {
                 let count = dice.within(1..extras.len() as u64 + 1) as usize;
                 Statement::Drop {
                     names: extras.into_iter().take(count).collect(),

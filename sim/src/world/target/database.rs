@@ -67,6 +67,8 @@ pub(super) struct Job {
     locks: BTreeMap<i64, u64>,
     /// The highest fence that ever took over.
     taken: Fence,
+    /// How many takeovers there were.
+    takeovers: u64,
     /// Which process each fence is of.
     owners: BTreeMap<Fence, String>,
     pub(super) tables: Tables,
@@ -75,6 +77,12 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// A write of this claim happens now.
+    pub(super) fn passed(&self, trace: &Trace, source: &str, claim: Claim) {
+        let Claim { fence, run, .. } = claim;
+        fence::passed(trace, source, (fence, run), (self.taken, self.takeovers));
+    }
+
     /// The progress of each slot.
     pub(super) fn slots(&self) -> impl Iterator<Item = (&i64, &ProgressRow)> {
         self.rows.iter().filter(|(slot, _)| **slot > CONTROL)
@@ -87,6 +95,8 @@ pub(super) struct ProgressRow {
     pub(super) seq: u64,
     pub(super) applied: Progress,
     pub(super) session: u64,
+    /// Whether a takeover made the last step.
+    pub(super) taken: bool,
 }
 
 /// What a write depends on.
@@ -94,6 +104,8 @@ pub(super) struct ProgressRow {
 pub(super) struct Claim {
     pub(super) slot: i64,
     pub(super) fence: Fence,
+    /// The takeover with which its run began.
+    pub(super) run: u64,
     pub(super) seq: Option<u64>,
 }
 
@@ -150,6 +162,19 @@ impl Database {
         self.state().job(source).slots().count() as u64
     }
 
+    /// The task of a source has come to rest, and nothing kept it from doing so in order.
+    pub(in crate::world) fn expect_no_lag(&self, source: &str) {
+        let mut state = self.state();
+        let job = state.job(source);
+        let Some(checkpoint) = &job.checkpoint else {
+            return;
+        };
+        for (slot, row) in job.slots() {
+            let places = (&row.applied.boundary, &checkpoint.global);
+            progress::rests(&self.trace, source, *slot, places);
+        }
+    }
+
     /// Transactions with rows, statements and takeovers for a source.
     pub(in crate::world) fn writes(&self, source: &str) -> u64 {
         self.state().job(source).writes
@@ -178,6 +203,17 @@ impl Database {
 
     pub(super) fn latency(&self) -> Duration {
         self.state().dice.millis(1..6)
+    }
+
+    /// How long a transaction takes.
+    fn execution(&self) -> Duration {
+        let mut state = self.state();
+        let chance = state.weather.long;
+        if !state.dice.permille(chance) {
+            return state.dice.millis(1..6);
+        }
+        self.trace.count("fault: long transaction");
+        state.dice.millis(100..2_500)
     }
 
     /// Waits for the lock of a row.
@@ -272,7 +308,9 @@ impl Database {
 
     /// Whether a write may commit, now that its row is locked.
     pub(super) fn check(&self, source: &str, claim: Claim) -> Result<(), Applied> {
-        let Claim { slot, fence, seq } = claim;
+        let Claim {
+            slot, fence, seq, ..
+        } = claim;
         let mut state = self.state();
         let Some(row) = state.job(source).rows.get(&slot) else {
             let error = trouble(&code::SYNCER_PROGRESS_MOVED, "no progress any more");
@@ -286,8 +324,6 @@ impl Database {
             let text = format!("slot {slot} is at step {}, not {seq:?}", row.seq);
             return Err(Applied::Moved(trouble(&code::SYNCER_PROGRESS_MOVED, &text)));
         }
-        let taken = state.job(source).taken;
-        fence::passed(&self.trace, source, fence, taken);
         Ok(())
     }
 
@@ -339,7 +375,7 @@ impl Database {
         if let Err(refused) = self.check(source, claim) {
             return refused;
         }
-        sleep(self.latency()).await;
+        sleep(self.execution()).await;
         if self.is_ended(session) {
             return Applied::Unknown(gone());
         }
@@ -367,6 +403,7 @@ impl Database {
                 batch.slot, batch.seq, claim.fence.0, batch.rows
             ),
         );
+        job.passed(&self.trace, source, claim);
         job.writes += 1;
         // Safe mode repeats what may be there already.
         let lenient = job.safe_until.is_some();
@@ -392,25 +429,29 @@ impl Database {
         let moves = (&row.applied.boundary, &batch.applied.boundary);
         progress::moved(&self.trace, source, batch.slot, moves, cut);
         row.seq = batch.seq + 1;
+        row.taken = false;
         row.applied = batch.applied.clone();
     }
 
-    /// Makes a fence the only one. Everything is locked.
+    /// Makes a fence the only one, and returns the takeover's number. Everything is locked.
     pub(super) fn set_fence(
         &self,
         source: &str,
         fence: Fence,
         process: &str,
-    ) -> Result<(), Applied> {
+    ) -> Result<u64, Applied> {
         let mut state = self.state();
         let job = state.job(source);
-        let owner = job.owners.entry(fence);
-        let owner = owner.or_insert_with(|| process.to_owned());
-        fence::taken(&self.trace, source, fence, (owner, process));
         let control = job.rows.entry(CONTROL).or_default();
         if control.fence > fence && Guard::TakeoverCompare.holds() {
             let text = format!("fence {} came before fence {}", fence.0, control.fence.0);
             return Err(Applied::Fenced(trouble(&code::SYNCER_FENCED, &text)));
+        }
+        let owner = job.owners.entry(fence);
+        let owner = owner.or_insert_with(|| process.to_owned());
+        fence::taken(&self.trace, source, (fence, job.taken), (owner, process));
+        if job.taken == fence {
+            self.trace.count("target: takeover once more");
         }
         // What was planned before comes too late, also under the same fence; and a takeover that
         // comes late itself must not look like a batch that was applied.
@@ -426,14 +467,17 @@ impl Database {
             row.fence = fence;
             row.session = 0;
             row.seq += steps;
+            row.taken = true;
         }
         job.taken = job.taken.max(fence);
+        job.takeovers += 1;
+        let number = job.takeovers;
         job.writes += 1;
         self.trace.note(
             "target",
             format_args!("{source}: fence {} takes over", fence.0),
         );
-        Ok(())
+        Ok(number)
     }
 }
 
@@ -448,6 +492,7 @@ impl State {
             intent: None,
             locks: BTreeMap::new(),
             taken: Fence::default(),
+            takeovers: 0,
             tables: Tables::initial(),
             writes: 0,
         };

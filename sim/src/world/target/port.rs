@@ -2,9 +2,10 @@
 //! it goes on though the worker is gone.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -40,22 +41,28 @@ pub(in crate::world) struct Target(Arc<Inner>);
 pub(super) struct Inner {
     pub(super) database: Arc<Database>,
     pub(super) source: String,
+    /// Number of the task that the unit works for.
+    task: u64,
     pub(super) tenure: Tenure,
     doors: Doors,
     _door: Door,
     fence: AtomicI64,
+    /// Number of the takeover.
+    run: AtomicU64,
     step: AtomicU64,
+    /// The last step that was sent for each slot.
+    sent: Mutex<BTreeMap<i64, u64>>,
     safe_until: Mutex<Option<Location>>,
 }
 
 impl Target {
-    /// Connects.
+    /// Connects for the task of this number.
     ///
     /// # Errors
     /// Nobody can.
     pub(in crate::world) async fn connect(
         database: &Arc<Database>,
-        source: &str,
+        (source, task): (&str, u64),
         tenure: Tenure,
         doors: Doors,
     ) -> Result<Self> {
@@ -63,11 +70,14 @@ impl Target {
         Ok(Self(Arc::new(Inner {
             database: Arc::clone(database),
             source: source.to_owned(),
+            task,
             tenure,
             _door: doors.open(),
             doors,
             fence: AtomicI64::new(0),
+            run: AtomicU64::new(0),
             step: AtomicU64::new(0),
+            sent: Mutex::default(),
             safe_until: Mutex::new(None),
         })))
     }
@@ -78,26 +88,45 @@ impl Inner {
         Fence(self.fence.load(Ordering::Relaxed))
     }
 
+    fn claim(&self, slot: i64, seq: Option<u64>) -> Claim {
+        Claim {
+            slot,
+            fence: self.fence(),
+            run: self.run.load(Ordering::Relaxed),
+            seq,
+        }
+    }
+
     /// Lets the server do something, and waits for its answer, which may be lost.
     pub(super) async fn ask<T: Send + 'static>(
         &self,
         doing: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
+        self.ask_late(1, doing).await
+    }
+
+    /// The same, so many times as likely to arrive late.
+    async fn ask_late<T: Send + 'static>(
+        &self,
+        times: u64,
+        doing: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
         let database = &self.database;
-        self.tenure.writes(&database.trace, &self.source);
+        let fence = Some(self.fence()).filter(|fence| *fence != Fence::default());
+        (self.tenure).writes(&database.trace, &self.source, self.task, fence);
         let (lost, late, patience, delay, reset) = {
             let mut state = database.state();
             let weather = state.weather;
             let reset = state.dice.permille(weather.resets);
             let lost = state.dice.permille(weather.lost_answers);
-            let late = state.dice.permille(weather.late);
-            (
-                lost,
-                late,
-                state.dice.millis(50..4000),
-                state.dice.millis(100..20_000),
-                reset,
-            )
+            let late = state.dice.permille(weather.late * times);
+            // Connections break at once, or are silent.
+            let patience = match state.dice.permille(500) {
+                true => state.dice.millis(1..50),
+                false => state.dice.millis(50..4000),
+            };
+            let delay = state.dice.millis(100..20_000);
+            (lost, late, patience, delay, reset)
         };
         if database.state().weather.down {
             sleep(database.latency()).await;
@@ -151,11 +180,7 @@ impl Inner {
             Err(error) => return Applied::Failed { error, retry: true },
         };
         let step = self.step.load(Ordering::Relaxed);
-        let claim = Claim {
-            slot: CONTROL,
-            fence: self.fence(),
-            seq: Some(step),
-        };
+        let claim = self.claim(CONTROL, Some(step));
         let (database, source) = (Arc::clone(&self.database), self.source.clone());
         let ended = self.ask(async move {
             if locks_all {
@@ -172,9 +197,11 @@ impl Inner {
                 Ok(()) => {
                     let mut state = database.state();
                     let job = state.job(&source);
+                    job.passed(&database.trace, &source, claim);
                     write(job);
                     if let Some(row) = job.rows.get_mut(&CONTROL) {
                         row.seq = step + 1;
+                        row.taken = false;
                     }
                     Applied::Done
                 }
@@ -227,6 +254,10 @@ impl Inner {
             .note("learnt", format_args!("{source} {what}"));
     }
 
+    fn sent(&self) -> MutexGuard<'_, BTreeMap<i64, u64>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set_window(&self, end: Option<Location>) {
         let window = self.safe_until.lock();
         *window.unwrap_or_else(PoisonError::into_inner) = end;
@@ -259,23 +290,26 @@ impl ports::Target for Target {
         })?;
         let session = inner.database.connect().await?;
         let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
+        inner.tenure.takes(&database.trace, &source, fence);
         let process = inner.tenure.process().to_owned();
-        let answer = inner.ask(async move {
+        // Former owners get in the way of later ones.
+        let answer = inner.ask_late(3, async move {
             database.lock_all(&source, session, true).await?;
             let taken = database
                 .allow()
                 .and_then(|()| database.set_fence(&source, fence, &process));
-            let found = taken.map_err(error_of).map(|()| {
+            let found = taken.map_err(error_of).map(|run| {
                 let mut state = database.state();
                 let job = state.job(&source);
                 let step = job.rows.get(&CONTROL).map_or(0, |row| row.seq);
-                (step, job.intent.clone())
+                (run, step, job.intent.clone())
             });
             database.unlock(&source, session);
             found
         });
-        let (step, intent) = answer.await.unwrap_or_else(|| Err(gone()))?;
+        let (run, step, intent) = answer.await.unwrap_or_else(|| Err(gone()))?;
         inner.fence.store(fence.0, Ordering::Relaxed);
+        inner.run.store(run, Ordering::Relaxed);
         inner.step.store(step, Ordering::Relaxed);
         if let Some(intent) = intent
             && Guard::DdlSettle.holds()
@@ -319,6 +353,7 @@ impl ports::Target for Target {
                     seq,
                     applied,
                     session: 0,
+                    taken: false,
                 };
                 job.rows.insert(slot.into(), row);
             }
@@ -338,11 +373,7 @@ impl ports::Target for Target {
     async fn session(&self, slot: u32) -> Result<Session> {
         let inner = &self.0;
         let session = inner.database.connect().await?;
-        let claim = Claim {
-            slot: slot.into(),
-            fence: inner.fence(),
-            seq: None,
-        };
+        let claim = inner.claim(slot.into(), None);
         let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
         let answer = inner.ask(async move {
             database
@@ -373,12 +404,9 @@ impl ports::Target for Target {
     async fn read_back(&self, slot: u32) -> Result<u64> {
         let inner = &self.0;
         let session = inner.database.connect().await?;
-        let claim = Claim {
-            slot: slot.into(),
-            fence: inner.fence(),
-            seq: None,
-        };
+        let claim = inner.claim(slot.into(), None);
         let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
+        let sent = inner.sent().get(&claim.slot).copied();
         let answer = inner.ask(async move {
             let former = {
                 let mut state = database.state();
@@ -392,7 +420,12 @@ impl ports::Target for Target {
                 .map_err(error_of)?;
             let read = database.check(&source, claim).map_err(error_of).map(|()| {
                 let mut state = database.state();
-                (state.job(&source).rows.get(&claim.slot)).map_or(0, |row| row.seq)
+                let row = state.job(&source).rows.get(&claim.slot);
+                let (seq, taken) = row.map_or((0, false), |row| (row.seq, row.taken));
+                if let Some(sent) = sent.filter(|_| taken) {
+                    oracle::fence::read_back(&database.trace, &source, sent, seq);
+                }
+                seq
             });
             database.unlock(&source, session);
             read
@@ -469,6 +502,7 @@ impl ports::Session for Session {
         let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
         let session = self.session;
         let (slot, seq) = (claim.slot, batch.seq);
+        inner.sent().insert(slot, seq);
         let ended = inner.ask(async move { database.apply(&source, session, claim, &batch).await });
         let ended = ended.await.unwrap_or_else(|| Applied::Unknown(gone()));
         if !matches!(ended, Applied::Done) {

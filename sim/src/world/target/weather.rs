@@ -19,6 +19,8 @@ pub(in crate::world) struct Weather {
     pub(in crate::world) read_only: bool,
     /// A write finds the disk full.
     pub(in crate::world) full: u64,
+    /// A transaction takes long, and holds its lock.
+    pub(in crate::world) long: u64,
     /// A lock is waited for in vain.
     pub(in crate::world) lock_waits: u64,
     /// A connection breaks before what it sends has arrived.
