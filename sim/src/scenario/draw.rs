@@ -156,9 +156,10 @@ impl Scenario {
                 let after = step.at + Duration::from_millis(100);
                 vec![(step.at.saturating_sub(STOPPED), after, What::Stop(source))]
             }
-            // Links fade before they fail.
+            // Links fade before they fail, for longer than a lease.
             What::Slow(worker, _) => {
-                vec![(step.at + step.lasts / 2, step.ends(), What::Cut(worker))]
+                let fails = step.at + step.lasts / 2;
+                vec![(fails, fails + self.ttl * 2, What::Cut(worker))]
             }
             // What comes late was given up before, meets others that have begun anew, and looks like
             // something of theirs.
