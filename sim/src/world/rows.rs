@@ -5,7 +5,7 @@ use dm_core::{
     sync::batch::{Op, Segment},
 };
 
-use super::tables::Definition;
+use super::tables::{Definition, Refusal, refuse};
 
 /// One row: numbers, or NULL.
 pub(super) type Row = Vec<Option<i64>>;
@@ -63,6 +63,10 @@ impl Rows {
     /// It is not there, or one of the new unique values is.
     pub(super) fn update(&mut self, table: &Definition, old: &Row, new: Row) -> Result<(), String> {
         let index = self.find(table, old)?;
+        self.put(table, index, new)
+    }
+
+    fn put(&mut self, table: &Definition, index: usize, new: Row) -> Result<(), String> {
         if let Some(other) = self.violating(table, &new, Some(index)) {
             return Err(format!("{new:?} collides with {:?}", self.0[other]));
         }
@@ -80,46 +84,40 @@ impl Rows {
         Ok(())
     }
 
-    /// Runs a statement's rows. As everything is applied once, every row that is changed must be
-    /// there, and as it was; unless the statement may repeat what is done (`lenient`).
+    /// Runs a statement's rows as a target does, and says whether that was as it is to be. As
+    /// everything is applied once, every row that is changed must be there, and as it was; unless
+    /// the statement may repeat what is done (`lenient`).
     ///
     /// # Errors
-    /// It is not.
+    /// The server's refusal, behind rows that have changed.
     pub(super) fn run(
         &mut self,
         table: &Definition,
         segment: &Segment,
         lenient: bool,
-    ) -> Result<(), String> {
+    ) -> Result<Result<(), String>, Refusal> {
+        let mut verdict = Ok(());
         for change in &segment.rows {
             let row = |image: &RowImage| decode(table, image);
             let before = change.before.as_ref().map(row).transpose()?;
             let after = change.after.as_ref().map(row).transpose()?;
-            if let Some(before) = &before
-                && lenient
-                && self.find(table, before).is_err()
-            {
-                // Somebody else has done it already; what comes later puts it right.
-                if let (Op::Upsert, Some(after)) = (segment.op, after) {
-                    self.replace(table, after);
-                }
-                continue;
+            let found = before.as_ref().map(|before| self.find(table, before));
+            if !lenient && verdict.is_ok() {
+                verdict = self.is_expected(segment.op, before.as_ref(), &found);
             }
-            match (segment.op, before, after) {
-                (Op::Insert, _, Some(after)) => self.insert(table, after)?,
-                (Op::Replace, _, Some(after)) if lenient => self.replace(table, after),
-                (Op::Upsert | Op::Update, Some(before), Some(after)) => {
-                    self.is_as_it_was(table, &before, lenient)?;
-                    self.update(table, &before, after)?;
+            match (segment.op, found, after) {
+                (Op::Insert, _, Some(after)) => self.insert(table, after).or_else(duplicate)?,
+                (Op::Upsert | Op::Update, Some(Ok(index)), Some(after)) => {
+                    self.put(table, index, after).or_else(duplicate)?;
                 }
-                (Op::Delete, Some(before), _) => {
-                    self.is_as_it_was(table, &before, lenient)?;
-                    self.delete(table, &before)?;
-                }
-                other => return Err(format!("{other:?} is nothing that this task writes")),
+                // An upsert without its row changes the one that has its second key, if any.
+                (Op::Replace | Op::Upsert, _, Some(after)) => self.replace(table, after),
+                (Op::Delete, Some(Ok(index)), _) => drop(self.0.swap_remove(index)),
+                (Op::Update | Op::Delete, Some(Err(_)), _) => {}
+                other => verdict = Err(format!("{other:?} is nothing that a task writes")),
             }
         }
-        Ok(())
+        Ok(verdict)
     }
 
     /// Puts a row in the place of all that it collides with.
@@ -130,12 +128,22 @@ impl Rows {
         self.0.push(row);
     }
 
-    fn is_as_it_was(&self, table: &Definition, before: &Row, lenient: bool) -> Result<(), String> {
-        let found = &self.0[self.find(table, before)?];
-        if found == before || lenient {
-            return Ok(());
+    /// Whether a change meets what it met at the source; `found` is the row's place here.
+    fn is_expected(
+        &self,
+        op: Op,
+        before: Option<&Row>,
+        found: &Option<Result<usize, String>>,
+    ) -> Result<(), String> {
+        match (op, before, found) {
+            (Op::Replace, ..) => Err("rows are replaced, and nothing is to be repeated".to_owned()),
+            (_, Some(before), Some(Ok(index))) if self.0[*index] != *before => {
+                let found = &self.0[*index];
+                Err(format!("{before:?} is to be changed, and is {found:?}"))
+            }
+            (_, _, Some(Err(missing))) => Err(missing.clone()),
+            _ => Ok(()),
         }
-        Err(format!("{before:?} is to be changed, and is {found:?}"))
     }
 
     fn find(&self, table: &Definition, row: &Row) -> Result<usize, String> {
@@ -154,12 +162,17 @@ impl Rows {
     }
 }
 
+fn duplicate<T>(text: String) -> Result<T, Refusal> {
+    refuse(1062, text)
+}
+
 /// # Errors
 /// It is the row of a table with other columns.
-fn decode(table: &Definition, image: &RowImage) -> Result<Row, String> {
+fn decode(table: &Definition, image: &RowImage) -> Result<Row, Refusal> {
     let (here, there) = (table.columns.len(), image.columns());
     if here != there {
-        return Err(format!("a row of {there} columns for a table of {here}"));
+        let text = format!("a row of {there} columns for a table of {here}");
+        return refuse(1054, text);
     }
     let value = |index| {
         let raw = image.column(index)?;

@@ -23,7 +23,7 @@ use crate::{
     world::{
         history::History,
         oracle::{exactly_once, fence, progress},
-        tables::{Refusal, Snapshot, Tables},
+        tables::{Refusal, Snapshot, Tables, refuse},
         trace::Trace,
     },
 };
@@ -382,7 +382,12 @@ impl Database {
         if let Err(refused) = self.allow() {
             return refused;
         }
-        self.commit(source, claim, batch);
+        if let Err(refusal) = self.commit(source, claim, batch) {
+            return Applied::Failed {
+                error: refused(&refusal),
+                retry: false,
+            };
+        }
         if !Guard::ProgressWithRows.holds() {
             sleep(self.latency()).await;
             if self.is_ended(session) || self.state().dice.permille(20) {
@@ -393,7 +398,9 @@ impl Database {
         Applied::Done
     }
 
-    fn commit(&self, source: &str, claim: Claim, batch: &Batch) {
+    /// # Errors
+    /// The server's refusal, which undoes the rows before it.
+    fn commit(&self, source: &str, claim: Claim, batch: &Batch) -> Result<(), Refusal> {
         let mut state = self.state();
         let job = state.job(source);
         self.trace.note(
@@ -407,15 +414,25 @@ impl Database {
         job.writes += 1;
         // Safe mode repeats what may be there already.
         let lenient = job.safe_until.is_some();
+        let before = job.tables.clone();
         for segment in &batch.segments {
             let name = segment.table.name();
-            let result = match job.tables.get_mut(&name.table) {
+            let ran = match job.tables.get_mut(&name.table) {
                 Some(table) => table.rows.run(&table.definition, segment, lenient),
-                None => Err(format!("there is no table {name}")),
+                None => refuse(1146, format!("there is no table {name}")),
             };
             let place = format_args!("{name}, slot {}, step {}", batch.slot, batch.seq);
-            exactly_once::ran(&self.trace, place, &result);
+            let told = match &ran {
+                Ok(as_expected) => as_expected.clone(),
+                Err(refusal) => Err(refusal.text.clone()),
+            };
+            exactly_once::ran(&self.trace, place, &told);
+            if let Err(refusal) = ran {
+                job.tables = before;
+                return Err(refusal);
+            }
         }
+        Ok(())
     }
 
     fn move_on(&self, source: &str, claim: Claim, batch: &Batch) {
@@ -463,10 +480,12 @@ impl Database {
         } else {
             1
         };
-        for row in job.rows.values_mut() {
+        for (slot, row) in &mut job.rows {
             row.fence = fence;
             row.session = 0;
-            row.seq += steps;
+            // No write of the control row is looked for after it ended unknown.
+            let most = if *slot == CONTROL { 1 } else { 2 };
+            row.seq += steps.min(most);
             row.taken = true;
         }
         job.taken = job.taken.max(fence);

@@ -330,7 +330,7 @@ impl ports::Target for Target {
         let inner = &self.0;
         let highest = {
             let mut state = inner.database.state();
-            let seqs = state.job(&inner.source).slots().map(|(_, row)| row.seq);
+            let seqs = state.job(&inner.source).rows.values().map(|row| row.seq);
             seqs.max().unwrap_or(0)
         };
         let fresh = |slot| SlotProgress {
@@ -455,7 +455,10 @@ impl ports::Target for Target {
         let closes = (window.as_ref()).is_some_and(|end| checkpoint.global.reaches(end, true));
         let mut written = checkpoint.clone();
         if let Some(end) = window.filter(|_| !closes) {
-            written.exit_safe = Some(end);
+            let covers = |exit: &Location| exit.reaches(&end, true);
+            if !written.exit_safe.as_ref().is_some_and(covers) {
+                written.exit_safe = Some(end);
+            }
         }
         let history = inner.database.history(&inner.source);
         let (trace, source) = (inner.database.trace.clone(), inner.source.clone());
