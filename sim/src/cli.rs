@@ -6,6 +6,7 @@ mod museum;
 mod mutants;
 mod run;
 mod single;
+mod target;
 
 use std::{ops::Range, path::PathBuf, process::ExitCode};
 
@@ -36,6 +37,8 @@ enum Command {
     Shrink(Shrink),
     /// Show what is known to go wrong with workers of this kind, and that ours survives it.
     Museum(Museum),
+    /// Hold the simulated target to what real ones answer.
+    Target,
     /// Switch guards off, one at a time, and show how soon it is noticed.
     Mutants(Mutants),
     /// Measure how fast time passes in a world, and what it takes.
@@ -146,6 +149,7 @@ pub(super) fn main() -> ExitCode {
         Command::Replay(args) => single::replay(&args),
         Command::Shrink(args) => single::shrink(&args),
         Command::Museum(args) => museum::museum(&args),
+        Command::Target => Ok(target::target()),
         Command::Mutants(args) => Ok(mutants::mutants(&args)),
         Command::Bench(args) => Ok(bench::bench(&args)),
     };

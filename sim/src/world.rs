@@ -26,8 +26,8 @@ use std::{
 use dm_core::guard::{self, Guard};
 use madsim::runtime::Runtime;
 
-pub use self::oracle::NAMES as ORACLES;
 use self::trace::Trace;
+pub use self::{oracle::NAMES as ORACLES, target::wrong as wrong_target_cases};
 use crate::{
     record::{Record, Violation},
     scenario::Scenario,

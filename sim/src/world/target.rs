@@ -3,12 +3,14 @@
 //! It stands for the server together with the guards that the worker's SQL has in it (see the
 //! production target): a packet commits only if its progress row still has its fence and its step.
 
+mod cases;
 mod database;
 mod ddl;
 mod foreign;
 mod port;
 mod weather;
 
+pub use cases::wrong;
 pub(super) use database::Database;
 pub(super) use port::Target;
 pub(super) use weather::Weather;
