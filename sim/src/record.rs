@@ -4,6 +4,9 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+/// The oracle of worlds that do not come to an end.
+pub const STUCK: &str = "stuck";
+
 /// What is left of a run. Two runs of one scenario leave the same.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Record {
@@ -44,6 +47,13 @@ impl Record {
     #[must_use]
     pub fn simulated(&self) -> Duration {
         self.events.last().map_or(Duration::ZERO, |event| event.at)
+    }
+
+    /// Whether its world was given up. The thread of it can't be ended: it takes a core, and time
+    /// from worlds that are played after it.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        self.violations.iter().any(|it| it.oracle == STUCK)
     }
 }
 

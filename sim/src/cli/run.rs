@@ -84,7 +84,7 @@ pub(super) fn run(args: &Run) -> Result<bool, String> {
         for line in summary.add(seed, &record, same) {
             bar.suspend(|| eprintln!("{line}"));
         }
-        true
+        !record.is_stuck()
     });
     bar.finish_and_clear();
     summary.end(start.elapsed());
@@ -114,17 +114,18 @@ pub(super) fn soak(args: &Soak) -> Result<bool, String> {
         .open(&args.into)
         .map_err(|error| format!("{}: {error}", args.into.display()))?;
     let bar = bar(many.seeds.end - many.seeds.start);
-    let mut failed = Ok(());
+    let (mut failed, mut is_stuck) = (Ok(()), false);
     let play = |seed| world::run(&Scenario::draw(seed), None);
     many.each(&bar, play, |seed, record| {
         if let Some(violation) = record.violations.first() {
             bar.suspend(|| eprintln!("seed {seed}: {violation}"));
             failed = writeln!(file, "{seed} {violation}");
         }
-        failed.is_ok()
+        is_stuck |= record.is_stuck();
+        failed.is_ok() && !is_stuck
     });
     failed.map_err(|error| format!("{}: {error}", args.into.display()))?;
-    Ok(true)
+    Ok(!is_stuck)
 }
 
 /// What came of many runs.

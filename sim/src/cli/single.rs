@@ -33,7 +33,14 @@ pub(super) fn replay(args: &Replay) -> Result<bool, String> {
 /// Leaves out of a failing world what it fails without.
 pub(super) fn shrink(args: &Shrink) -> Result<bool, String> {
     let (scenario, without, _) = find(&args.what, args.without)?;
-    let violation = world::run(&scenario, without).violations.into_iter().next();
+    let record = world::run(&scenario, without);
+    if record.is_stuck() {
+        return Err(format!(
+            "{}: this world never ends, and so would those that it shrinks to",
+            args.what
+        ));
+    }
+    let violation = record.violations.into_iter().next();
     let Some(violation) = violation else {
         return Err(format!(
             "{}: nothing fails, so nothing can shrink",

@@ -3,13 +3,17 @@
 use std::{
     borrow::Cow,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
 use crate::record::{Event, Record, Violation};
+
+/// Some hundred times what happens in a world. One that spins must not fill the machine's memory
+/// before it is given up.
+const EVENTS_MAX: usize = 1_000_000;
 
 /// The record of one run, shared by everything in it.
 #[derive(Clone, Debug)]
@@ -61,6 +65,11 @@ impl Trace {
             }
         }
         events.push(event);
+        // Once: what ends with the panic may have something to note as well.
+        assert!(
+            events.len() != EVENTS_MAX,
+            "{EVENTS_MAX} events, and no end"
+        );
     }
 
     /// Counts an oracle that looked at something, or something that was done to the world.
@@ -97,6 +106,15 @@ impl Trace {
     /// The record as of now.
     pub(super) fn record(&self) -> Record {
         self.inner().record.clone()
+    }
+
+    /// The record as of now, unless somebody holds on to it: whoever spins may do so for ever.
+    pub(super) fn kept(&self) -> Option<Record> {
+        match self.0.try_lock() {
+            Ok(inner) => Some(inner.record.clone()),
+            Err(TryLockError::Poisoned(inner)) => Some(inner.into_inner().record.clone()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
