@@ -31,11 +31,12 @@ enum Command {
     Run(Run),
     /// Play worlds until stopped, and append the seeds that fail to a file.
     Soak(Soak),
-    /// Show everything that happens in the world of a seed, or of a recorded run.
+    /// Show everything that happens in the world of a seed, or of a file.
     Replay(Replay),
     /// Leave out of a failing world what it fails without, and show what is left.
     Shrink(Shrink),
-    /// Show what is known to go wrong with workers of this kind, and that ours survives it.
+    /// Show what is known to go wrong with workers of this kind, and what did with ours, and that it
+    /// survives it.
     Museum(Museum),
     /// Hold the simulated target to what real ones answer.
     Target,
@@ -80,7 +81,7 @@ struct Soak {
 
 #[derive(Args, Debug)]
 struct Replay {
-    /// A seed, or the file of a recorded run.
+    /// A seed, or the file of a recorded run or of a regression.
     what: String,
     /// Switch a guard off.
     #[arg(long, value_parser = guard)]
@@ -91,7 +92,7 @@ struct Replay {
 
 #[derive(Args, Debug)]
 struct Shrink {
-    /// A seed, or the file of a recorded run.
+    /// A seed, or the file of a recorded run or of a regression.
     what: String,
     /// Switch a guard off.
     #[arg(long, value_parser = guard)]
@@ -108,6 +109,9 @@ struct Output {
     /// Write the run into a file that can be replayed.
     #[arg(long)]
     record: Option<PathBuf>,
+    /// Write the scenario into a file for `sim/regressions`.
+    #[arg(long)]
+    keep: Option<PathBuf>,
     /// Write the run as a page to look at.
     #[arg(long)]
     html: Option<PathBuf>,
@@ -118,7 +122,7 @@ struct Museum {
     /// Say what each exhibit does to a naive worker.
     #[arg(long)]
     explain: bool,
-    /// Only exhibits with this in their names.
+    /// Only exhibits and regressions with this in their names.
     name: Option<String>,
 }
 

@@ -13,6 +13,7 @@ pub mod etcd;
 pub mod museum;
 pub mod page;
 pub mod record;
+pub mod regression;
 pub mod scenario;
 pub mod shrink;
 pub mod target;

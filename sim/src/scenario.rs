@@ -17,6 +17,7 @@ pub const TASK: &str = "task";
 
 /// What a run is made of.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// Decides what is drawn while the run goes on.
     pub seed: u64,
@@ -34,6 +35,7 @@ pub struct Scenario {
 
 /// A worker.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct WorkerPlan {
     /// By how many millionths its clock is faster than that of everybody else.
     pub drift_ppm: i32,
@@ -41,6 +43,7 @@ pub struct WorkerPlan {
 
 /// A source and its task.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SourcePlan {
     /// What it is.
     pub brand: Brand,
@@ -114,6 +117,7 @@ impl Default for SourcePlan {
 
 /// Something that is done to the world, and undone after a while if it can be.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Step {
     /// When, since the start of the run.
     pub at: Duration,

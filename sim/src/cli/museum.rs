@@ -1,57 +1,101 @@
-//! The museum's doors.
+//! The museum's doors, and what once went wrong with our own worker.
 
-use std::time::Instant;
-
-use dm_sim::{
-    museum::{self, Exhibit},
-    world,
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
 };
 
-use super::{Museum, name_of};
+use dm_core::guard::Guard;
+use dm_sim::{museum, regression::Regression, scenario::Scenario, world};
 
-/// Plays all exhibits: with our worker, and with one that lacks the guard in question.
+use super::{Museum, guard, name_of};
+
+/// Where regressions are.
+const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/regressions");
+
+/// Something that our worker survives, and one that lacks the guard in question does not.
+struct Shown {
+    name: String,
+    naive: Option<&'static str>,
+    without: Option<Guard>,
+    scenario: Scenario,
+}
+
+/// Plays all exhibits and regressions.
 pub(super) fn museum(args: &Museum) -> Result<bool, String> {
     let start = Instant::now();
-    let (mut shown, mut failed) = (0, 0);
-    for exhibit in museum::exhibits() {
-        if !exhibit
-            .name
-            .contains(args.name.as_deref().unwrap_or_default())
-        {
-            continue;
-        }
-        shown += 1;
-        let (is_good, verdict) = shown_as(&exhibit);
-        failed += u32::from(!is_good);
-        println!("{:<52} {verdict}", exhibit.name);
-        if args.explain {
-            println!("    A naive worker {}.", exhibit.naive);
-        }
+    let mut all: Vec<_> = (museum::exhibits().into_iter())
+        .map(|exhibit| Shown {
+            name: exhibit.name.to_owned(),
+            naive: Some(exhibit.naive),
+            without: exhibit.without,
+            scenario: exhibit.scenario,
+        })
+        .collect();
+    all.extend(regressions()?);
+    if let Some(name) = &args.name {
+        all.retain(|it| it.name.contains(name));
     }
-    if shown == 0 {
+    if all.is_empty() {
         return Err("there is no such exhibit".to_owned());
     }
-    let wall = start.elapsed().as_secs_f64();
-    println!("{shown} exhibits, {failed} not as they should be, {wall:.1} s");
+    let mut failed = 0;
+    for shown in &all {
+        let (is_good, verdict) = shown.play();
+        failed += u32::from(!is_good);
+        println!("{:<52} {verdict}", shown.name);
+        if let (true, Some(naive)) = (args.explain, shown.naive) {
+            println!("    A naive worker {naive}.");
+        }
+    }
+    let (count, wall) = (all.len(), start.elapsed().as_secs_f64());
+    println!("{count} exhibits and regressions, {failed} not as they should be, {wall:.1} s");
     Ok(failed == 0)
 }
 
-fn shown_as(exhibit: &Exhibit) -> (bool, String) {
-    let ours = world::run(&exhibit.scenario, None);
-    let (mut is_good, mut verdict) = match ours.violations.first() {
-        None => (true, "survived".to_owned()),
-        Some(violation) => (false, format!("NOT SURVIVED: {violation}")),
-    };
-    if let Some(guard) = exhibit.without {
-        let naive = world::run(&exhibit.scenario, Some(guard));
-        let name = name_of(guard);
-        match naive.violations.first() {
-            Some(found) => verdict += &format!("; without {name}: {}", found.oracle),
-            None => {
-                is_good = false;
-                verdict += &format!("; WITHOUT {name} IT SURVIVES AS WELL");
+/// All regressions, in order of their names.
+fn regressions() -> Result<Vec<Shown>, String> {
+    let of_folder = |error| format!("{REGRESSIONS}: {error}");
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(REGRESSIONS).map_err(of_folder)? {
+        paths.push(entry.map_err(of_folder)?.path());
+    }
+    paths.sort();
+    let read = |path: &PathBuf| read(path).map_err(|error| format!("{}: {error}", path.display()));
+    paths.iter().map(read).collect()
+}
+
+fn read(path: &Path) -> Result<Shown, String> {
+    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let Regression { without, scenario } = Regression::parse(&text)?;
+    let name = path.file_stem().unwrap_or_default().display();
+    Ok(Shown {
+        name: format!("regression: {name}"),
+        naive: None,
+        without: without.as_deref().map(guard).transpose()?,
+        scenario,
+    })
+}
+
+impl Shown {
+    fn play(&self) -> (bool, String) {
+        let ours = world::run(&self.scenario, None);
+        let (mut is_good, mut verdict) = match ours.violations.first() {
+            None => (true, "survived".to_owned()),
+            Some(violation) => (false, format!("NOT SURVIVED: {violation}")),
+        };
+        if let Some(guard) = self.without {
+            let naive = world::run(&self.scenario, Some(guard));
+            let name = name_of(guard);
+            match naive.violations.first() {
+                Some(found) => verdict += &format!("; without {name}: {}", found.oracle),
+                None => {
+                    is_good = false;
+                    verdict += &format!("; WITHOUT {name} IT SURVIVES AS WELL");
+                }
             }
         }
+        (is_good, verdict)
     }
-    (is_good, verdict)
 }

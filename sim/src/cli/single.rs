@@ -4,7 +4,12 @@ use std::{fs, path::Path};
 
 use dm_core::guard::Guard;
 use dm_sim::{
-    codec::Recording, page, record::Record, scenario::Scenario, shrink as shrinking, world,
+    codec::{CodecError, Recording},
+    page,
+    record::Record,
+    regression::Regression,
+    scenario::Scenario,
+    shrink as shrinking, world,
 };
 use indicatif::ProgressBar;
 
@@ -73,7 +78,7 @@ pub(super) fn shrink(args: &Shrink) -> Result<bool, String> {
     Ok(true)
 }
 
-/// The scenario of a seed, or of a file with what was recorded.
+/// The scenario of a seed, or of a file, with what was recorded.
 fn find(
     what: &str,
     without: Option<Guard>,
@@ -82,7 +87,17 @@ fn find(
         return Ok((Scenario::draw(seed), without, None));
     }
     let bytes = fs::read(what).map_err(|error| format!("{what}: {error}"))?;
-    let recording = Recording::decode(&bytes).map_err(|error| format!("{what}: {error}"))?;
+    let recording = match Recording::decode(&bytes) {
+        Ok(recording) => recording,
+        Err(CodecError::NotARecording) => {
+            let regression = Regression::parse(&String::from_utf8_lossy(&bytes));
+            let regression = regression.map_err(|error| {
+                format!("{what}: neither a recorded run nor a regression: {error}")
+            })?;
+            return Ok((regression.scenario, without, None));
+        }
+        Err(error) => return Err(format!("{what}: {error}")),
+    };
     let Recording {
         scenario,
         without: recorded,
@@ -106,6 +121,11 @@ impl Output {
         record: Record,
     ) -> Result<(), String> {
         let without = without.map(|guard| name_of(guard).to_owned());
+        if let Some(path) = &self.keep {
+            let (without, scenario) = (without.clone(), scenario.clone());
+            let text = Regression { without, scenario }.text()?;
+            write(path, text.as_bytes())?;
+        }
         let recording = Recording {
             scenario,
             without,
