@@ -1,5 +1,10 @@
 //! The command line: many worlds at once, one world in full, worlds without a guard.
 
+/// Prints a line.
+macro_rules! say {
+    ($($what:tt)*) => { $crate::cli::say(format_args!($($what)*)) };
+}
+
 mod bench;
 mod many;
 mod museum;
@@ -8,7 +13,13 @@ mod run;
 mod single;
 mod target;
 
-use std::{ops::Range, path::PathBuf, process::ExitCode};
+use std::{
+    fmt,
+    io::{self, Write as _},
+    ops::Range,
+    path::PathBuf,
+    process::{self, ExitCode},
+};
 
 use clap::{Args, Parser, Subcommand};
 use dm_core::guard::Guard;
@@ -164,6 +175,18 @@ pub(super) fn main() -> ExitCode {
             eprintln!("{text}");
             ExitCode::from(2)
         }
+    }
+}
+
+/// Prints a line. Whoever reads them may have seen enough, as `head` has; what is still to be done
+/// is done all the same.
+fn say(line: fmt::Arguments<'_>) {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("standard output: {error}");
+            process::exit(2);
+        }
+        _ => {}
     }
 }
 

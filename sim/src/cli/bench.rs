@@ -23,9 +23,12 @@ const KINDS: [(&str, Kind); 5] = [
 
 /// Plays worlds of each kind on one thread.
 pub(super) fn bench(args: &Bench) -> bool {
-    println!(
+    say!(
         "{:<20} {:>12} {:>12} {:>14}",
-        "", "simulated s", "wall s", "s per s and core"
+        "",
+        "simulated s",
+        "wall s",
+        "s per s and core"
     );
     let mut is_good = true;
     for (name, kind) in KINDS {
@@ -39,13 +42,13 @@ pub(super) fn bench(args: &Bench) -> bool {
             kind(&mut scenario);
             let record = world::run(&scenario, None);
             if let Some(violation) = record.violations.first() {
-                println!("{name}, seed {seed}: {violation}");
+                say!("{name}, seed {seed}: {violation}");
                 is_good = false;
             }
             simulated += record.simulated();
         }
         let (simulated, wall) = (simulated.as_secs_f64(), start.elapsed().as_secs_f64());
-        println!(
+        say!(
             "{name:<20} {simulated:>12.0} {wall:>12.2} {:>14.0}",
             simulated / wall
         );

@@ -44,13 +44,13 @@ pub(super) fn museum(args: &Museum) -> Result<bool, String> {
     for shown in &all {
         let (is_good, verdict) = shown.play();
         failed += u32::from(!is_good);
-        println!("{:<52} {verdict}", shown.name);
+        say!("{:<52} {verdict}", shown.name);
         if let (true, Some(naive)) = (args.explain, shown.naive) {
-            println!("    A naive worker {naive}.");
+            say!("    A naive worker {naive}.");
         }
     }
     let (count, wall) = (all.len(), start.elapsed().as_secs_f64());
-    println!("{count} exhibits and regressions, {failed} not as they should be, {wall:.1} s");
+    say!("{count} exhibits and regressions, {failed} not as they should be, {wall:.1} s");
     Ok(failed == 0)
 }
 

@@ -23,18 +23,18 @@ pub(super) fn mutants(args: &Mutants) -> bool {
         let seeds = args.seeds.end - args.seeds.start;
         match first_noticed(args, guard) {
             Some((seed, Violation { oracle, .. })) => {
-                println!(
+                say!(
                     "{name:<28} {:>5} seeds  {oracle}",
                     seed - args.seeds.start + 1
                 );
             }
             None => {
-                println!("{name:<28} not noticed in {seeds} seeds");
+                say!("{name:<28} not noticed in {seeds} seeds");
                 survivors.push(name);
             }
         }
     }
-    println!(
+    say!(
         "{} survive, {:.1} s on {} of {} cores",
         survivors.len(),
         start.elapsed().as_secs_f64(),

@@ -89,7 +89,7 @@ pub(super) fn run(args: &Run) -> Result<bool, String> {
     bar.finish_and_clear();
     summary.end(start.elapsed());
     let line = serde_json::to_string(&summary).map_err(|error| error.to_string())?;
-    println!("{line}");
+    say!("{line}");
     for line in summary.complaints() {
         eprintln!("{line}");
     }

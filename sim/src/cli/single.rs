@@ -20,15 +20,15 @@ pub(super) fn replay(args: &Replay) -> Result<bool, String> {
     let (scenario, without, recorded) = find(&args.what, args.without)?;
     let record = world::run(&scenario, without);
     for event in &record.events {
-        println!("{event}");
+        say!("{event}");
     }
-    println!("{} events, hash {:016x}", record.events.len(), record.hash);
+    say!("{} events, hash {:016x}", record.events.len(), record.hash);
     for violation in &record.violations {
-        println!("violated: {violation}");
+        say!("violated: {violation}");
     }
     let same = recorded.is_none_or(|recorded| recorded == record);
     if !same {
-        println!("this is not what was recorded: the worker, or the world, has changed since");
+        say!("this is not what was recorded: the worker, or the world, has changed since");
     }
     let is_good = record.violations.is_empty() && same;
     args.output.write(scenario, without, record)?;
@@ -52,7 +52,7 @@ pub(super) fn shrink(args: &Shrink) -> Result<bool, String> {
             args.what
         ));
     };
-    println!("fails: {violation}");
+    say!("fails: {violation}");
     let bar = ProgressBar::new(args.runs.into());
     let before = scenario.steps.len();
     let small = shrinking::shrink(scenario, args.runs, |smaller| {
@@ -65,14 +65,14 @@ pub(super) fn shrink(args: &Shrink) -> Result<bool, String> {
     });
     bar.finish_and_clear();
     let record = world::run(&small, without);
-    println!(
+    say!(
         "{} of {before} steps are left, {} workers, {} sources",
         small.steps.len(),
         small.workers.len(),
         small.sources.len()
     );
     for event in &record.events {
-        println!("{event}");
+        say!("{event}");
     }
     args.output.write(small, without, record)?;
     Ok(true)
@@ -137,7 +137,7 @@ impl Output {
         if let Some(path) = &self.record {
             let bytes = recording.encode().map_err(|error| error.to_string())?;
             write(path, &bytes)?;
-            println!("cargo sim replay {}", path.display());
+            say!("cargo sim replay {}", path.display());
         }
         Ok(())
     }
