@@ -19,12 +19,12 @@ const ANSWERED: [Guard; 6] = [
 /// Runs all cases; and once more without each guard, which some case must notice.
 pub(super) fn target() -> bool {
     let wrong = world::wrong_target_cases(None);
-    wrong.iter().for_each(|case| println!("{case}"));
+    wrong.iter().for_each(|case| say!("{case}"));
     let mut is_good = wrong.is_empty();
-    println!("{} cases, {} go wrong", cases::all().len(), wrong.len());
+    say!("{} cases, {} go wrong", cases::all().len(), wrong.len());
     for guard in ANSWERED {
         let wrong = world::wrong_target_cases(Some(guard)).len();
-        println!("  without {:<20} {wrong}", name_of(guard));
+        say!("  without {:<20} {wrong}", name_of(guard));
         is_good &= wrong > 0;
     }
     is_good
