@@ -21,8 +21,8 @@ use tracing::{debug, error};
 
 use crate::{
     clock::Clock,
-    guard::guarded,
     journal::Journal,
+    panics::caught,
     ports::{Connect, Control, Events},
     units::{Stop, Units},
 };
@@ -171,7 +171,7 @@ impl<C: Control, K: Connect> Driver<C, K> {
     ) -> &mut Running {
         let inbox = self.inbox.clone();
         let task = tokio::spawn(async move {
-            let outcome = guarded(effect).await.unwrap_or_else(panicked);
+            let outcome = caught(effect).await.unwrap_or_else(panicked);
             // The driver may be over, and then nobody waits for it.
             let _ = inbox.send(Input::Done { ticket, outcome });
         });

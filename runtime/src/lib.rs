@@ -7,7 +7,6 @@ pub mod config;
 pub mod driver;
 #[cfg(not(madsim))]
 pub mod etcd;
-mod guard;
 #[cfg(not(madsim))]
 pub mod http;
 mod journal;
@@ -16,6 +15,7 @@ pub mod metrics;
 pub mod modes;
 #[cfg(not(madsim))]
 pub mod mysql;
+pub mod panics;
 pub mod ports;
 #[cfg(not(madsim))]
 pub mod report;

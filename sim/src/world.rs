@@ -28,6 +28,7 @@ use std::{
 };
 
 use dm_core::guard::{self, Guard};
+use dm_runtime::panics;
 use madsim::runtime::Runtime;
 
 use self::trace::Trace;
@@ -77,7 +78,7 @@ fn watched(
         }
         _ => match run.join() {
             Ok(record) => return record,
-            Err(panic) => ("panic", text(panic.as_ref())),
+            Err(panic) => ("panic", panics::text(panic.as_ref())),
         },
     };
     let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,12 +89,6 @@ fn watched(
         what,
     });
     record
-}
-
-fn text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{SyncFacts, payload::Payload, tasks::Tasks};
-use crate::{guard::guarded, ports::EventStream};
+use crate::{panics::caught, ports::EventStream};
 
 /// Events handed over at once, at most: amortises the wake-up of the planning loop.
 const CHUNK_EVENTS_MAX: usize = 256;
@@ -65,7 +65,7 @@ impl Reader {
                 opened: false,
                 facts,
             };
-            let ended = guarded(reading.run(&sender)).await;
+            let ended = caught(reading.run(&sender)).await;
             if let Err(error) = ended.unwrap_or_else(Err) {
                 // The loop may have ended already.
                 let _ = sender.send(Err(error));

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::tasks::Tasks;
 use crate::{
-    guard::guarded,
+    panics::caught,
     ports::{Applied, Session, Target},
 };
 
@@ -91,7 +91,7 @@ impl<T: Target> Slot<T> {
     ) {
         while let Some(batch) = batches.recv().await {
             let start = Instant::now();
-            let result = guarded(self.apply(&batch)).await;
+            let result = caught(self.apply(&batch)).await;
             let result = result.unwrap_or_else(|panic| Err(Refused::Lost(panic)));
             if done
                 .send(Done {

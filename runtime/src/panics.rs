@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 ///
 /// # Errors
 /// The panic, as an error that calls it a bug.
-pub(crate) async fn guarded<T>(future: impl Future<Output = T>) -> Result<T> {
+pub(crate) async fn caught<T>(future: impl Future<Output = T>) -> Result<T> {
     AssertUnwindSafe(future)
         .catch_unwind()
         .await
@@ -19,19 +19,18 @@ pub(crate) async fn guarded<T>(future: impl Future<Output = T>) -> Result<T> {
             if cfg!(madsim) {
                 std::panic::resume_unwind(panic);
             }
-            bug(&*panic)
+            Error::new(
+                &code::NOT_SET,
+                "a part of the worker broke down; this is a bug",
+            )
+            .with_cause(text(&*panic))
         })
 }
 
-fn bug(panic: &(dyn Any + Send)) -> Error {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(ToString::to_string)
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_default();
-    Error::new(
-        &code::NOT_SET,
-        "a part of the worker broke down; this is a bug",
-    )
-    .with_cause(text)
+/// What a panic says.
+#[must_use]
+pub fn text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default()
 }
