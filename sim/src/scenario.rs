@@ -55,7 +55,7 @@ pub struct SourcePlan {
     pub heartbeat: Duration,
     /// Whether it writes events of types that nobody knows.
     pub unknown: bool,
-    /// Whether its transactions have GTIDs.
+    /// Whether its transactions have GTIDs; on MariaDB they always do.
     pub gtids: bool,
     /// Whether its table maps name their columns.
     pub names: bool,
@@ -65,7 +65,7 @@ pub struct SourcePlan {
     pub row_event_bytes: u64,
     /// Whether it logs the texts of statements, too.
     pub texts: bool,
-    /// Whether it compresses transactions.
+    /// Whether it compresses transactions, or rows events on MariaDB.
     pub compresses: bool,
     /// Whether the task asks for the binlog by GTID.
     pub by_gtid: bool,

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use dm_core::{binlog::Flavor, status::Stage};
+use dm_core::status::Stage;
 use madsim::runtime::{Handle, NodeHandle};
 use tokio::time::sleep;
 
@@ -22,7 +22,7 @@ use super::{
         order::{self, Orders},
         stop,
     },
-    source::{Options, Upstream},
+    source::Upstream,
     target::Database,
     trace::Trace,
     worker::{Process, ProcessConfig, Surroundings},
@@ -30,7 +30,7 @@ use super::{
 use crate::{
     dice::Dice,
     record::Record,
-    scenario::{Brand, Scenario, What, source_name, worker_name},
+    scenario::{Scenario, What, source_name, worker_name},
     values,
 };
 
@@ -78,32 +78,7 @@ impl World {
         let mut upstreams = Vec::new();
         for (place, plan) in scenario.sources.iter().enumerate() {
             let name = source_name(place);
-            let (flavor, domain, two_phases, leaves_positions_out) = match plan.brand {
-                Brand::Mysql => (Flavor::Mysql, 0, false, false),
-                Brand::Mariadb {
-                    domain,
-                    two_phases,
-                    leaves_positions_out,
-                } => (Flavor::Mariadb, domain, two_phases, leaves_positions_out),
-            };
-            let options = Options {
-                flavor,
-                domain,
-                two_phases,
-                leaves_positions_out,
-                first_file: plan.first_file,
-                first_offset: plan.first_offset,
-                heartbeat: plan.heartbeat,
-                heartbeats_v2: plan.brand == Brand::Mysql,
-                unknown: plan.unknown,
-                gtids: plan.gtids,
-                names: plan.names,
-                file_txns: plan.file_txns,
-                row_event_max: plan.row_event_bytes as usize,
-                texts: plan.texts,
-                compresses: plan.compresses,
-            };
-            let upstream = Upstream::new(&name, options, trace.clone(), &dice);
+            let upstream = Upstream::new(&name, *plan, trace.clone(), &dice);
             database.compare_with(&name, upstream.history());
             let wanted = Wanted {
                 plan: *plan,

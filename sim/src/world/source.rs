@@ -10,12 +10,9 @@ mod port;
 mod txn;
 mod write;
 
-use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
@@ -38,42 +35,22 @@ use super::{
     tables::{Snapshot, Tables},
     trace::Trace,
 };
-use crate::dice::Dice;
+use crate::{
+    dice::Dice,
+    scenario::{Brand, SourcePlan},
+};
 
 /// What the source's clock says when a run begins, in seconds since 1970.
 const BEGINNING: u32 = 1_700_000_000;
 
-/// How a source logs.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Options {
-    /// Whether transactions have GTIDs; on MariaDB they always do.
-    pub(super) gtids: bool,
-    /// Whether table maps name their columns.
-    pub(super) names: bool,
-    /// Transactions after which a new file begins, about.
-    pub(super) file_txns: u64,
-    /// Bytes that a rows event has at most, unless it is one row.
-    pub(super) row_event_max: usize,
-    /// Whether the texts of statements are logged as well.
-    pub(super) texts: bool,
-    /// Whether transactions are compressed, or rows events on MariaDB.
-    pub(super) compresses: bool,
-    /// Number of the first file, and where the first transaction in it begins at least.
-    pub(super) first_file: u64,
-    pub(super) first_offset: u64,
-    /// How often a source without news says so, and whether in the newer way.
-    pub(super) heartbeat: Duration,
-    pub(super) heartbeats_v2: bool,
-    /// Whether there are events that nobody knows.
-    pub(super) unknown: bool,
-    /// Which server it is.
-    pub(super) flavor: Flavor,
-    /// MariaDB: a domain that some transactions have.
-    pub(super) domain: u32,
-    /// MariaDB: whether an ALTER is logged when it begins as well.
-    pub(super) two_phases: bool,
-    /// MariaDB: whether events inside of a transaction say nothing of their place.
-    pub(super) leaves_positions_out: bool,
+impl SourcePlan {
+    /// What its binlog is like.
+    const fn flavor(&self) -> Flavor {
+        match self.brand {
+            Brand::Mysql => Flavor::Mysql,
+            Brand::Mariadb { .. } => Flavor::Mariadb,
+        }
+    }
 }
 
 /// The server.
@@ -95,7 +72,7 @@ pub(super) struct Upstream {
 struct State {
     /// For what is nobody's operation, such as latencies.
     dice: Dice,
-    options: Options,
+    plan: SourcePlan,
     binlog: Binlog,
     /// Whether old files are gone.
     purged: bool,
@@ -118,7 +95,7 @@ impl State {
 
 impl Upstream {
     /// An empty server.
-    pub(super) fn new(name: &str, options: Options, trace: Trace, dice: &Dice) -> Arc<Self> {
+    pub(super) fn new(name: &str, plan: SourcePlan, trace: Trace, dice: &Dice) -> Arc<Self> {
         let number = name.bytes().last().unwrap_or_default();
         Arc::new(Self {
             name: name.to_owned(),
@@ -126,8 +103,8 @@ impl Upstream {
             history: Arc::default(),
             state: Mutex::new(State {
                 dice: dice.fork(name),
-                options,
-                binlog: Binlog::new([number; 16], options, BEGINNING),
+                plan,
+                binlog: Binlog::new([number; 16], plan, BEGINNING),
                 purged: false,
                 tables: Tables::initial(),
                 next_value: 0,
@@ -151,7 +128,7 @@ impl Upstream {
             60.. => self.trace.count("source: large transaction"),
             _ => {}
         }
-        if state.options.flavor == Flavor::Mariadb {
+        if state.plan.flavor() == Flavor::Mariadb {
             self.trace.count("source: MariaDB transaction");
         }
         if txn.payload.is_some() {
@@ -163,7 +140,7 @@ impl Upstream {
     }
 
     /// Changes how much goes into one rows event (`binlog_row_event_max_size`).
-    pub(super) fn set_row_event_max(&self, bytes: usize) {
+    pub(super) fn set_row_event_max(&self, bytes: u64) {
         self.state().binlog.set_row_event_max(bytes);
     }
 
@@ -222,11 +199,11 @@ impl Upstream {
 
     /// What becomes of an event.
     fn arrival(&self, event: Bytes, inside: bool) -> Arrival {
-        let State { dice, options, .. } = &mut *self.state();
+        let State { dice, plan, .. } = &mut *self.state();
         if !dice.permille(self.damages.load(Ordering::Relaxed)) {
             return Arrival::Once(event);
         }
-        let (arrival, what) = damage::damage(dice, options, &event, inside);
+        let (arrival, what) = damage::damage(dice, plan, &event, inside);
         self.trace.note(&self.name, what);
         self.trace.count(what);
         arrival
@@ -255,7 +232,7 @@ impl Upstream {
         dice: &mut Dice,
         what: impl std::fmt::Display,
     ) {
-        if dice.within(0..state.options.file_txns) == 0 {
+        if dice.within(0..state.plan.file_txns) == 0 {
             state.binlog.rotate();
         }
         let end = state.binlog.end();

@@ -23,7 +23,7 @@ impl World {
             What::Commit(source, dice) => self.upstreams[source].commit(&mut Dice::new(dice)),
             What::Ddl(source, dice) => self.upstreams[source].ddl(&mut Dice::new(dice)),
             What::RowEvents(source, bytes) => {
-                self.upstreams[source].set_row_event_max(bytes as usize);
+                self.upstreams[source].set_row_event_max(bytes);
             }
             What::Kill(worker) => self.processes[worker].kill(),
             What::Twin(worker) => self.processes[worker].start(),

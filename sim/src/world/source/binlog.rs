@@ -7,20 +7,20 @@ use dm_core::binlog::{Flavor, Gtid, GtidSet, Position};
 use dm_runtime::ports::{SourceEnd, Start};
 
 use super::{
-    Options,
     events::{self, ARTIFICIAL, Body},
     mariadb::{self, Phase},
     payload::payload,
     txn::Transaction,
     write,
 };
+use crate::scenario::{Brand, SourcePlan};
 
 /// All files.
 pub(super) struct Binlog {
     pub(super) sid: [u8; 16],
     /// Which server it is of those that were in this place.
     pub(super) server: u64,
-    pub(super) options: Options,
+    pub(super) plan: SourcePlan,
     /// The source's clock, in seconds since 1970.
     pub(super) clock: u32,
     pub(super) files: Vec<File>,
@@ -74,19 +74,19 @@ pub(super) struct Place {
 }
 
 impl Binlog {
-    pub(super) fn new(sid: [u8; 16], options: Options, clock: u32) -> Self {
+    pub(super) fn new(sid: [u8; 16], plan: SourcePlan, clock: u32) -> Self {
         let mut binlog = Self {
             sid,
-            options,
+            plan,
             clock,
             server: 0,
             files: Vec::new(),
-            first: options.first_file,
-            offset: options.first_offset,
+            first: plan.first_file,
+            offset: plan.first_offset,
             purged: 0,
             txns: 0,
             gno: 0,
-            executed: GtidSet::empty(options.flavor),
+            executed: GtidSet::empty(plan.flavor()),
         };
         binlog.open();
         binlog
@@ -96,7 +96,7 @@ impl Binlog {
     /// Says what it is called.
     pub(super) fn transaction(&mut self, schema: &str, txn: &Transaction) -> Option<Gtid> {
         let gtid = self.begin(false);
-        let mut bodies = write::bodies(schema, txn, self.txns, &self.options);
+        let mut bodies = write::bodies(schema, txn, self.txns, &self.plan);
         if let Some(compression) = txn.payload {
             bodies = vec![payload(self.clock, &bodies, compression)];
         }
@@ -107,17 +107,17 @@ impl Binlog {
     }
 
     /// Changes how much goes into one rows event.
-    pub(super) fn set_row_event_max(&mut self, bytes: usize) {
-        self.options.row_event_max = bytes;
+    pub(super) fn set_row_event_max(&mut self, bytes: u64) {
+        self.plan.row_event_bytes = bytes;
     }
 
     /// Writes a statement that commits by itself. Says what it is called.
     pub(super) fn statement(&mut self, schema: &str, sql: &str) -> Option<Gtid> {
-        let vars = match self.options.flavor {
-            Flavor::Mysql => events::ddl_vars(schema, self.txns + 1),
-            Flavor::Mariadb => {
-                let phase = (self.options.two_phases && sql.starts_with("ALTER"))
-                    .then(|| self.begin_alter(schema, sql));
+        let vars = match self.plan.brand {
+            Brand::Mysql => events::ddl_vars(schema, self.txns + 1),
+            Brand::Mariadb { two_phases, .. } => {
+                let phase =
+                    (two_phases && sql.starts_with("ALTER")).then(|| self.begin_alter(schema, sql));
                 mariadb::ddl_vars(self.txns + 1, phase)
             }
         };
@@ -136,14 +136,14 @@ impl Binlog {
 
     /// Announces the next transaction, or a statement that stands alone.
     pub(super) fn begin(&mut self, is_ddl: bool) -> Option<Gtid> {
-        if self.options.unknown && self.txns.is_multiple_of(9) {
+        if self.plan.unknown && self.txns.is_multiple_of(9) {
             self.write(&events::unknown(), Group::None);
         }
         self.txns += 1;
         self.gno += 1;
-        let (gtid, body) = match self.options.flavor {
-            Flavor::Mysql => {
-                let gtid = self.options.gtids.then(|| Gtid::Mysql {
+        let (gtid, body) = match self.plan.brand {
+            Brand::Mysql => {
+                let gtid = self.plan.gtids.then(|| Gtid::Mysql {
                     sid: self.sid,
                     tag: String::new(),
                     gno: self.gno,
@@ -151,9 +151,9 @@ impl Binlog {
                 let gno = gtid.as_ref().map(|_| self.gno);
                 (gtid, events::gtid(self.sid, gno))
             }
-            Flavor::Mariadb => {
+            Brand::Mariadb { domain, .. } => {
                 let domain = if self.txns.is_multiple_of(5) {
-                    self.options.domain
+                    domain
                 } else {
                     0
                 };
@@ -250,7 +250,7 @@ impl Binlog {
         self.enter(place, &mut queue);
         if let Start::Gtids(known @ GtidSet::Mariadb(_)) = from {
             let list = mariadb::gtid_list(known);
-            let format = events::format(self.options.flavor);
+            let format = events::format(self.plan.flavor());
             queue.push_back(events::event(self.clock, 0, 0, &format));
             queue.push_back(events::event(0, 0, ARTIFICIAL, &list));
         }
@@ -291,7 +291,7 @@ impl Binlog {
             if !place.skips {
                 return Some((logged.event.clone(), logged.group == Group::Inside));
             }
-            place.hides = self.options.flavor == Flavor::Mysql;
+            place.hides = self.plan.flavor() == Flavor::Mysql;
         }
     }
 
@@ -302,7 +302,7 @@ impl Binlog {
 
     fn heartbeat_at(&self, file: usize, pos: u64) -> Bytes {
         let name = &self.files[file].name;
-        if self.options.heartbeats_v2 {
+        if self.plan.brand == Brand::Mysql {
             return events::event(0, pos, 0, &events::heartbeat_v2(name, pos));
         }
         events::event(0, pos, 0, &events::heartbeat(name))
@@ -324,7 +324,7 @@ impl Binlog {
             .map_or(file.size, |it| it.start);
         let rotate = events::rotate(&file.name, pos);
         queue.push_back(events::event(0, 0, ARTIFICIAL, &rotate));
-        let flavor = self.options.flavor;
+        let flavor = self.plan.flavor();
         if place.event > 0 {
             queue.push_back(events::event(self.clock, 0, 0, &events::format(flavor)));
         }
@@ -347,7 +347,7 @@ impl Binlog {
             size: Position::FIRST,
             before: self.executed.clone(),
         });
-        self.write(&events::format(self.options.flavor), Group::None);
+        self.write(&events::format(self.plan.flavor()), Group::None);
         match &self.executed {
             GtidSet::Mysql(before) => {
                 let before = events::previous_gtids(before.encode());
@@ -383,7 +383,14 @@ impl Binlog {
     }
 
     pub(super) fn write(&mut self, body: &Body, group: Group) {
-        let (clock, leaves_out) = (self.clock, self.options.leaves_positions_out);
+        let clock = self.clock;
+        let leaves_out = matches!(
+            self.plan.brand,
+            Brand::Mariadb {
+                leaves_positions_out: true,
+                ..
+            }
+        );
         let file = self.last();
         let start = file.size;
         file.size += events::size(&body.1) as u64;

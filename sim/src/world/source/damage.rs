@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use dm_core::binlog::Flavor;
 
-use super::Options;
-use crate::dice::Dice;
+use crate::{dice::Dice, scenario::SourcePlan};
 
 /// An event as it arrives.
 pub(super) enum Arrival {
@@ -20,13 +19,13 @@ pub(super) enum Arrival {
 /// and does not begin it.
 pub(super) fn damage(
     dice: &mut Dice,
-    options: &Options,
+    plan: &SourcePlan,
     event: &Bytes,
     inside: bool,
 ) -> (Arrival, &'static str) {
     // MariaDB's places do not add up, and by GTID whole transactions may be left out. Connections
     // see to it that their packets come once, in order.
-    let is_counted = inside && options.flavor == Flavor::Mysql;
+    let is_counted = inside && plan.flavor() == Flavor::Mysql;
     match dice.within(0..if is_counted { 4 } else { 2 }) {
         0 => {
             let mut bytes = event.to_vec();

@@ -67,7 +67,7 @@ impl Upstream {
 impl Binlog {
     /// The server stops in order, which is not always to be seen.
     fn stop(&mut self) {
-        if self.options.texts {
+        if self.plan.texts {
             self.write(&events::stop(), Group::None);
         }
     }
@@ -77,7 +77,7 @@ impl Binlog {
     fn break_off(&mut self, schema: &str, txn: &super::txn::Transaction, dice: &mut Dice) {
         let before = (self.txns, self.gno, self.executed.clone());
         self.begin(false);
-        let mut bodies = super::write::bodies(schema, txn, self.txns, &self.options);
+        let mut bodies = super::write::bodies(schema, txn, self.txns, &self.plan);
         // Its end.
         bodies.pop();
         for body in bodies {
@@ -94,7 +94,7 @@ impl Binlog {
     fn copy(&mut self, dice: &mut Dice) {
         let old = std::mem::take(&mut self.files);
         self.server += 1;
-        if self.options.flavor == Flavor::Mysql {
+        if self.plan.flavor() == Flavor::Mysql {
             self.sid[1] = self.server as u8;
             self.gno = 0;
         }
@@ -103,7 +103,7 @@ impl Binlog {
         self.purge(None);
         let executed = std::mem::replace(
             &mut self.executed,
-            dm_core::binlog::GtidSet::empty(self.options.flavor),
+            dm_core::binlog::GtidSet::empty(self.plan.flavor()),
         );
         self.open();
         let mut is_whole = false;
@@ -115,7 +115,7 @@ impl Binlog {
                     continue;
                 }
                 Group::First(gtid) => {
-                    if dice.within(0..self.options.file_txns) == 0 {
+                    if dice.within(0..self.plan.file_txns) == 0 {
                         self.rotate();
                     }
                     is_whole = true;

@@ -11,7 +11,7 @@ use dm_core::{
 use dm_runtime::ports::{self, EventStream, SourceEnd, SourceFacts, Start};
 use tokio::time::timeout;
 
-use super::{Options, Upstream, binlog::Place, damage::Arrival, events};
+use super::{Upstream, binlog::Place, damage::Arrival, events};
 use crate::world::{
     oracle::leak::{Door, Doors},
     signal::Listener,
@@ -29,7 +29,7 @@ impl ports::Source for Source {
 
     async fn probe(&self) -> Result<SourceFacts> {
         self.upstream.reach().await?;
-        let Options { flavor, .. } = self.upstream.state().options;
+        let flavor = self.upstream.state().plan.flavor();
         Ok(SourceFacts {
             flavor,
             version: events::version(flavor).to_owned(),
@@ -103,7 +103,7 @@ pub(in crate::world) struct Dump {
 
 impl EventStream for Dump {
     async fn next(&mut self) -> Result<Bytes> {
-        let silence = self.upstream.state().options.heartbeat;
+        let silence = self.upstream.state().plan.heartbeat;
         loop {
             // Told apart from news that came before: those are in the binlog already.
             self.news.see();

@@ -93,8 +93,8 @@ impl State {
     }
 
     fn compression(&self, dice: &mut Dice) -> Option<Compression> {
-        let is_mysql = self.options.flavor == Flavor::Mysql;
-        let compresses = is_mysql && self.options.compresses && dice.permille(800);
+        let is_mysql = self.plan.flavor() == Flavor::Mysql;
+        let compresses = is_mysql && self.plan.compresses && dice.permille(800);
         compresses.then(|| match dice.within(0..5) {
             0 => Compression::None,
             _ => Compression::Zstd,
