@@ -66,11 +66,8 @@ impl Cursor {
         Position::new(&self.file, header.log_pos)
     }
 
-    /// Sees that an event follows on the one before.
-    ///
-    /// Only MySQL's offsets add up, and by GTID the source leaves out whole groups; what is inside
-    /// of one always adds up. The events of a compressed transaction share one header, behind its
-    /// first; any other event that ends where the one before did is that one again.
+    /// Sees that an event follows on the one before. `shares`: it is a part of a compressed
+    /// transaction, and not its first.
     ///
     /// # Errors
     /// Events are missing, or come twice.
@@ -84,25 +81,38 @@ impl Cursor {
             _ if header.is_artificial() || header.log_pos == 0 => return Ok(()),
             _ => {}
         }
-        let adds_up = self.flavor == Flavor::Mysql;
-        let counts = adds_up && (!self.by_gtid || self.open.is_some());
-        let start = header.log_pos.saturating_sub(header.event_size.into());
-        let fits = |end| match shares {
-            true => header.log_pos == end,
-            false => !(counts && start != end || adds_up && header.log_pos == end),
-        };
-        match self.end {
-            Some(end) if !fits(end) && Guard::EventGap.holds() => {
-                let file = &self.file;
-                Err(gap(&format!(
-                    "the source goes on at ({file}, {start}) behind ({file}, {end})"
-                )))
+        if let Some(end) = self.end
+            && Guard::EventGap.holds()
+        {
+            if self.is_repeated(header, end, shares) {
+                return Err(twice(&self.start_of(header)));
             }
-            _ => {
-                self.end = Some(header.log_pos);
-                Ok(())
+            if self.is_gap(header, end, shares) {
+                let (file, start) = (&self.file, self.start_of(header).pos);
+                return Err(gap(&format!(
+                    "the source goes on at ({file}, {start}) behind ({file}, {end})"
+                )));
             }
         }
+        self.end = Some(header.log_pos);
+        Ok(())
+    }
+
+    /// Whether an event that ends where the one before did, at `end`, is that one again. MariaDB's
+    /// offsets say nothing of it.
+    fn is_repeated(&self, header: &Header, end: u64, shares: bool) -> bool {
+        self.flavor == Flavor::Mysql && !shares && header.log_pos == end
+    }
+
+    /// Whether events are missing between `end` and this one. Only MySQL's offsets add up, and by
+    /// GTID the source leaves out whole groups, but never a part of one. The events of a compressed
+    /// transaction share the header of its first.
+    fn is_gap(&self, header: &Header, end: u64, shares: bool) -> bool {
+        if shares {
+            return header.log_pos != end;
+        }
+        let adds_up = self.flavor == Flavor::Mysql && (!self.by_gtid || self.open.is_some());
+        adds_up && self.start_of(header).pos != end
     }
 
     /// The stream goes on in another file, at `pos`.
@@ -234,6 +244,16 @@ fn gap(what: &str) -> Error {
     )
 }
 
+fn twice(at: &Position) -> Error {
+    Error::new(
+        &code::SYNCER_GET_EVENT,
+        format!("the source sends the event at {at} for the second time"),
+    )
+    .with_workaround(
+        "Nothing was applied twice. A task that is resumed reads on behind what it applied.",
+    )
+}
+
 fn repeated(gtid: &Gtid, at: &Position) -> Error {
     Error::new(
         &code::SYNCER_GET_EVENT,
@@ -276,6 +296,14 @@ mod tests {
         }
     }
 
+    /// Whether an event is refused, for this reason and no other.
+    fn says(outcome: Result<()>, why: &str) -> bool {
+        outcome.is_err_and(|error| {
+            assert!(error.message.contains(why), "{error}");
+            true
+        })
+    }
+
     #[test]
     fn a_missing_event_is_noticed() {
         let rotate = Event::Rotate {
@@ -294,9 +322,13 @@ mod tests {
             // The events of a compressed transaction.
             cursor.follow(&header(100, 150), &xid, true).unwrap();
             let again = cursor.follow(&header(100, 150), &xid, false);
-            assert_eq!(again.is_err(), flavor == Flavor::Mysql, "{by_gtid}");
+            assert_eq!(
+                says(again, "second time"),
+                flavor == Flavor::Mysql,
+                "{by_gtid}"
+            );
             let outcome = cursor.follow(&header(151, 200), &xid, false);
-            assert_eq!(outcome.is_err(), noticed, "{flavor} {by_gtid}");
+            assert_eq!(says(outcome, "missing"), noticed, "{flavor} {by_gtid}");
         }
     }
 
