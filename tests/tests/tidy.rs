@@ -23,6 +23,21 @@ impl Source {
             .map(|(index, line)| (index + 1, line.trim()));
         lines.filter(|(_, line)| !line.starts_with("//"))
     }
+
+    /// Whether it takes the machine's clock from the standard library: tokio's is another one in a
+    /// simulation.
+    fn imports_clock(&self) -> bool {
+        let imports = self.text.split("use std::").skip(1);
+        imports
+            .filter_map(|rest| rest.split(';').next())
+            .any(|names| names.contains("Instant"))
+    }
+}
+
+/// Whether a word is in a line, and not only the end of another one: `Brand::` is no `rand::`.
+fn has(line: &str, word: &str) -> bool {
+    line.match_indices(word)
+        .any(|(at, _)| !line[..at].ends_with(char::is_alphanumeric))
 }
 
 #[test]
@@ -85,22 +100,47 @@ fn simulations_are_decided_by_their_seed() {
                 // Its receivers wake up in an order that the seed does not decide.
                 ("watch::Sender", false),
             ] {
-                let is_there = line.match_indices(word).any(|(at, _)| {
-                    // `Brand::` is no `rand::`.
-                    !line[..at].ends_with(char::is_alphanumeric)
-                });
-                if is_there && !allowed {
+                if has(line, word) && !allowed {
                     report(number, &format!("has {word} in the simulation"));
                 }
             }
         }
-        let of_std = source
-            .text
-            .split_once("use std::{")
-            .map_or("", |(_, rest)| rest);
-        let of_std = of_std.split_once("};").map_or("", |(names, _)| names);
-        if of_std.contains("Instant") && !measures {
+        if source.imports_clock() && !measures {
             report(1, "imports the clock of the machine into the simulation");
+        }
+    });
+}
+
+/// Most of the runtime is simulated as well: it has tokio's time, and no randomness. What reads the
+/// machine's is named here, and is not built for simulations.
+#[test]
+fn the_runtime_asks_the_machine_in_named_places_only() {
+    const STATUS: &str = "runtime/src/status.rs";
+    const METRICS: &str = "runtime/src/metrics/tests.rs";
+    const MODES: &str = "runtime/src/modes.rs";
+    const SOURCE: &str = "runtime/src/mysql/source.rs";
+    check(|source, report| {
+        if !source.path.starts_with("runtime/src") {
+            return;
+        }
+        for (number, line) in source.code() {
+            for (word, allowed) in [
+                ("HashMap", &[][..]),
+                ("HashSet", &[]),
+                ("thread::", &[]),
+                ("std::time::Instant", &[]),
+                ("SystemTime", &[STATUS, METRICS]),
+                ("Timestamp::now", &[MODES]),
+                ("Zoned::now", &[]),
+                ("rand::", &[MODES, SOURCE]),
+            ] {
+                if has(line, word) && !allowed.contains(&&*source.path) {
+                    report(number, &format!("has {word} in the runtime"));
+                }
+            }
+        }
+        if source.imports_clock() {
+            report(1, "imports the clock of the machine into the runtime");
         }
     });
 }
