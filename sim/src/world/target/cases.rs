@@ -63,7 +63,7 @@ impl Reality for Simulated {
 
     async fn connect(&mut self) -> Result<Target> {
         let (tenure, doors) = (self.tenure.clone(), Doors::default());
-        Target::connect(&self.database, SOURCE, tenure, doors).await
+        Target::connect(&self.database, (SOURCE, 0), tenure, doors).await
     }
 
     fn schema(&self) -> String {
