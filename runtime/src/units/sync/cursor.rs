@@ -72,16 +72,11 @@ impl Cursor {
     /// # Errors
     /// Events are missing, or come twice.
     pub(super) fn follow(&mut self, header: &Header, event: &Event, shares: bool) -> Result<()> {
-        match event {
-            Event::Rotate { pos, .. } => {
-                self.end = Some(*pos);
-                return Ok(());
-            }
-            Event::Heartbeat { .. } => return Ok(()),
-            _ if header.is_artificial() || header.log_pos == 0 => return Ok(()),
-            _ => {}
-        }
-        if let Some(end) = self.end
+        // What the source makes up, or says in between, has no place in the file.
+        let is_written = !header.is_artificial()
+            && header.log_pos != 0
+            && !matches!(event, Event::Heartbeat { .. });
+        if let Some(end) = self.end.filter(|_| is_written)
             && Guard::EventGap.holds()
         {
             if self.is_repeated(header, end, shares) {
@@ -94,7 +89,11 @@ impl Cursor {
                 )));
             }
         }
-        self.end = Some(header.log_pos);
+        match event {
+            Event::Rotate { pos, .. } => self.end = Some(*pos),
+            _ if is_written => self.end = Some(header.log_pos),
+            _ => {}
+        }
         Ok(())
     }
 
@@ -330,6 +329,28 @@ mod tests {
             let outcome = cursor.follow(&header(151, 200), &xid, false);
             assert_eq!(says(outcome, "missing"), noticed, "{flavor} {by_gtid}");
         }
+    }
+
+    #[test]
+    fn a_missing_end_of_a_file_is_noticed() {
+        let rotate = Event::Rotate {
+            file: "b.000002".into(),
+            pos: 4,
+        };
+        let mut cursor = cursor(Flavor::Mysql, false);
+        (cursor.follow(&header(100, 150), &Event::Xid, false)).unwrap();
+        // As the source makes it up when it begins to send a file.
+        let artificial = Header {
+            log_pos: 0,
+            flags: 0x20,
+            ..header(0, 40)
+        };
+        cursor.follow(&artificial, &rotate, false).unwrap();
+        (cursor.follow(&header(4, 150), &Event::Xid, false)).unwrap();
+        cursor.follow(&header(150, 190), &rotate, false).unwrap();
+        (cursor.follow(&header(4, 150), &Event::Xid, false)).unwrap();
+        let outcome = cursor.follow(&header(180, 220), &rotate, false);
+        assert!(says(outcome, "missing"));
     }
 
     /// By GTID the source leaves out what is there already, but never a part of a transaction.
