@@ -153,6 +153,8 @@ pub enum What {
     Deafen(usize),
     /// Each way between a worker and etcd takes so many milliseconds more.
     Slow(usize, u64),
+    /// The answers of etcd to a worker take so many milliseconds more.
+    SlowAnswers(usize, u64),
     /// Etcd freezes.
     FreezeEtcd,
     /// Etcd starts anew, with its data.
@@ -253,6 +255,7 @@ impl What {
             Self::Cut(_) => "fault: cut link",
             Self::Deafen(_) => "fault: deaf watches",
             Self::Slow(..) => "fault: slow link",
+            Self::SlowAnswers(..) => "fault: slow answers",
             Self::FreezeEtcd => "fault: frozen etcd",
             Self::RestartEtcd => "fault: etcd restart",
             Self::CloseWatches => "fault: closed watches",
@@ -313,7 +316,8 @@ impl What {
             | Self::CutAnswers(worker)
             | Self::Cut(worker)
             | Self::Deafen(worker)
-            | Self::Slow(worker, _) => Some(worker),
+            | Self::Slow(worker, _)
+            | Self::SlowAnswers(worker, _) => Some(worker),
             _ => None,
         }
     }
@@ -352,6 +356,7 @@ impl fmt::Display for What {
         }
         match self {
             Self::Slow(_, number)
+            | Self::SlowAnswers(_, number)
             | Self::RowEvents(_, number)
             | Self::Damage(_, number)
             | Self::LostAnswers(number)

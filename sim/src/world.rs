@@ -6,6 +6,7 @@
 mod control;
 mod history;
 mod master;
+mod operator;
 mod oracle;
 mod play;
 mod rows;

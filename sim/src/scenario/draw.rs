@@ -10,8 +10,8 @@ use crate::dice::Dice;
 const WARM_UP: Duration = Duration::from_secs(8);
 /// When nothing fails any more.
 const CHAOS_ENDS: Duration = Duration::from_secs(98);
-/// How fast or slow clocks run at most, in millionths; a thousand times worse than quartz.
-const DRIFT_PPM_MAX: u64 = 20_000;
+/// How fast or slow clocks run at most, in millionths: as on a machine that loses its timer ticks.
+const DRIFT_PPM_MAX: u64 = 50_000;
 /// Sizes of rows events.
 const ROW_EVENT_BYTES: [u64; 4] = [8, 64, 256, 8192];
 
@@ -60,7 +60,7 @@ impl Scenario {
             batch: dice.within(1..30),
             flush_s: dice.within(1..10),
         };
-        let drifts = dice.permille(300);
+        let drifts = dice.permille(400);
         let worker = |dice: &mut Dice| {
             let drift = dice.within(0..2 * DRIFT_PPM_MAX + 1) as i32 - DRIFT_PPM_MAX as i32;
             WorkerPlan {
@@ -130,7 +130,10 @@ impl Scenario {
             // Operators take their time.
             _ if matches!(what, What::Pause(_) | What::Stop(_)) => dice.millis(10..70_000),
             // Long enough that everything is read again in the meantime.
-            _ if matches!(what, What::Deafen(_)) => dice.millis(1_000..80_000),
+            _ if matches!(what, What::Deafen(_)) => {
+                let least = *dice.pick(&[1_000, 50_000]);
+                dice.millis(least..80_000)
+            }
             0 => dice.millis(10..1_000),
             1 => dice.millis(1_000..longest / 2),
             _ => dice.millis(longest / 2..longest),
@@ -156,21 +159,22 @@ impl Scenario {
                 let after = step.at + Duration::from_millis(100);
                 vec![(step.at.saturating_sub(STOPPED), after, What::Stop(source))]
             }
-            // Links fade before they fail, for longer than a lease.
-            What::Slow(worker, _) => {
+            // Links fade before they fail, for longer than a lease; the last answers are on their way.
+            What::Slow(worker, _) | What::SlowAnswers(worker, _) => {
                 let fails = step.at + step.lasts / 2;
-                vec![(fails, fails + self.ttl * 2, What::Cut(worker))]
+                vec![(fails, fails + self.ttl * 2, What::CutRequests(worker))]
             }
-            // What comes late was given up before, meets others that have begun anew, and looks like
-            // something of theirs.
-            What::Late(chance) => {
+            // Nobody hears of what comes next.
+            What::CloseWatches => {
                 let source = step.lasts.as_millis() as usize % self.sources.len();
-                let again = |number| {
-                    let at = step.at + step.lasts * number / 4;
-                    (at, at, What::CutDumps(source))
-                };
-                let lost = (step.at, step.ends() + LATE, What::LostAnswers(chance));
-                (1..4).map(again).chain([lost]).collect()
+                let then = step.at + Duration::from_millis(2);
+                vec![(then, then + THEN * 60, What::Pause(source))]
+            }
+            // Somebody takes over while transactions are under way.
+            What::LongTransactions(_) => {
+                let source = step.lasts.as_millis() as usize % self.sources.len();
+                let middle = step.at + step.lasts / 2;
+                vec![(middle, step.ends(), What::Transfer(source))]
             }
             // Takeovers cross.
             What::Transfer(_) if is_even => vec![
@@ -218,7 +222,7 @@ impl Scenario {
 type Kind = fn(&Scenario, &mut Dice) -> What;
 
 /// All kinds but ordinary work.
-const KINDS: [Kind; 37] = [
+const KINDS: [Kind; 38] = [
     |it, dice| What::Kill(it.worker(dice)),
     |it, dice| What::Twin(it.worker(dice)),
     |it, dice| What::Freeze(it.worker(dice)),
@@ -227,6 +231,7 @@ const KINDS: [Kind; 37] = [
     |it, dice| What::Cut(it.worker(dice)),
     |it, dice| What::Deafen(it.worker(dice)),
     |it, dice| What::Slow(it.worker(dice), dice.within(100..1_450)),
+    |it, dice| What::SlowAnswers(it.worker(dice), dice.within(1_000..2_900)),
     |_, _| What::FreezeEtcd,
     |_, _| What::RestartEtcd,
     |_, _| What::CloseWatches,
@@ -238,7 +243,7 @@ const KINDS: [Kind; 37] = [
     |it, dice| What::CrashSource(it.source(dice), dice.roll()),
     |it, dice| What::Purge(it.source(dice)),
     |it, dice| What::SwitchServer(it.source(dice), dice.roll()),
-    |it, dice| What::Damage(it.source(dice), dice.within(1..15)),
+    |it, dice| What::Damage(it.source(dice), dice.within(5..25)),
     |_, dice| What::LostAnswers(dice.within(20..300)),
     |_, dice| What::Late(dice.within(20..300)),
     |_, dice| What::Deadlocks(dice.within(20..300)),

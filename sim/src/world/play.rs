@@ -17,6 +17,7 @@ use tokio::time::sleep;
 use super::{
     control::Server,
     master::{Master, Wanted},
+    operator,
     oracle::{
         convergence, end,
         order::{self, Orders},
@@ -182,8 +183,12 @@ impl World {
     /// An operator resumes the tasks that wait for one.
     fn resume_the_hopeless(&self) {
         for source in self.master.sources() {
-            let mut processes = self.processes.iter();
-            if processes.any(|process| process.waits_for_operator(source)) {
+            let errors = self
+                .processes
+                .iter()
+                .flat_map(|process| process.errors(source));
+            if errors.into_iter().any(|error| operator::is_needed(&error)) {
+                self.trace.count("operator: resumes after an error");
                 self.master.resume(source);
             }
         }

@@ -11,8 +11,8 @@ use std::{
 
 use dm_core::{
     control::SourceConfig,
-    error::Result,
-    lifecycle::{self, Command, Config, Job, View, Worker},
+    error::{Error, Result},
+    lifecycle::{Command, Config, Job, View, Worker},
     status::Stage,
 };
 use dm_runtime::{
@@ -258,16 +258,17 @@ impl Process {
         }
     }
 
-    /// Whether a source's task is here, and does not go on by itself.
-    pub(super) fn waits_for_operator(&self, source: &str) -> bool {
-        self.running.iter().any(|running| {
+    /// Why a source's task rests here.
+    pub(super) fn errors(&self, source: &str) -> Vec<Error> {
+        let of = |running: &Running| {
             let view = running.view.borrow();
             let subtasks = view.sources.iter().filter(|known| known.name == source);
-            let mut results = subtasks
+            let results = subtasks
                 .flat_map(|it| &it.subtasks)
                 .flat_map(|it| &it.result);
-            results.any(|it| !it.errors.is_empty() && !lifecycle::subtask_resumable(&it.errors))
-        })
+            results.flat_map(|it| it.errors.clone()).collect::<Vec<_>>()
+        };
+        self.running.iter().flat_map(of).collect()
     }
 
     /// The stages of a source's task here, one for each process that has it.

@@ -67,7 +67,16 @@ pub(in crate::world) struct Client {
     /// The revision at which it last read which sources are its own.
     assigned: Arc<AtomicI64>,
     /// Answers that nobody waited for, which are kept until the worst moment.
-    kept: Arc<Mutex<Vec<(Kind, Outcome, Events)>>>,
+    kept: Arc<Mutex<Vec<Kept>>>,
+}
+
+/// An answer that nobody waited for.
+struct Kept {
+    kind: Kind,
+    outcome: Outcome,
+    events: Events,
+    /// Whether another tenure has begun since.
+    is_ripe: bool,
 }
 
 /// Calls of one kind are taken for each other most easily: what is done, and of reads, whether they
@@ -244,7 +253,15 @@ impl Control for Client {
             self.tenure.gives_up(&self.server.trace, lease, &self.doors);
         }
         let kind = kind(&call);
-        if let Some((_, outcome, events)) = self.kept().extract_if(.., |it| it.0 == kind).next() {
+        let begins = matches!(call, ControlCall::Grant { .. });
+        self.kept()
+            .iter_mut()
+            .for_each(|kept| kept.is_ripe |= begins);
+        let is_alike = |kept: &mut Kept| kept.is_ripe && kept.kind == kind;
+        if let Some(Kept {
+            outcome, events, ..
+        }) = self.kept().extract_if(.., is_alike).next()
+        {
             events.end(outcome);
         }
         let (reply, answer) = oneshot::channel();
@@ -255,14 +272,22 @@ impl Control for Client {
             let outcome = client.carry_out(call).await;
             let server = &client.server;
             let again = server.repeats().then(|| outcome.clone());
-            if let Some(outcome) = reply.send(outcome).err().or(again) {
-                server.trace.count("etcd: stale answer");
-                if server.flips() {
-                    client.kept().push((kind, outcome, events));
-                } else {
-                    sleep(server.lateness()).await;
-                    events.end(outcome);
-                }
+            let late = reply.send(outcome).err();
+            let keeps = late.is_some() && (server.flips() || server.flips());
+            let Some(outcome) = late.or(again) else {
+                return;
+            };
+            server.trace.count("etcd: stale answer");
+            if keeps {
+                client.kept().push(Kept {
+                    kind,
+                    outcome,
+                    events,
+                    is_ripe: false,
+                });
+            } else {
+                sleep(server.lateness()).await;
+                events.end(outcome);
             }
         });
         match answer.await {
@@ -273,7 +298,7 @@ impl Control for Client {
 }
 
 impl Client {
-    fn kept(&self) -> MutexGuard<'_, Vec<(Kind, Outcome, Events)>> {
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -32,8 +32,10 @@ pub(in crate::world) struct Link {
     pub(in crate::world) answers_cut: bool,
     /// Watches bring nothing.
     pub(in crate::world) deaf: bool,
-    /// How much longer than usual each way takes.
-    pub(in crate::world) delay: Duration,
+    /// How much longer than usual requests take.
+    pub(in crate::world) request_delay: Duration,
+    /// How much longer than usual answers take.
+    pub(in crate::world) answer_delay: Duration,
 }
 
 /// The server.
@@ -233,8 +235,7 @@ impl Server {
         request: &Request,
     ) -> Option<Result<Answer, Refusal>> {
         let mut link = self.link(client).listen();
-        let delay = link.value().delay;
-        sleep(self.latency() + delay).await;
+        sleep(self.latency() + link.value().request_delay).await;
         if link.value().requests_cut {
             if self.flips() {
                 return None;
@@ -258,7 +259,7 @@ impl Server {
             self.trace
                 .note("etcd", format_args!("{client}: {}", described(&answer)));
         }
-        sleep(self.latency() + delay).await;
+        sleep(self.latency() + link.value().answer_delay).await;
         (!link.value().answers_cut).then_some(answer)
     }
 }

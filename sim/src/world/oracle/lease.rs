@@ -108,7 +108,7 @@ impl Tenure {
         if now.as_millis() as u64 <= self.forgiven.load(Ordering::Relaxed) {
             return;
         }
-        self.orders.writes(trace, source, &self.process, task);
+        self.orders.writes(trace, source, self.worker(), task);
         if let Some(fence) = fence {
             let owners = self.server.ownerships();
             owners.writes(trace, source, self.worker(), fence);

@@ -12,14 +12,20 @@ use crate::world::trace::Trace;
 
 pub(in crate::world) const NAME: &str = "order";
 
+/// How long a worker may take to stop.
+const STOPPING: Duration = Duration::from_secs(12);
+/// How long a worker that etcd can reach may hear nothing of an order.
+const HEARING: Duration = Duration::from_secs(8);
 /// How long a worker may go on though it is to do something else: after 35 seconds it has read
-/// again, or has no lease, and then it may take 12 to stop.
-pub(super) const OBEYED_MAX: Duration = Duration::from_secs(35 + 12);
+/// again, or has no lease.
+pub(super) const OBEYED_MAX: Duration = Duration::from_secs(35).saturating_add(STOPPING);
 
 /// What is ordered for the tasks of all sources.
 #[derive(Clone, Debug, Default)]
 pub(in crate::world) struct Orders {
     tasks: Arc<Mutex<BTreeMap<String, Task>>>,
+    /// Since when nothing is between a worker and etcd.
+    hear: Arc<Mutex<BTreeMap<String, Duration>>>,
 }
 
 /// What is ordered for the task of a source.
@@ -77,12 +83,34 @@ impl Orders {
             ),
         );
         if let Some(since) = rest {
+            let until = self.until(since, worker);
             trace.expect(
                 NAME,
-                now < since + OBEYED_MAX,
-                format_args!("{worker} writes for {source}, which is to rest since {since:?}"),
+                now < until,
+                format_args!(
+                    "{worker} writes for {source}, which is to rest since {since:?}, at {until:?} \
+                     at last"
+                ),
             );
         }
+    }
+
+    /// Nothing is between a worker and etcd from now on, or something is.
+    pub(in crate::world) fn hears(&self, worker: &str, hears: bool, now: Duration) {
+        let mut hear = self.hear.lock().unwrap_or_else(PoisonError::into_inner);
+        if hears {
+            hear.entry(worker.to_owned()).or_insert(now);
+        } else {
+            hear.remove(worker);
+        }
+    }
+
+    /// Until when a worker may not have obeyed an order.
+    fn until(&self, ordered: Duration, worker: &str) -> Duration {
+        let hear = self.hear.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = ordered + OBEYED_MAX;
+        let heard = |since: &Duration| latest.min(ordered.max(*since) + HEARING + STOPPING);
+        hear.get(worker).map_or(latest, heard)
     }
 
     fn task(&self, source: &str) -> Task {

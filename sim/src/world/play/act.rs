@@ -86,14 +86,23 @@ impl World {
     /// must not undo the other.
     pub(super) fn settle(&mut self) {
         let Surroundings {
-            server, database, ..
+            server,
+            database,
+            orders,
+            ..
         } = &self.around;
         let is_active = |what: What| self.active.contains(&what);
+        let now = self.trace.now();
         server.freeze(is_active(What::FreezeEtcd));
         database.set_weather(weather(&self.active));
         for (worker, process) in self.processes.iter_mut().enumerate() {
-            server.set_link(&process.name, link(&self.active, worker));
+            let link = link(&self.active, worker);
+            server.set_link(&process.name, link);
             process.freeze(is_active(What::Freeze(worker)));
+            let hears = link == Link::default()
+                && !is_active(What::FreezeEtcd)
+                && !is_active(What::Freeze(worker));
+            orders.hears(&process.name, hears, now);
         }
         for (source, upstream) in self.upstreams.iter().enumerate() {
             upstream.set_down(is_active(What::SourceDown(source)));
@@ -120,7 +129,14 @@ fn link(active: &[What], worker: usize) -> Link {
             What::CutAnswers(_) => link.answers_cut = true,
             What::Cut(_) => (link.requests_cut, link.answers_cut) = (true, true),
             What::Deafen(_) => link.deaf = true,
-            What::Slow(_, millis) => link.delay = link.delay.max(Duration::from_millis(millis)),
+            What::Slow(_, millis) => {
+                let delay = Duration::from_millis(millis);
+                link.request_delay = link.request_delay.max(delay);
+                link.answer_delay = link.answer_delay.max(delay);
+            }
+            What::SlowAnswers(_, millis) => {
+                link.answer_delay = link.answer_delay.max(Duration::from_millis(millis));
+            }
             _ => {}
         }
     }

@@ -5,6 +5,10 @@ use dm_core::binlog::Flavor;
 
 use crate::{dice::Dice, scenario::SourcePlan};
 
+const CHECKSUM_LEN: usize = 4;
+/// Of a BIGINT, which all columns are.
+const VALUE_LEN: usize = 8;
+
 /// An event as it arrives.
 pub(super) enum Arrival {
     /// As it was sent, or not quite.
@@ -29,7 +33,12 @@ pub(super) fn damage(
     match dice.within(0..if is_counted { 4 } else { 2 }) {
         0 => {
             let mut bytes = event.to_vec();
-            let bit = dice.within(0..bytes.len() as u64 * 8) as usize;
+            // Anywhere, or in the last value, which nothing but the checksum protects.
+            let from = match dice.permille(500) {
+                true => bytes.len().saturating_sub(CHECKSUM_LEN + VALUE_LEN),
+                false => 0,
+            };
+            let bit = dice.within(from as u64 * 8..bytes.len() as u64 * 8) as usize;
             bytes[bit / 8] ^= 1 << (bit % 8);
             (Arrival::Once(bytes.into()), "fault: flipped bit")
         }
