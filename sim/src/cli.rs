@@ -42,7 +42,7 @@ enum Command {
     Run(Run),
     /// Play worlds until stopped, and append the seeds that fail to a file.
     Soak(Soak),
-    /// Show everything that happens in the world of a seed, or of a file.
+    /// Show everything that happens in the world of a seed, of an exhibit, or of a file.
     Replay(Replay),
     /// Leave out of a failing world what it fails without, and show what is left.
     Shrink(Shrink),
@@ -92,7 +92,7 @@ struct Soak {
 
 #[derive(Args, Debug)]
 struct Replay {
-    /// A seed, or the file of a recorded run or of a regression.
+    /// A seed, the name of an exhibit, or the file of a recorded run or of a regression.
     what: String,
     /// Switch a guard off.
     #[arg(long, value_parser = guard)]
@@ -103,7 +103,7 @@ struct Replay {
 
 #[derive(Args, Debug)]
 struct Shrink {
-    /// A seed, or the file of a recorded run or of a regression.
+    /// A seed, the name of an exhibit, or the file of a recorded run or of a regression.
     what: String,
     /// Switch a guard off.
     #[arg(long, value_parser = guard)]

@@ -5,12 +5,13 @@
 //! from the scenario's own seed.
 
 mod draw;
+mod effect;
 
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::draw::names;
+pub use self::draw::{effects, names};
 
 /// Name of the one task that every source has.
 pub const TASK: &str = "task";

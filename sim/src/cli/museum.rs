@@ -7,7 +7,13 @@ use std::{
 };
 
 use dm_core::guard::Guard;
-use dm_sim::{museum, regression::Regression, scenario::Scenario, world};
+use dm_sim::{
+    museum,
+    record::Record,
+    regression::Regression,
+    scenario::{Scenario, What},
+    world,
+};
 
 use super::{Museum, guard, name_of};
 
@@ -79,12 +85,27 @@ fn read(path: &Path) -> Result<Shown, String> {
 }
 
 impl Shown {
+    /// Something in an exhibit that was done and brought nothing about.
+    fn idle_step(&self, record: &Record) -> Option<What> {
+        self.naive?;
+        let steps = self.scenario.steps.iter().map(|step| step.what);
+        let is_idle = |what: &What| {
+            let effects = what.effects();
+            !effects.is_empty() && !effects.iter().any(|it| record.counts.contains_key(*it))
+        };
+        steps.into_iter().find(is_idle)
+    }
+
     fn play(&self) -> (bool, String) {
         let ours = world::run(&self.scenario, None);
         let (mut is_good, mut verdict) = match ours.violations.first() {
             None => (true, "survived".to_owned()),
             Some(violation) => (false, format!("NOT SURVIVED: {violation}")),
         };
+        if let Some(step) = self.idle_step(&ours) {
+            is_good = false;
+            verdict += &format!("; `{step}` HAS NO EFFECT");
+        }
         if let Some(guard) = self.without {
             let naive = world::run(&self.scenario, Some(guard));
             let name = name_of(guard);

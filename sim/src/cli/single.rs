@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use dm_core::guard::Guard;
 use dm_sim::{
     codec::{CodecError, Recording},
-    page,
+    museum, page,
     record::Record,
     regression::Regression,
     scenario::Scenario,
@@ -78,13 +78,17 @@ pub(super) fn shrink(args: &Shrink) -> Result<bool, String> {
     Ok(true)
 }
 
-/// The scenario of a seed, or of a file, with what was recorded.
+/// The scenario of a seed, of an exhibit, or of a file, with what was recorded.
 fn find(
     what: &str,
     without: Option<Guard>,
 ) -> Result<(Scenario, Option<Guard>, Option<Record>), String> {
     if let Ok(seed) = what.parse() {
         return Ok((Scenario::draw(seed), without, None));
+    }
+    let mut exhibits = museum::exhibits().into_iter();
+    if let Some(exhibit) = exhibits.find(|exhibit| exhibit.name == what) {
+        return Ok((exhibit.scenario, without, None));
     }
     let bytes = fs::read(what).map_err(|error| format!("{what}: {error}"))?;
     let recording = match Recording::decode(&bytes) {

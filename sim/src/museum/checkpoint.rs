@@ -94,7 +94,8 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             Stage::new()
                 .every(1.5, 0.3, 25, Stop(0))
                 .at(9.0, 40.0, Late(100)),
-        ),
+        )
+        .guarded_by(Guard::TasksEnd),
         Exhibit::new(
             "another number of slots after a crash",
             "brings rows to other slots than before, so what one has applied another one repeats",
@@ -136,13 +137,13 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
         Exhibit::new(
             "an event with a flipped bit",
             "applies what the source never wrote",
-            Stage::new().seed(11).at(9.0, 45.0, Damage(0, 14)),
+            Stage::new().at(9.0, 45.0, Damage(0, 25)),
         )
         .guarded_by(Guard::Checksum),
         Exhibit::new(
             "an event that is missing",
             "goes on behind the gap",
-            Stage::new().seed(3).at(9.0, 45.0, Damage(0, 14)),
+            Stage::new().at(9.0, 45.0, Damage(0, 25)),
         )
         .guarded_by(Guard::EventGap),
     ]

@@ -26,9 +26,10 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             "B3 paused while it waits to be resumed",
             "resumes by itself what an operator has paused in between",
             Stage::new()
-                .at(10.0, 8.0, SourceDown(0))
+                .at(10.0, 35.0, SourceDown(0))
                 .at(11.0, 49.0, Pause(0)),
-        ),
+        )
+        .guarded_by(Guard::PauseOverError),
         Exhibit::new(
             "B4 paused, and restarted where it can't start",
             "turns `paused` into an error, and resumes that by itself",
@@ -36,8 +37,10 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(9.0, 51.0, Pause(0))
                 .at(9.5, 4.0, SourceDown(0))
                 .at(10.0, 0.5, Kill(0))
-                .at(20.0, 0.5, Kill(0)),
-        ),
+                .at(35.0, 0.5, Kill(0))
+                .at(45.0, 0.5, Kill(1)),
+        )
+        .guarded_by(Guard::PauseOverStart),
         Exhibit::new(
             "B6 an order for a task that is not there",
             "makes a task without a name of it, which stays for ever",

@@ -12,19 +12,19 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             "counts its lease from the moment at which the renewal's answer arrived, so it works \
              on after the store has given its source to somebody else",
             Stage::new()
-                .at(10.0, 40.0, Slow(0, 1_300))
-                .at(20.0, 12.0, Cut(0))
-                .at(40.0, 12.0, Cut(0)),
-        ),
+                .at(10.0, 40.0, SlowAnswers(0, 2_500))
+                .at(20.0, 12.0, CutRequests(0))
+                .at(40.0, 12.0, CutRequests(0)),
+        )
+        .guarded_by(Guard::LeaseFromSend),
         Exhibit::new(
             "A1 a commit in flight",
             "has nothing in its transactions that tells the target whose they are, so one that was \
              sent before the lease was lost is committed after the next owner has begun",
             Stage::new()
-                .seed(34)
-                .at(10.0, 45.0, Late(300))
-                .every(8.0, 7.0, 5, Cut(0))
-                .every(8.3, 7.0, 5, Cut(1)),
+                .task(|task| task.batch = 2)
+                .at(9.0, 45.0, Late(200))
+                .every(4.0, 0.0, 12, Transfer(0)),
         )
         .guarded_by(Guard::FenceCompare),
         Exhibit::new(
@@ -55,18 +55,48 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             "A5 nobody waits for the old owner",
             "begins while the owner before it still drains what it has read",
             Stage::new()
-                .task(|task| task.batch = 2)
-                .at(9.0, 45.0, Late(200))
-                .every(4.0, 0.0, 12, Transfer(0)),
-        ),
+                .at(9.0, 45.0, LongTransactions(300))
+                .every(3.0, 0.0, 15, Transfer(0)),
+        )
+        .guarded_by(Guard::TakeoverLocks),
         Exhibit::new(
             "A6 an assignment that is old when it is obeyed",
             "obeys an event though a newer one has taken the source away already",
             Stage::new()
                 .at(9.0, 40.0, Slow(0, 900))
                 .at(9.0, 40.0, Slow(1, 900))
+                .at(9.0, 40.0, Late(300))
                 .every(2.0, 0.0, 20, Transfer(0)),
-        ),
+        )
+        .guarded_by(Guard::TakeoverCompare),
+        Exhibit::new(
+            "a picture made of two moments",
+            "reads first which source it has, and later what is wanted of it, which is of another \
+             time by then",
+            Stage::new()
+                .at(9.0, 45.0, Slow(0, 400))
+                .every(1.1, 0.3, 40, Pause(0)),
+        )
+        .guarded_by(Guard::OneRevision),
+        Exhibit::new(
+            "an answer of an earlier time",
+            "takes the answer to a question of before its lease was lost for the one that it has \
+             just asked for",
+            Stage::new()
+                .at(9.0, 50.0, SlowAnswers(0, 2_000))
+                .every(8.0, 6.5, 6, CutRequests(0))
+                .every(0.7, 0.1, 70, Pause(0)),
+        )
+        .guarded_by(Guard::StaleTickets),
+        Exhibit::new(
+            "taken away and given back unseen",
+            "goes on as the owner that it was, behind the fence of the one that it is",
+            Stage::new()
+                .at(9.0, 6.0, Deafen(0))
+                .at(9.0, 6.0, Deafen(1))
+                .at(10.0, 1.0, Transfer(0)),
+        )
+        .guarded_by(Guard::FenceRestart),
         Exhibit::new(
             "A7 all former assignments once more",
             "watches from the revision at which it began to live, and obeys each assignment of its \
@@ -111,7 +141,8 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(9.4, 4.0, CutAnswers(0))
                 .at(20.0, 0.5, Kill(1))
                 .at(20.4, 4.0, CutAnswers(1)),
-        ),
+        )
+        .guarded_by(Guard::LeaseGivenUp),
         Exhibit::new(
             "D1 an event that could not be handled",
             "drops the event if reading what it is about fails; a change of leader is enough",
@@ -124,9 +155,10 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             "D1 a watch that ends",
             "stops to listen for good after an error of a class that nobody has thought of",
             Stage::new()
-                .every(2.0, 0.0, 20, CloseWatches)
-                .at(12.0, 40.0, Pause(0)),
-        ),
+                .at(12.0, 0.0, CloseWatches)
+                .at(12.002, 45.0, Pause(0)),
+        )
+        .guarded_by(Guard::WatchEnd),
         Exhibit::new(
             "D2 a start that failed once",
             "stays half-enabled until the master writes its assignment again",
@@ -141,12 +173,12 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             "compares names only: a task that was deleted and created again in the gap goes on as \
              the one that it was",
             Stage::new()
-                .every(9.0, 4.5, 5, Deafen(0))
-                .every(9.3, 3.0, 5, Resize(0, 2))
-                .every(9.6, 1.0, 5, Stop(0))
-                .every(9.7, 0.0, 5, Compact)
-                .every(9.8, 0.0, 5, CloseWatches),
-        ),
+                .at(9.0, 4.0, Deafen(0))
+                .at(10.0, 1.0, Stop(0))
+                .at(11.5, 0.0, Compact)
+                .at(11.6, 0.0, CloseWatches),
+        )
+        .guarded_by(Guard::Incarnation),
         Exhibit::new(
             "D3 paused and resumed in a gap",
             "takes what it missed for an error",
@@ -159,9 +191,10 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             "a clock that is slow",
             "believes in its lease longer than the store does",
             Stage::new()
-                .drift(-20_000)
-                .every(9.0, 8.0, 5, CutAnswers(0)),
-        ),
+                .drift(-50_000)
+                .every(9.0, 8.0, 5, CutRequests(0)),
+        )
+        .guarded_by(Guard::LeaseMargin),
         Exhibit::new(
             "a process that was frozen",
             "goes on with what it was about to do, long after somebody else has taken over",
@@ -169,6 +202,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .task(|task| task.batch = 3)
                 .every(9.0, 8.0, 5, Freeze(0))
                 .every(9.5, 8.0, 5, Freeze(1)),
-        ),
+        )
+        .guarded_by(Guard::CancelKills),
     ]
 }

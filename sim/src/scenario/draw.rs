@@ -266,15 +266,28 @@ const KINDS: [Kind; 38] = [
 /// Names of everything that can be drawn.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
+    let work = [What::Commit(0, 0), What::Ddl(0, 0)];
+    let all = work.into_iter().chain(kinds());
+    all.map(|what| what.name()).collect()
+}
+
+/// All that this may bring about.
+#[must_use]
+pub fn effects() -> Vec<&'static str> {
+    kinds().flat_map(|what| what.effects()).copied().collect()
+}
+
+/// One of each kind but ordinary work.
+fn kinds() -> impl Iterator<Item = What> {
     let scenario = Scenario {
         workers: vec![WorkerPlan::default()],
         sources: vec![SourcePlan::default()],
         ..Scenario::draw(0)
     };
     let mut dice = Dice::new(0);
-    let mut names = vec![What::Commit(0, 0).name(), What::Ddl(0, 0).name()];
-    names.extend(KINDS.iter().map(|kind| kind(&scenario, &mut dice).name()));
-    names
+    KINDS
+        .into_iter()
+        .map(move |kind| kind(&scenario, &mut dice))
 }
 
 #[cfg(test)]

@@ -213,6 +213,7 @@ impl Upstream {
         let latency = self.state().dice.millis(1..8);
         sleep(latency).await;
         if self.down.load(Ordering::Relaxed) {
+            self.trace.count("source: out of reach");
             return Err(trouble(&code::DB_DRIVER_ERROR, "connection refused"));
         }
         Ok(())

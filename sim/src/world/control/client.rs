@@ -204,6 +204,7 @@ impl Client {
         let mut revision = server.revision.listen();
         let mut sessions = server.sessions.listen();
         let mut next = from;
+        let mut was_deaf = false;
         loop {
             let between = link.see();
             let cut = between.requests_cut || between.answers_cut;
@@ -219,15 +220,20 @@ impl Client {
                     newest = changes.last().map_or(newest, |it| newest.max(it.revision));
                 }
                 if newest > 0 {
+                    if was_deaf {
+                        server.trace.count("etcd: change heard late");
+                    }
                     sleep(server.latency()).await;
                     events.send(Event::Changed { revision: newest });
                     next = newest + 1;
                     continue;
                 }
             }
+            was_deaf = between.deaf;
             tokio::select! {
                 biased;
                 _ = sessions.changed() => {
+                    server.trace.count("etcd: closed watch");
                     if server.flips() {
                         return Outcome::Ok(Reply::Closed);
                     }

@@ -237,11 +237,15 @@ impl Server {
         let mut link = self.link(client).listen();
         sleep(self.latency() + link.value().request_delay).await;
         if link.value().requests_cut {
+            self.trace.count("etcd: request cut off");
             if self.flips() {
                 return None;
             }
             // It is sent again and again, until it arrives: late.
             link.until(|link| !link.requests_cut).await;
+        }
+        if self.frozen.listen().value() {
+            self.trace.count("etcd: request to frozen");
         }
         self.thawed().await;
         let announced = self.announcement(request);
@@ -259,7 +263,14 @@ impl Server {
             self.trace
                 .note("etcd", format_args!("{client}: {}", described(&answer)));
         }
-        sleep(self.latency() + link.value().answer_delay).await;
+        let delay = link.value().answer_delay;
+        if !delay.is_zero() {
+            self.trace.count("etcd: slow answer");
+        }
+        sleep(self.latency() + delay).await;
+        if link.value().answers_cut {
+            self.trace.count("etcd: answer cut off");
+        }
         (!link.value().answers_cut).then_some(answer)
     }
 }

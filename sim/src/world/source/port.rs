@@ -101,6 +101,13 @@ pub(in crate::world) struct Dump {
     _door: Door,
 }
 
+impl Dump {
+    fn reset(&self) -> Error {
+        self.upstream.trace.count("source: cut dump");
+        trouble(&code::SYNCER_GET_EVENT, "connection reset by peer")
+    }
+}
+
 impl EventStream for Dump {
     async fn next(&mut self) -> Result<Bytes> {
         let silence = self.upstream.state().plan.heartbeat;
@@ -108,7 +115,7 @@ impl EventStream for Dump {
             // Told apart from news that came before: those are in the binlog already.
             self.news.see();
             if self.cuts.has_news() {
-                return Err(trouble(&code::SYNCER_GET_EVENT, "connection reset by peer"));
+                return Err(self.reset());
             }
             if let Some(event) = self.queue.pop_front() {
                 return Ok(event);
@@ -134,7 +141,7 @@ impl EventStream for Dump {
             tokio::select! {
                 biased;
                 _ = self.cuts.changed() => {
-                    return Err(trouble(&code::SYNCER_GET_EVENT, "connection reset by peer"));
+                    return Err(self.reset());
                 }
                 news = timeout(silence, self.news.changed()) => if news.is_err() {
                     return Ok(self.upstream.state().binlog.heartbeat());

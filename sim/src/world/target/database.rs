@@ -68,7 +68,7 @@ pub(super) struct Job {
     /// The highest fence that ever took over.
     taken: Fence,
     /// How many takeovers there were.
-    takeovers: u64,
+    pub(super) takeovers: u64,
     /// Which process each fence is of.
     owners: BTreeMap<Fence, String>,
     pub(super) tables: Tables,
@@ -104,7 +104,7 @@ pub(super) struct ProgressRow {
 pub(super) struct Claim {
     pub(super) slot: i64,
     pub(super) fence: Fence,
-    /// The takeover with which its run began.
+    /// How many takeovers its run knows of.
     pub(super) run: u64,
     pub(super) seq: Option<u64>,
 }
@@ -189,6 +189,7 @@ impl Database {
         sleep(self.latency()).await;
         let mut state = self.state();
         if state.weather.down {
+            self.trace.count("target: out of reach");
             return Err(trouble(&code::DB_DRIVER_ERROR, "connection refused"));
         }
         let crowded = state.weather.crowded;
@@ -297,7 +298,9 @@ impl Database {
     /// Ends sessions, where they can be seen: what they have not committed will not be.
     pub(super) fn end_sessions(&self, sessions: &[u64]) {
         let mut state = self.state();
-        if !state.weather.unseen {
+        if state.weather.unseen {
+            self.trace.count("target: unseen session");
+        } else {
             state.ended.extend(sessions);
         }
     }
@@ -450,13 +453,13 @@ impl Database {
         row.applied = batch.applied.clone();
     }
 
-    /// Makes a fence the only one, and returns the takeover's number. Everything is locked.
+    /// Makes a fence the only one. Everything is locked.
     pub(super) fn set_fence(
         &self,
         source: &str,
         fence: Fence,
         process: &str,
-    ) -> Result<u64, Applied> {
+    ) -> Result<(), Applied> {
         let mut state = self.state();
         let job = state.job(source);
         let control = job.rows.entry(CONTROL).or_default();
@@ -490,13 +493,12 @@ impl Database {
         }
         job.taken = job.taken.max(fence);
         job.takeovers += 1;
-        let number = job.takeovers;
         job.writes += 1;
         self.trace.note(
             "target",
             format_args!("{source}: fence {} takes over", fence.0),
         );
-        Ok(number)
+        Ok(())
     }
 }
 

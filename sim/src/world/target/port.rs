@@ -47,7 +47,7 @@ pub(super) struct Inner {
     doors: Doors,
     _door: Door,
     fence: AtomicI64,
-    /// Number of the takeover.
+    /// How many takeovers there were when it read what is applied.
     run: AtomicU64,
     step: AtomicU64,
     /// The last step that was sent for each slot.
@@ -129,6 +129,7 @@ impl Inner {
             (lost, late, patience, delay, reset)
         };
         if database.state().weather.down {
+            database.trace.count("target: out of reach");
             sleep(database.latency()).await;
             return None;
         }
@@ -230,7 +231,9 @@ impl Inner {
                 applied: row.applied.clone(),
             };
             let slots = job.slots();
-            Recovered {
+            // What is read here is what the run goes on from.
+            let run = job.takeovers;
+            let recovered = Recovered {
                 fence,
                 slots: if is_ours {
                     slots.map(slot).collect()
@@ -239,9 +242,12 @@ impl Inner {
                 },
                 checkpoint: job.checkpoint.clone(),
                 safe_until: job.safe_until.clone().filter(|_| is_ours),
-            }
+            };
+            (run, recovered)
         });
-        answer.await.ok_or_else(gone)
+        let (run, recovered) = answer.await.ok_or_else(gone)?;
+        self.run.store(run, Ordering::Relaxed);
+        Ok(recovered)
     }
 
     /// Notes what the worker learnt.
@@ -298,11 +304,11 @@ impl ports::Target for Target {
             let taken = database
                 .allow()
                 .and_then(|()| database.set_fence(&source, fence, &process));
-            let found = taken.map_err(error_of).map(|run| {
+            let found = taken.map_err(error_of).map(|()| {
                 let mut state = database.state();
                 let job = state.job(&source);
                 let step = job.rows.get(&CONTROL).map_or(0, |row| row.seq);
-                (run, step, job.intent.clone())
+                (job.takeovers, step, job.intent.clone())
             });
             database.unlock(&source, session);
             found
