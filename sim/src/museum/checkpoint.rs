@@ -50,7 +50,6 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             "10 batches behind one that failed",
             "goes on with the next batch, so that rows meet others than at the source",
             Stage::new()
-                .seed(3)
                 .task(|task| (task.slots, task.batch) = (2, 2))
                 .at(9.0, 45.0, Deadlocks(300)),
         )
@@ -137,13 +136,13 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
         Exhibit::new(
             "an event with a flipped bit",
             "applies what the source never wrote",
-            Stage::new().at(9.0, 45.0, Damage(0, 25)),
+            Stage::new().seed(8).at(9.0, 45.0, Damage(0, 25)),
         )
         .guarded_by(Guard::Checksum),
         Exhibit::new(
             "an event that is missing",
             "goes on behind the gap",
-            Stage::new().at(9.0, 45.0, Damage(0, 25)),
+            Stage::new().seed(3).at(9.0, 45.0, Damage(0, 25)),
         )
         .guarded_by(Guard::EventGap),
     ]

@@ -31,11 +31,10 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
         )
         .guarded_by(Guard::PauseOverError),
         Exhibit::new(
-            "B4 paused, and restarted where it can't start",
-            "turns `paused` into an error, and resumes that by itself",
+            "B4 paused, and restarted",
+            "has forgotten that it was paused, or takes it for an error that it resumes by itself",
             Stage::new()
                 .at(9.0, 51.0, Pause(0))
-                .at(9.5, 4.0, SourceDown(0))
                 .at(10.0, 0.5, Kill(0))
                 .at(35.0, 0.5, Kill(0))
                 .at(45.0, 0.5, Kill(1)),

@@ -79,16 +79,6 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
         )
         .guarded_by(Guard::OneRevision),
         Exhibit::new(
-            "an answer of an earlier time",
-            "takes the answer to a question of before its lease was lost for the one that it has \
-             just asked for",
-            Stage::new()
-                .at(9.0, 50.0, SlowAnswers(0, 2_000))
-                .every(8.0, 6.5, 6, CutRequests(0))
-                .every(0.7, 0.1, 70, Pause(0)),
-        )
-        .guarded_by(Guard::StaleTickets),
-        Exhibit::new(
             "taken away and given back unseen",
             "goes on as the owner that it was, behind the fence of the one that it is",
             Stage::new()
@@ -155,8 +145,8 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             "D1 a watch that ends",
             "stops to listen for good after an error of a class that nobody has thought of",
             Stage::new()
-                .at(12.0, 0.0, CloseWatches)
-                .at(12.002, 45.0, Pause(0)),
+                .at(2.0, 0.0, CloseWatches)
+                .at(2.002, 50.0, Pause(0)),
         )
         .guarded_by(Guard::WatchEnd),
         Exhibit::new(

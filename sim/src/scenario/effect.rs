@@ -11,7 +11,7 @@ impl What {
             CutRequests(_) => &["etcd: request cut off"],
             CutAnswers(_) => &["etcd: answer cut off"],
             Cut(_) => &["etcd: request cut off", "etcd: answer cut off"],
-            Deafen(_) => &["etcd: change heard late"],
+            Deafen(_) => &["etcd: change heard late", "etcd: change not heard"],
             Slow(..) | SlowAnswers(..) => &["etcd: slow answer"],
             FreezeEtcd => &["etcd: request to frozen"],
             RestartEtcd | CloseWatches => &["etcd: closed watch"],

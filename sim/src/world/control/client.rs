@@ -211,14 +211,9 @@ impl Client {
             let silent = frozen.see() || cut;
             revision.see();
             if !silent && !between.deaf {
-                let mut newest = 0;
-                for range in ranges {
-                    let changes = server.state().store.changes(&span(range), next);
-                    let Ok(changes) = changes else {
-                        return Outcome::Compacted;
-                    };
-                    newest = changes.last().map_or(newest, |it| newest.max(it.revision));
-                }
+                let Some(newest) = server.newest(ranges, next) else {
+                    return Outcome::Compacted;
+                };
                 if newest > 0 {
                     if was_deaf {
                         server.trace.count("etcd: change heard late");
@@ -234,6 +229,9 @@ impl Client {
                 biased;
                 _ = sessions.changed() => {
                     server.trace.count("etcd: closed watch");
+                    if between.deaf && server.newest(ranges, next) != Some(0) {
+                        server.trace.count("etcd: change not heard");
+                    }
                     if server.flips() {
                         return Outcome::Ok(Reply::Closed);
                     }

@@ -143,6 +143,17 @@ impl Server {
         Some(bodies.into_iter().flat_map(entries).collect())
     }
 
+    /// Revision of the newest change in these ranges from one on, 0 without any; nothing where that
+    /// is not known any more.
+    pub(super) fn newest(&self, ranges: &[Range], from: i64) -> Option<i64> {
+        let mut newest = 0;
+        for range in ranges {
+            let changes = self.state().store.changes(&span(range), from).ok()?;
+            newest = changes.last().map_or(newest, |it| newest.max(it.revision));
+        }
+        Some(newest)
+    }
+
     /// When a lease is over, as far as the server knows; nothing for one that is not alive.
     pub(in crate::world) fn lease_ends(&self, lease: i64) -> Option<Duration> {
         self.state().store.lease_ends(lease)
