@@ -7,7 +7,9 @@ mod cases;
 mod database;
 mod ddl;
 mod foreign;
+mod job;
 mod port;
+mod session;
 mod weather;
 
 pub use cases::wrong;

@@ -9,12 +9,9 @@ use std::{
 use dm_core::{
     error::{Code, Error, Scope, code},
     guard::Guard,
-    sync::{
-        batch::Batch,
-        progress::{Applied as Progress, Fence, Location},
-    },
+    sync::{batch::Batch, progress::Fence},
 };
-use dm_runtime::ports::{Applied, Checkpoint};
+use dm_runtime::ports::Applied;
 use madsim::runtime::NodeHandle;
 use tokio::time::{Instant, sleep};
 
@@ -23,15 +20,16 @@ use crate::{
     world::{
         history::History,
         oracle::{exactly_once, fence, progress},
-        tables::{Refusal, Snapshot, Tables, refuse},
+        tables::{Refusal, Snapshot, refuse},
         trace::Trace,
     },
 };
 
-use super::{ddl::Intent, weather::Weather};
+use super::{
+    job::{CONTROL, Claim, Job},
+    weather::Weather,
+};
 
-/// The row that everything but rows depends on.
-pub(super) const CONTROL: i64 = -1;
 /// How long former owners may finish by themselves.
 const POLITE: Duration = Duration::from_secs(1);
 /// How long a lock is waited for at most.
@@ -54,59 +52,6 @@ pub(super) struct State {
     histories: BTreeMap<String, Arc<History>>,
     ended: BTreeSet<u64>,
     last_session: u64,
-}
-
-/// What there is of one source and its task.
-pub(super) struct Job {
-    pub(super) rows: BTreeMap<i64, ProgressRow>,
-    pub(super) remembered: Option<Checkpoint>,
-    pub(super) safe_until: Option<Location>,
-    pub(super) checkpoint: Option<Checkpoint>,
-    /// A DDL that is under way.
-    pub(super) intent: Option<Intent>,
-    locks: BTreeMap<i64, u64>,
-    /// The highest fence that ever took over.
-    taken: Fence,
-    /// How many takeovers there were.
-    pub(super) takeovers: u64,
-    /// Which process each fence is of.
-    owners: BTreeMap<Fence, String>,
-    pub(super) tables: Tables,
-    /// Transactions with rows, statements and takeovers so far.
-    pub(super) writes: u64,
-}
-
-impl Job {
-    /// A write of this claim happens now.
-    pub(super) fn passed(&self, trace: &Trace, source: &str, claim: Claim) {
-        let Claim { fence, run, .. } = claim;
-        fence::passed(trace, source, (fence, run), (self.taken, self.takeovers));
-    }
-
-    /// The progress of each slot.
-    pub(super) fn slots(&self) -> impl Iterator<Item = (&i64, &ProgressRow)> {
-        self.rows.iter().filter(|(slot, _)| **slot > CONTROL)
-    }
-}
-
-#[derive(Clone, Debug, Default)]
-pub(super) struct ProgressRow {
-    pub(super) fence: Fence,
-    pub(super) seq: u64,
-    pub(super) applied: Progress,
-    pub(super) session: u64,
-    /// Whether a takeover made the last step.
-    pub(super) taken: bool,
-}
-
-/// What a write depends on.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Claim {
-    pub(super) slot: i64,
-    pub(super) fence: Fence,
-    /// How many takeovers its run knows of.
-    pub(super) run: u64,
-    pub(super) seq: Option<u64>,
 }
 
 impl Database {
@@ -504,20 +449,7 @@ impl Database {
 
 impl State {
     pub(super) fn job(&mut self, source: &str) -> &mut Job {
-        let fresh = || Job {
-            owners: BTreeMap::new(),
-            rows: BTreeMap::new(),
-            remembered: None,
-            safe_until: None,
-            checkpoint: None,
-            intent: None,
-            locks: BTreeMap::new(),
-            taken: Fence::default(),
-            takeovers: 0,
-            tables: Tables::initial(),
-            writes: 0,
-        };
-        self.jobs.entry(source.to_owned()).or_insert_with(fresh)
+        self.jobs.entry(source.to_owned()).or_insert_with(Job::new)
     }
 }
 

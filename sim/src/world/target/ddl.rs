@@ -15,7 +15,8 @@ use dm_runtime::ports::{Applied, Ddl};
 use tokio::time::sleep;
 
 use super::{
-    database::{CONTROL, Database, Job, gone, refused, trouble},
+    database::{Database, gone, refused, trouble},
+    job::{CONTROL, Job},
     port::{Inner, error_of},
 };
 use crate::world::{

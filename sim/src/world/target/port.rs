@@ -16,7 +16,6 @@ use dm_core::{
     error::{Error, Result, code},
     guard::Guard,
     sync::{
-        batch::Batch,
         progress::{Applied as Progress, Fence, Location, SlotProgress},
         schema::{Table, TableName},
     },
@@ -24,7 +23,11 @@ use dm_core::{
 use dm_runtime::ports::{self, Applied, Checkpoint, Ddl, Recovered};
 use tokio::{sync::oneshot, time::sleep};
 
-use super::database::{CONTROL, Claim, Database, Job, ProgressRow, gone, trouble};
+use super::{
+    database::{Database, gone, trouble},
+    job::{CONTROL, Claim, Job, ProgressRow},
+    session::Session,
+};
 use crate::world::oracle::{
     self,
     leak::{Door, Doors},
@@ -36,7 +39,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(90);
 
 /// The downstream of one source's task.
 #[derive(Clone)]
-pub(in crate::world) struct Target(Arc<Inner>);
+pub(in crate::world) struct Target(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub(super) database: Arc<Database>,
@@ -260,7 +263,7 @@ impl Inner {
             .note("learnt", format_args!("{source} {what}"));
     }
 
-    fn sent(&self) -> MutexGuard<'_, BTreeMap<i64, u64>> {
+    pub(super) fn sent(&self) -> MutexGuard<'_, BTreeMap<i64, u64>> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -489,64 +492,6 @@ impl ports::Target for Target {
 
     fn io_bytes(&self) -> u64 {
         0
-    }
-}
-
-/// The connection of a slot.
-pub(in crate::world) struct Session {
-    target: Target,
-    session: u64,
-    claim: Claim,
-    _door: Door,
-}
-
-impl ports::Session for Session {
-    async fn apply(&mut self, batch: &Batch) -> Applied {
-        let inner = &self.target.0;
-        let claim = Claim {
-            seq: Some(batch.seq),
-            ..self.claim
-        };
-        let batch = copy(batch);
-        let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
-        let session = self.session;
-        let (slot, seq) = (claim.slot, batch.seq);
-        inner.sent().insert(slot, seq);
-        let ended = inner.ask(async move { database.apply(&source, session, claim, &batch).await });
-        let ended = ended.await.unwrap_or_else(|| Applied::Unknown(gone()));
-        if !matches!(ended, Applied::Done) {
-            inner.note(format_args!("slot {slot} step {seq} ends {}", name(&ended)));
-        }
-        ended
-    }
-}
-
-/// A packet of its own, which outlives the worker's batch.
-fn copy(batch: &Batch) -> Batch {
-    use dm_core::sync::batch::Segment;
-    let segment = |segment: &Segment| Segment {
-        table: Arc::clone(&segment.table),
-        op: segment.op,
-        rows: segment.rows.clone(),
-    };
-    Batch {
-        slot: batch.slot,
-        seq: batch.seq,
-        applied: batch.applied.clone(),
-        segments: batch.segments.iter().map(segment).collect(),
-        rows: batch.rows,
-        bytes: batch.bytes,
-        lenient: batch.lenient,
-    }
-}
-
-const fn name(ended: &Applied) -> &'static str {
-    match ended {
-        Applied::Done => "done",
-        Applied::Failed { .. } => "failed",
-        Applied::Unknown(_) => "unknown",
-        Applied::Fenced(_) => "fenced",
-        Applied::Moved(_) => "moved",
     }
 }
 

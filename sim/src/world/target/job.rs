@@ -1,0 +1,82 @@
+//! What the server keeps of a task: its progress, its checkpoint, its tables.
+
+use std::collections::BTreeMap;
+
+use dm_core::sync::progress::{Applied as Progress, Fence, Location};
+use dm_runtime::ports::Checkpoint;
+
+use super::ddl::Intent;
+use crate::world::{oracle::fence, tables::Tables, trace::Trace};
+
+/// The row that everything but rows depends on.
+pub(super) const CONTROL: i64 = -1;
+
+/// What there is of one source and its task.
+pub(super) struct Job {
+    pub(super) rows: BTreeMap<i64, ProgressRow>,
+    pub(super) remembered: Option<Checkpoint>,
+    pub(super) safe_until: Option<Location>,
+    pub(super) checkpoint: Option<Checkpoint>,
+    /// A DDL that is under way.
+    pub(super) intent: Option<Intent>,
+    pub(super) locks: BTreeMap<i64, u64>,
+    /// The highest fence that ever took over.
+    pub(super) taken: Fence,
+    /// How many takeovers there were.
+    pub(super) takeovers: u64,
+    /// Which process each fence is of.
+    pub(super) owners: BTreeMap<Fence, String>,
+    pub(super) tables: Tables,
+    /// Transactions with rows, statements and takeovers so far.
+    pub(super) writes: u64,
+}
+
+impl Job {
+    /// A task that nobody has begun.
+    pub(super) fn new() -> Self {
+        Self {
+            owners: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            remembered: None,
+            safe_until: None,
+            checkpoint: None,
+            intent: None,
+            locks: BTreeMap::new(),
+            taken: Fence::default(),
+            takeovers: 0,
+            tables: Tables::initial(),
+            writes: 0,
+        }
+    }
+
+    /// A write of this claim happens now.
+    pub(super) fn passed(&self, trace: &Trace, source: &str, claim: Claim) {
+        let Claim { fence, run, .. } = claim;
+        fence::passed(trace, source, (fence, run), (self.taken, self.takeovers));
+    }
+
+    /// The progress of each slot.
+    pub(super) fn slots(&self) -> impl Iterator<Item = (&i64, &ProgressRow)> {
+        self.rows.iter().filter(|(slot, _)| **slot > CONTROL)
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct ProgressRow {
+    pub(super) fence: Fence,
+    pub(super) seq: u64,
+    pub(super) applied: Progress,
+    pub(super) session: u64,
+    /// Whether a takeover made the last step.
+    pub(super) taken: bool,
+}
+
+/// What a write depends on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) slot: i64,
+    pub(super) fence: Fence,
+    /// How many takeovers its run knows of.
+    pub(super) run: u64,
+    pub(super) seq: Option<u64>,
+}
