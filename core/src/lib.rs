@@ -16,6 +16,7 @@ pub mod control;
 pub mod error;
 pub mod guard;
 pub mod lifecycle;
+pub mod relay;
 pub mod status;
 pub mod sync;
 pub mod time;

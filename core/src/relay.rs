@@ -1,0 +1,24 @@
+//! What the files of a relay directory are called, and what those say that are not binlogs.
+//!
+//! ```text
+//! <relay-dir>/
+//!   server-uuid.index             names of the sub-directories, the newest one last
+//!   <server-uuid>.000001/         one for each server that the source was on, in order
+//!     relay.meta                  where the next file begins
+//!     mysql-bin.000003            as the source sent it
+//!   <server-uuid>.000002/
+//! ```
+//!
+//! The layout is that of the existing worker, which goes on with a directory of ours, and we with
+//! one of its. The binlog files are the truth: index and meta say nothing about them that can't be
+//! found in them.
+
+mod index;
+mod meta;
+mod sub_dir;
+
+pub use self::{
+    index::{INDEX_FILE, Index},
+    meta::{META_FILE, Meta},
+    sub_dir::SubDir,
+};
