@@ -126,6 +126,8 @@ guards! {
     TasksEnd = "tasks-end",
     /// Events must follow one another without a gap.
     EventGap = "event-gap",
+    /// Also where a file ends.
+    FileEnd = "file-end",
     /// Events must have the right checksum.
     Checksum = "checksum",
     /// What may be applied already is written in safe mode.

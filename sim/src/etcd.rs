@@ -78,6 +78,15 @@ impl Store {
         })
     }
 
+    /// What was in a range at a revision.
+    ///
+    /// # Errors
+    /// That is not known any more, or not yet.
+    pub fn entries_at(&self, span: &Span, revision: i64) -> Result<Vec<KeyValue>, Refusal> {
+        self.history.check(revision)?;
+        Ok(self.history.at(span, revision))
+    }
+
     /// Every change in a range from a revision on, oldest first; those of one transaction are
     /// together and have one revision.
     ///

@@ -19,8 +19,10 @@ pub struct Exhibit {
     pub name: &'static str,
     /// What it does to a naive worker.
     pub naive: &'static str,
-    /// Switched off, this makes our worker naive.
-    pub without: Option<Guard>,
+    /// Switched off, this guard makes our worker naive, as this oracle notices.
+    pub without: Option<(Guard, &'static str)>,
+    /// What must have happened, besides that each step had an effect.
+    pub needs: Option<&'static str>,
     /// How it comes about.
     pub scenario: Scenario,
 }
@@ -41,13 +43,20 @@ impl Exhibit {
             name,
             naive,
             without: None,
+            needs: None,
             scenario: scenario.into(),
         }
     }
 
-    /// The guard that keeps our worker from it.
-    const fn guarded_by(mut self, guard: Guard) -> Self {
-        self.without = Some(guard);
+    /// The guard that keeps our worker from it, and the oracle that sees it otherwise.
+    const fn guarded_by(mut self, guard: Guard, oracle: &'static str) -> Self {
+        self.without = Some((guard, oracle));
+        self
+    }
+
+    /// What must have happened.
+    const fn needs(mut self, what: &'static str) -> Self {
+        self.needs = Some(what);
         self
     }
 }

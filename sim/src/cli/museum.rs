@@ -25,6 +25,10 @@ struct Shown {
     name: String,
     naive: Option<&'static str>,
     without: Option<Guard>,
+    /// The oracle that notices, if only one may.
+    oracle: Option<&'static str>,
+    /// What must have happened.
+    needs: Option<&'static str>,
     scenario: Scenario,
 }
 
@@ -35,7 +39,9 @@ pub(super) fn museum(args: &Museum) -> Result<bool, String> {
         .map(|exhibit| Shown {
             name: exhibit.name.to_owned(),
             naive: Some(exhibit.naive),
-            without: exhibit.without,
+            without: exhibit.without.map(|(guard, _)| guard),
+            oracle: exhibit.without.map(|(_, oracle)| oracle),
+            needs: exhibit.needs,
             scenario: exhibit.scenario,
         })
         .collect();
@@ -80,6 +86,8 @@ fn read(path: &Path) -> Result<Shown, String> {
         name: format!("regression: {name}"),
         naive: None,
         without: without.as_deref().map(guard).transpose()?,
+        oracle: None,
+        needs: None,
         scenario,
     })
 }
@@ -106,11 +114,18 @@ impl Shown {
             is_good = false;
             verdict += &format!("; `{step}` HAS NO EFFECT");
         }
+        if let Some(what) = self.needs.filter(|it| !ours.counts.contains_key(*it)) {
+            is_good = false;
+            verdict += &format!("; `{what}` NEVER HAPPENED");
+        }
         if let Some(guard) = self.without {
             let naive = world::run(&self.scenario, Some(guard));
             let name = name_of(guard);
             match naive.violations.first() {
-                Some(found) => verdict += &format!("; without {name}: {}", found.oracle),
+                Some(found) => {
+                    is_good &= self.oracle.is_none_or(|oracle| oracle == found.oracle);
+                    verdict += &format!("; without {name}: {}", found.oracle);
+                }
                 None => {
                     is_good = false;
                     verdict += &format!("; WITHOUT {name} IT SURVIVES AS WELL");

@@ -95,7 +95,7 @@ impl History {
     }
 
     /// The entries of a range as of a revision.
-    fn at(&self, span: &Span, revision: i64) -> Vec<KeyValue> {
+    pub(super) fn at(&self, span: &Span, revision: i64) -> Vec<KeyValue> {
         let within = |map: &BTreeMap<Bytes, KeyValue>| -> BTreeMap<Bytes, KeyValue> {
             let inside = map.values().filter(|kv| span.covers(&kv.key));
             inside.map(|kv| (kv.key.clone(), kv.clone())).collect()

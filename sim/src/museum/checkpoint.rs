@@ -17,7 +17,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .every(7.0, 0.8, 7, TargetDown)
                 .every(6.5, 0.2, 7, Kill(0)),
         )
-        .guarded_by(Guard::Watermark),
+        .guarded_by(Guard::Watermark, "checkpoint"),
         Exhibit::new(
             "3 a compressed transaction read twice",
             "knows events by their places in the file, and all of a compressed transaction have \
@@ -27,7 +27,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .every(1.1, 0.0, 40, CutDumps(0))
                 .every(7.0, 0.2, 7, Kill(0)),
         )
-        .guarded_by(Guard::RowCount),
+        .guarded_by(Guard::RowCount, "exactly-once"),
         Exhibit::new(
             "4 a DDL behind a batch that failed",
             "executes the DDL though what stands before it was not applied",
@@ -36,7 +36,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(9.0, 45.0, Deadlocks(250))
                 .every(9.0, 0.2, 5, Kill(0)),
         )
-        .guarded_by(Guard::DdlDrain),
+        .guarded_by(Guard::DdlDrain, "tables"),
         Exhibit::new(
             "7 a DDL of which nobody knows whether it happened",
             "executes it again, or leaves out the rest of what came in one statement",
@@ -45,7 +45,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(9.0, 45.0, LostAnswers(250))
                 .every(4.0, 0.2, 12, Kill(0)),
         )
-        .guarded_by(Guard::DdlSettle),
+        .guarded_by(Guard::DdlSettle, "convergence"),
         Exhibit::new(
             "10 batches behind one that failed",
             "goes on with the next batch, so that rows meet others than at the source",
@@ -53,7 +53,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .task(|task| (task.slots, task.batch) = (2, 2))
                 .at(9.0, 45.0, Deadlocks(300)),
         )
-        .guarded_by(Guard::FailedAgain),
+        .guarded_by(Guard::FailedAgain, "exactly-once"),
         Exhibit::new(
             "11 rows without a key, once more",
             "applies rows again that it had applied before it was killed: they have no names",
@@ -61,7 +61,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .task(|task| task.flush_s = 9)
                 .every(5.0, 0.2, 10, Kill(0)),
         )
-        .guarded_by(Guard::ReplaySkip),
+        .guarded_by(Guard::ReplaySkip, "exactly-once"),
         Exhibit::new(
             "17 18 a checkpoint that fails",
             "keeps a lock, or half of what was to be written",
@@ -86,15 +86,14 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .task(|task| (task.slots, task.batch) = (3, 2))
                 .every(0.7, 0.0, 60, CutDumps(0)),
         )
-        .guarded_by(Guard::ReplayEnd),
+        .guarded_by(Guard::ReplayEnd, "exactly-once"),
         Exhibit::new(
             "23 stopped under load",
             "closes a channel that others still write into, and dies",
             Stage::new()
                 .every(1.5, 0.3, 25, Stop(0))
                 .at(9.0, 40.0, Late(100)),
-        )
-        .guarded_by(Guard::TasksEnd),
+        ),
         Exhibit::new(
             "another number of slots after a crash",
             "brings rows to other slots than before, so what one has applied another one repeats",
@@ -103,7 +102,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .every(6.7, 0.2, 8, Kill(0))
                 .every(6.9, 0.5, 8, Resize(0, 2)),
         )
-        .guarded_by(Guard::ResizeAfterReplay),
+        .guarded_by(Guard::ResizeAfterReplay, "exactly-once"),
         Exhibit::new(
             "an answer that is lost",
             "sends the batch again, which was applied, or leaves it out, which was not",
@@ -111,7 +110,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .task(|task| task.batch = 3)
                 .at(9.0, 50.0, LostAnswers(300)),
         )
-        .guarded_by(Guard::ProgressWithRows),
+        .guarded_by(Guard::ProgressWithRows, "exactly-once"),
         Exhibit::new(
             "a transaction that arrives after it was given up",
             "reads back that it was not applied and sends it again; then the first one arrives, \
@@ -121,7 +120,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(9.0, 50.0, Late(300))
                 .at(9.0, 50.0, Unseen),
         )
-        .guarded_by(Guard::StepCompare),
+        .guarded_by(Guard::StepCompare, "fence"),
         Exhibit::new(
             "another worker in between",
             "goes on from its own record, and does not see that somebody else went further",
@@ -138,12 +137,14 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             "applies what the source never wrote",
             Stage::new().seed(8).at(9.0, 45.0, Damage(0, 25)),
         )
-        .guarded_by(Guard::Checksum),
+        .needs("fault: flipped bit")
+        .guarded_by(Guard::Checksum, "convergence"),
         Exhibit::new(
             "an event that is missing",
             "goes on behind the gap",
             Stage::new().seed(3).at(9.0, 45.0, Damage(0, 25)),
         )
-        .guarded_by(Guard::EventGap),
+        .needs("fault: skipped event")
+        .guarded_by(Guard::EventGap, "exactly-once"),
     ]
 }

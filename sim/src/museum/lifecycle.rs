@@ -13,7 +13,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
              where nobody sees or stops it",
             Stage::new().seed(5).every(2.0, 0.05, 20, Stop(0)),
         )
-        .guarded_by(Guard::UnitEnd),
+        .guarded_by(Guard::UnitEnd, "lease"),
         Exhibit::new(
             "B2 an error right behind a resumption",
             "overwrites the error with `Running`, though nothing runs",
@@ -21,7 +21,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .every(6.0, 2.0, 8, TargetDown)
                 .every(6.1, 1.0, 8, Pause(0)),
         )
-        .guarded_by(Guard::AutoResume),
+        .guarded_by(Guard::AutoResume, "convergence"),
         Exhibit::new(
             "B3 paused while it waits to be resumed",
             "resumes by itself what an operator has paused in between",
@@ -29,7 +29,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(10.0, 35.0, SourceDown(0))
                 .at(11.0, 49.0, Pause(0)),
         )
-        .guarded_by(Guard::PauseOverError),
+        .guarded_by(Guard::PauseOverError, "order"),
         Exhibit::new(
             "B4 paused, and restarted",
             "has forgotten that it was paused, or takes it for an error that it resumes by itself",
@@ -39,7 +39,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(35.0, 0.5, Kill(0))
                 .at(45.0, 0.5, Kill(1)),
         )
-        .guarded_by(Guard::PauseOverStart),
+        .guarded_by(Guard::PauseOverStart, "stop"),
         Exhibit::new(
             "B6 an order for a task that is not there",
             "makes a task without a name of it, which stays for ever",
@@ -84,6 +84,6 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             "gives up, or hammers a target that is down",
             Stage::new().at(10.0, 40.0, SourceDown(0)),
         )
-        .guarded_by(Guard::AutoResume),
+        .guarded_by(Guard::AutoResume, "convergence"),
     ]
 }

@@ -16,7 +16,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(20.0, 12.0, CutRequests(0))
                 .at(40.0, 12.0, CutRequests(0)),
         )
-        .guarded_by(Guard::LeaseFromSend),
+        .guarded_by(Guard::LeaseFromSend, "lease"),
         Exhibit::new(
             "A1 a commit in flight",
             "has nothing in its transactions that tells the target whose they are, so one that was \
@@ -26,7 +26,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(9.0, 45.0, Late(200))
                 .every(4.0, 0.0, 12, Transfer(0)),
         )
-        .guarded_by(Guard::FenceCompare),
+        .guarded_by(Guard::FenceCompare, "fence"),
         Exhibit::new(
             "A2 the lease is given up before the work has ended",
             "revokes its lease first and then stops: the next owner begins while it still writes",
@@ -35,7 +35,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .every(8.0, 3.9, 6, Cut(0))
                 .every(9.0, 3.9, 5, Cut(1)),
         )
-        .guarded_by(Guard::CancelKills),
+        .guarded_by(Guard::CancelBeforeRevoke, "lease"),
         Exhibit::new(
             "A3 the store can be written and not read",
             "gives a good lease up because reading about its assignment fails, while it works",
@@ -58,7 +58,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(9.0, 45.0, LongTransactions(300))
                 .every(3.0, 0.0, 15, Transfer(0)),
         )
-        .guarded_by(Guard::TakeoverLocks),
+        .guarded_by(Guard::TakeoverLocks, "fence"),
         Exhibit::new(
             "A6 an assignment that is old when it is obeyed",
             "obeys an event though a newer one has taken the source away already",
@@ -68,7 +68,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(9.0, 40.0, Late(300))
                 .every(2.0, 0.0, 20, Transfer(0)),
         )
-        .guarded_by(Guard::TakeoverCompare),
+        .guarded_by(Guard::TakeoverCompare, "fence"),
         Exhibit::new(
             "a picture made of two moments",
             "reads first which source it has, and later what is wanted of it, which is of another \
@@ -77,7 +77,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(9.0, 45.0, Slow(0, 400))
                 .every(1.1, 0.3, 40, Pause(0)),
         )
-        .guarded_by(Guard::OneRevision),
+        .guarded_by(Guard::OneRevision, "snapshot"),
         Exhibit::new(
             "taken away and given back unseen",
             "goes on as the owner that it was, behind the fence of the one that it is",
@@ -86,7 +86,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(9.0, 6.0, Deafen(1))
                 .at(10.0, 1.0, Transfer(0)),
         )
-        .guarded_by(Guard::FenceRestart),
+        .guarded_by(Guard::FenceRestart, "owner"),
         Exhibit::new(
             "A7 all former assignments once more",
             "watches from the revision at which it began to live, and obeys each assignment of its \
@@ -102,19 +102,19 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .every(6.0, 0.1, 8, Kill(0))
                 .at(20.0, 3.0, Pause(0)),
         )
-        .guarded_by(Guard::AnnounceFirst),
+        .guarded_by(Guard::AnnounceFirst, "lease"),
         Exhibit::new(
             "A9 two processes of one name",
             "does not notice that somebody else has its name, so that both work",
             Stage::new().at(12.0, 25.0, Twin(0)).at(40.0, 15.0, Twin(1)),
         )
-        .guarded_by(Guard::AnnounceCompare),
+        .guarded_by(Guard::AnnounceCompare, "name"),
         Exhibit::new(
             "A9 two processes of one name, one of them cut off",
             "loses its lease, and takes the other one's announcement with it",
             Stage::new().at(12.0, 40.0, Twin(0)).at(20.0, 8.0, Cut(0)),
         )
-        .guarded_by(Guard::FenceOfAnnouncement),
+        .guarded_by(Guard::FenceOfAnnouncement, "fence"),
         Exhibit::new(
             "A10 a watch that is deaf",
             "never hears that its source was taken away, since only its watch hangs",
@@ -122,7 +122,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(9.0, 50.0, Deafen(0))
                 .at(10.0, 48.0, Stop(0)),
         )
-        .guarded_by(Guard::Reread),
+        .guarded_by(Guard::Reread, "order"),
         Exhibit::new(
             "A11 an announcement whose answer is lost",
             "forgets the lease that its announcement hangs on, so nobody renews or revokes it",
@@ -132,7 +132,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(20.0, 0.5, Kill(1))
                 .at(20.4, 4.0, CutAnswers(1)),
         )
-        .guarded_by(Guard::LeaseGivenUp),
+        .guarded_by(Guard::LeaseGivenUp, "end"),
         Exhibit::new(
             "D1 an event that could not be handled",
             "drops the event if reading what it is about fails; a change of leader is enough",
@@ -148,7 +148,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(2.0, 0.0, CloseWatches)
                 .at(2.002, 50.0, Pause(0)),
         )
-        .guarded_by(Guard::WatchEnd),
+        .guarded_by(Guard::WatchEnd, "order"),
         Exhibit::new(
             "D2 a start that failed once",
             "stays half-enabled until the master writes its assignment again",
@@ -157,7 +157,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(30.0, 10.0, SourceDown(0))
                 .at(31.0, 0.0, Transfer(0)),
         )
-        .guarded_by(Guard::AutoResume),
+        .guarded_by(Guard::AutoResume, "convergence"),
         Exhibit::new(
             "D3 a gap that compaction has made",
             "compares names only: a task that was deleted and created again in the gap goes on as \
@@ -168,7 +168,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .at(11.5, 0.0, Compact)
                 .at(11.6, 0.0, CloseWatches),
         )
-        .guarded_by(Guard::Incarnation),
+        .guarded_by(Guard::Incarnation, "order"),
         Exhibit::new(
             "D3 paused and resumed in a gap",
             "takes what it missed for an error",
@@ -184,7 +184,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .drift(-50_000)
                 .every(9.0, 8.0, 5, CutRequests(0)),
         )
-        .guarded_by(Guard::LeaseMargin),
+        .guarded_by(Guard::LeaseMargin, "lease"),
         Exhibit::new(
             "a process that was frozen",
             "goes on with what it was about to do, long after somebody else has taken over",
@@ -192,7 +192,6 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .task(|task| task.batch = 3)
                 .every(9.0, 8.0, 5, Freeze(0))
                 .every(9.5, 8.0, 5, Freeze(1)),
-        )
-        .guarded_by(Guard::CancelKills),
+        ),
     ]
 }

@@ -26,12 +26,15 @@ fn entries(body: Body) -> Vec<Entry> {
     let Body::Entries { entries, .. } = body else {
         return Vec::new();
     };
-    let entry = |kv: KeyValue| Entry {
+    entries.into_iter().map(entry).collect()
+}
+
+fn entry(kv: KeyValue) -> Entry {
+    Entry {
         key: kv.key,
         value: kv.value,
         create_revision: kv.create_revision,
         mod_revision: kv.mod_revision,
         lease: kv.lease,
-    };
-    entries.into_iter().map(entry).collect()
+    }
 }

@@ -114,7 +114,12 @@ impl Reality for Real {
         let sql = format!("SELECT * FROM {}.{table}", self.data);
         let value = |text: Option<String>| text.map(|text| text.parse().expect("a number"));
         let row = |row: Vec<_>| row.into_iter().map(value).collect::<Row>();
-        let rows = self.sql.rows(&sql).await.ok()?;
+        let rows = match self.sql.rows(&sql).await {
+            Ok(rows) => rows,
+            // ER_NO_SUCH_TABLE.
+            Err(error) if error.to_string().contains("1146") => return None,
+            Err(error) => panic!("{error}"),
+        };
         let mut rows: Vec<_> = rows.into_iter().map(row).collect();
         rows.sort();
         Some(rows)

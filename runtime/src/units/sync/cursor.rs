@@ -75,7 +75,8 @@ impl Cursor {
         // What the source makes up, or says in between, has no place in the file.
         let is_written = !header.is_artificial()
             && header.log_pos != 0
-            && !matches!(event, Event::Heartbeat { .. });
+            && !matches!(event, Event::Heartbeat { .. })
+            && (Guard::FileEnd.holds() || !matches!(event, Event::Rotate { .. }));
         if let Some(end) = self.end.filter(|_| is_written)
             && Guard::EventGap.holds()
         {
@@ -337,20 +338,38 @@ mod tests {
             file: "b.000002".into(),
             pos: 4,
         };
-        let mut cursor = cursor(Flavor::Mysql, false);
-        (cursor.follow(&header(100, 150), &Event::Xid, false)).unwrap();
         // As the source makes it up when it begins to send a file.
         let artificial = Header {
             log_pos: 0,
             flags: 0x20,
             ..header(0, 40)
         };
-        cursor.follow(&artificial, &rotate, false).unwrap();
-        (cursor.follow(&header(4, 150), &Event::Xid, false)).unwrap();
-        cursor.follow(&header(150, 190), &rotate, false).unwrap();
-        (cursor.follow(&header(4, 150), &Event::Xid, false)).unwrap();
-        let outcome = cursor.follow(&header(180, 220), &rotate, false);
-        assert!(says(outcome, "missing"));
+        for (flavor, by_gtid, open, noticed) in [
+            (Flavor::Mysql, false, false, true),
+            (Flavor::Mysql, false, true, true),
+            // The source leaves out whole transactions.
+            (Flavor::Mysql, true, false, false),
+            (Flavor::Mysql, true, true, true),
+            (Flavor::Mariadb, false, true, false),
+            (Flavor::Mariadb, true, true, false),
+        ] {
+            let mut cursor = cursor(flavor, by_gtid);
+            let far = 1 << 32;
+            (cursor.follow(&header(far, far + 50), &Event::Xid, false)).unwrap();
+            (cursor.follow(&header(far + 50, far + 90), &rotate, false)).unwrap();
+            cursor.follow(&artificial, &rotate, false).unwrap();
+            (cursor.follow(&header(4, 150), &Event::Xid, false)).unwrap();
+            if open {
+                let begins = header(4, 150);
+                cursor.begin(&begins, None, false, &read("")).unwrap();
+            }
+            let outcome = cursor.follow(&header(180, 220), &rotate, false);
+            assert_eq!(
+                says(outcome, "missing"),
+                noticed,
+                "{flavor} {by_gtid} {open}"
+            );
+        }
     }
 
     /// By GTID the source leaves out what is there already, but never a part of a transaction.

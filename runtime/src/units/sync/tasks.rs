@@ -22,3 +22,10 @@ impl Tasks {
         }
     }
 }
+
+/// A run that panics does not come to its end; its tasks are stopped all the same.
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}

@@ -173,18 +173,23 @@ impl Client {
         let Body::Txn { bodies, .. } = body else {
             unreachable!("a transaction is answered with {body:?}");
         };
-        let revision = at.unwrap_or(revision);
-        let entries: Vec<Entry> = bodies.into_iter().flat_map(entries).collect();
+        Ok(Reply::Entries {
+            revision: at.unwrap_or(revision),
+            entries: bodies.into_iter().flat_map(entries).collect(),
+        })
+    }
+
+    /// The worker gets what it has read.
+    fn learns(&self, ranges: &[Range], revision: i64, entries: &[Entry]) {
         let bound = Range::Key(values::bound_key(&self.name).into());
         if ranges.contains(&bound) {
             self.assigned.store(revision, Ordering::Relaxed);
-        } else {
-            let assigned = self.assigned.load(Ordering::Relaxed);
-            if let Some(there) = self.server.entries_at(ranges, assigned) {
-                snapshot::read(&self.server.trace, &self.name, assigned, (&entries, &there));
-            }
+            return;
         }
-        Ok(Reply::Entries { revision, entries })
+        let assigned = self.assigned.load(Ordering::Relaxed);
+        if let Some(there) = self.server.entries_at(ranges, assigned) {
+            snapshot::read(&self.server.trace, &self.name, assigned, (entries, &there));
+        }
     }
 
     async fn lease(&self, patience: Patience, request: Request) -> Tried {
@@ -268,6 +273,10 @@ impl Control for Client {
         {
             events.end(outcome);
         }
+        let ranges = match &call {
+            ControlCall::Read { ranges, .. } => ranges.clone(),
+            _ => Vec::new(),
+        };
         let (reply, answer) = oneshot::channel();
         let client = self.clone();
         // It comes to an end though nobody may wait for it any more, and the answer may come late,
@@ -294,10 +303,13 @@ impl Control for Client {
                 events.end(outcome);
             }
         });
-        match answer.await {
-            Ok(outcome) => outcome,
-            Err(_) => unreachable!("etcd is never killed, only frozen"),
+        let Ok(outcome) = answer.await else {
+            unreachable!("etcd is never killed, only frozen")
+        };
+        if let Outcome::Ok(Reply::Entries { revision, entries }) = &outcome {
+            self.learns(&ranges, *revision, entries);
         }
+        outcome
     }
 }
 

@@ -1,4 +1,5 @@
-//! No write passes behind a takeover that came after its own, and no fence is of two processes.
+//! No write passes behind a takeover that came after its own, no takeover looks like a write, and no
+//! fence is of two processes.
 
 use dm_core::sync::progress::Fence;
 

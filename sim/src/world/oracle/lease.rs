@@ -72,7 +72,9 @@ impl Tenure {
     /// The process gives a lease up, while it has this open.
     pub(in crate::world) fn gives_up(&self, trace: &Trace, lease: i64, doors: &Doors) {
         // Another one may be given up at any time.
-        if lease == self.lease.load(Ordering::Relaxed) {
+        let held = self.view.borrow().lease.map(|(held, _)| held);
+        let is_other = held.is_some_and(|held| held != lease);
+        if lease == self.lease.load(Ordering::Relaxed) && !is_other {
             let open = doors.count();
             trace.expect(
                 NAME,

@@ -92,8 +92,7 @@ impl Binlog {
         binlog
     }
 
-    /// Writes a transaction.
-    /// Says what it is called.
+    /// Writes a transaction, and says what it is called.
     pub(super) fn transaction(&mut self, schema: &str, txn: &Transaction) -> Option<Gtid> {
         let gtid = self.begin(false);
         let mut bodies = write::bodies(schema, txn, self.txns, &self.plan);

@@ -65,11 +65,9 @@ impl Upstream {
 }
 
 impl Binlog {
-    /// The server stops in order, which is not always to be seen.
+    /// The server stops in order, and says so.
     fn stop(&mut self) {
-        if self.plan.texts {
-            self.write(&events::stop(), Group::None);
-        }
+        self.write(&events::stop(), Group::None);
     }
 
     /// Writes the beginning of a transaction that never ends. Of its rows nothing is there: with

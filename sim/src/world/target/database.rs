@@ -184,7 +184,7 @@ impl Database {
         }
     }
 
-    /// Locks all rows in order. Whoever takes over ends those who hold one of them for too long.
+    /// Locks all rows in order. Whoever takes over ends those whom the rows name if that takes long.
     pub(super) async fn lock_all(
         &self,
         source: &str,
@@ -210,7 +210,7 @@ impl Database {
                     break;
                 }
                 if takes_over && Instant::now() > impolite {
-                    self.end_sessions(&[holder]);
+                    self.end_sessions(&self.named(source));
                     impolite = Instant::now() + POLITE;
                 }
                 if start.elapsed() > LOCK_MAX {
@@ -224,6 +224,13 @@ impl Database {
             }
         }
         Ok(())
+    }
+
+    /// The sessions that may have a transaction under way.
+    fn named(&self, source: &str) -> Vec<u64> {
+        let mut state = self.state();
+        let rows = state.job(source).rows.values();
+        rows.map(|row| row.session).filter(|id| *id != 0).collect()
     }
 
     /// Gives all locks of a session back.
@@ -402,7 +409,7 @@ impl Database {
     pub(super) fn set_fence(
         &self,
         source: &str,
-        fence: Fence,
+        (fence, session): (Fence, u64),
         process: &str,
     ) -> Result<(), Applied> {
         let mut state = self.state();
@@ -430,7 +437,7 @@ impl Database {
         };
         for (slot, row) in &mut job.rows {
             row.fence = fence;
-            row.session = 0;
+            row.session = if *slot == CONTROL { session } else { 0 };
             // No write of the control row is looked for after it ended unknown.
             let most = if *slot == CONTROL { 1 } else { 2 };
             row.seq += steps.min(most);

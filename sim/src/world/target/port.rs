@@ -306,7 +306,7 @@ impl ports::Target for Target {
             database.lock_all(&source, session, true).await?;
             let taken = database
                 .allow()
-                .and_then(|()| database.set_fence(&source, fence, &process));
+                .and_then(|()| database.set_fence(&source, (fence, session), &process));
             let found = taken.map_err(error_of).map(|()| {
                 let mut state = database.state();
                 let job = state.job(&source);
