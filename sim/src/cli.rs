@@ -46,8 +46,8 @@ enum Command {
     Replay(Replay),
     /// Leave out of a failing world what it fails without, and show what is left.
     Shrink(Shrink),
-    /// Show what is known to go wrong with workers of this kind, and what did with ours, and that it
-    /// survives it.
+    /// Show what is known to go wrong with workers of this kind, and what did with ours, and that
+    /// it survives it.
     Museum(Museum),
     /// Hold the simulated target to what real ones answer.
     Target,

@@ -9,7 +9,7 @@ use crate::error::{Error, Result, code};
 /// Its name in a relay directory.
 pub const INDEX_FILE: &str = "server-uuid.index";
 
-/// The sub-directories that there are, or were: of the oldest ones the directory itself may be gone.
+/// The sub-directories that there are, or were: the oldest ones themselves may be gone.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Index(Vec<SubDir>);
 

@@ -121,7 +121,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_are_read_as_they_are_written(server in "[a-z0-9-]{1,36}", number in 0u32..1_000_000) {
+        fn names_are_read_as_written(server in "[a-z0-9-]{1,36}", number in 0u32..1_000_000) {
             let dir = SubDir::new(&server, number).unwrap();
             prop_assert_eq!(dir.to_string().parse::<SubDir>().unwrap(), dir);
         }

@@ -159,7 +159,7 @@ impl Scenario {
                 let after = step.at + Duration::from_millis(100);
                 vec![(step.at.saturating_sub(STOPPED), after, What::Stop(source))]
             }
-            // Links fade before they fail, for longer than a lease; the last answers are on their way.
+            // Links fade before they fail, for longer than a lease; answers are on their way.
             What::Slow(worker, _) | What::SlowAnswers(worker, _) => {
                 let fails = step.at + step.lasts / 2;
                 vec![(fails, fails + self.ttl * 2, What::CutRequests(worker))]

@@ -1,5 +1,5 @@
-//! No write passes behind a takeover that came after its own, no takeover looks like a write, and no
-//! fence is of two processes.
+//! No write passes behind a takeover that came after its own, no takeover looks like a write, and
+//! no fence is of two processes.
 
 use dm_core::sync::progress::Fence;
 
@@ -44,7 +44,8 @@ pub(in crate::world) fn passed(
     );
 }
 
-/// A run, which sent this step of a slot last, reads back that a step is done, which a takeover did.
+/// A run, which sent this step of a slot last, reads back that a step is done, which a takeover
+/// did.
 pub(in crate::world) fn read_back(trace: &Trace, source: &str, sent: u64, done: u64) {
     trace.expect(
         NAME,

@@ -184,7 +184,7 @@ impl Database {
         }
     }
 
-    /// Locks all rows in order. Whoever takes over ends those whom the rows name if that takes long.
+    /// Locks all rows in order. If that takes long, whoever takes over ends those whom they name.
     pub(super) async fn lock_all(
         &self,
         source: &str,
