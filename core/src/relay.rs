@@ -15,10 +15,12 @@
 
 mod index;
 mod meta;
+mod scan;
 mod sub_dir;
 
 pub use self::{
     index::{INDEX_FILE, Index},
     meta::{META_FILE, Meta},
+    scan::{MAGIC, Scan},
     sub_dir::SubDir,
 };

@@ -1,0 +1,371 @@
+//! Up to where a binlog file holds whole transactions.
+//!
+//! No row is decoded for that, and nothing is decompressed: which events a transaction begins and
+//! ends with shows in their types, in the GTID event, which says how long it is, and in the text of
+//! statements. See "Binary Log" in the MySQL internals manual, and "Replication Protocol" in
+//! MariaDB's documentation.
+
+use alloc::{format, string::String};
+
+use bytes::Bytes;
+
+use crate::{
+    binlog::{
+        BinlogError, Decoder, Event, Flavor, Gtid, GtidSet, HEADER_LEN, Header, QueryEvent,
+        event_type as kind,
+    },
+    error::{Error, Result, code},
+};
+
+/// What every binlog file begins with.
+pub const MAGIC: [u8; 4] = [0xfe, b'b', b'i', b'n'];
+
+/// Reads a file from its beginning, event by event.
+///
+/// Everything that it accepts has a right checksum and stands where it says that it does.
+#[derive(Debug)]
+pub struct Scan {
+    flavor: Flavor,
+    decoder: Decoder,
+    /// End of what was read.
+    end: u64,
+    /// End of the last thing that is whole.
+    boundary: u64,
+    /// The transaction that was begun and has not ended.
+    open: Option<Open>,
+    gtids: Option<GtidSet>,
+}
+
+#[derive(Debug)]
+struct Open {
+    gtid: Option<Gtid>,
+    /// Where it ends, if its GTID event said so.
+    ends_at: Option<u64>,
+    /// Whether an event of its own ends it: the next statement does not.
+    begun: bool,
+}
+
+impl Scan {
+    /// Before the first byte of a file.
+    #[must_use]
+    pub fn new(flavor: Flavor) -> Self {
+        Self {
+            flavor,
+            decoder: Decoder::new(flavor).accept_unchecked(),
+            end: 0,
+            boundary: 0,
+            open: None,
+            gtids: None,
+        }
+    }
+
+    /// How many bytes the next piece has, of which these are the first: the magic, or an event.
+    /// More than are given: so many are needed to say more, or to take it.
+    ///
+    /// # Errors
+    /// 11038: no event can have this length.
+    pub fn wants(&self, ahead: &[u8]) -> Result<usize> {
+        if self.end == 0 {
+            return Ok(MAGIC.len());
+        }
+        if ahead.len() < HEADER_LEN {
+            return Ok(HEADER_LEN);
+        }
+        let header = Header::peek(ahead).map_err(|error| self.broken(&error))?;
+        Ok(header.event_size as usize)
+    }
+
+    /// Takes the next piece, of the length that [`wants`](Self::wants) says.
+    ///
+    /// # Errors
+    /// 11038: it is damaged, or not what belongs there. Nothing of it counts then.
+    pub fn take(&mut self, piece: &Bytes) -> Result<()> {
+        if self.end == 0 {
+            if **piece != MAGIC {
+                return Err(self.broken(&BinlogError::Malformed("binlog file")));
+            }
+            self.end = MAGIC.len() as u64;
+            self.boundary = self.end;
+            return Ok(());
+        }
+        let frame = self.decoder.frame(piece.clone());
+        let frame = frame.map_err(|error| self.broken(&error))?;
+        let start = self.end;
+        let end = start + u64::from(frame.header.event_size);
+        // Where a dump begins further behind, its first event has no place.
+        let is_placed = frame.header.event_type != kind::FORMAT_DESCRIPTION
+            || Header::peek(piece).is_ok_and(|header| header.log_pos != 0);
+        if is_placed && frame.header.log_pos != end {
+            return Err(self.refuse(&format!(
+                "the event there says that it ends at {}, and does at {end}",
+                frame.header.log_pos
+            )));
+        }
+        let event = match frame.header.event_type {
+            // What is in them does not matter.
+            kind::TABLE_MAP
+            | kind::WRITE_ROWS_V1..=kind::DELETE_ROWS_V1
+            | kind::WRITE_ROWS..=kind::DELETE_ROWS
+            | kind::PARTIAL_UPDATE_ROWS
+            | kind::ROWS_QUERY
+            | kind::ANNOTATE_ROWS
+            | kind::WRITE_ROWS_COMPRESSED_V1..=kind::DELETE_ROWS_COMPRESSED => None,
+            _ => self.decoder.event(&frame).ok(),
+        };
+        self.see(start, end, event);
+        self.end = end;
+        Ok(())
+    }
+
+    /// Bytes that were read.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Where the last transaction, or whatever stands between two of them, ended: what is behind it
+    /// is a part of a transaction.
+    #[must_use]
+    pub const fn boundary(&self) -> u64 {
+        self.boundary
+    }
+
+    /// The transactions up to the boundary, with those of all files before, if the file says which
+    /// these are.
+    #[must_use]
+    pub const fn gtids(&self) -> Option<&GtidSet> {
+        self.gtids.as_ref()
+    }
+
+    fn see(&mut self, start: u64, end: u64, event: Option<Event>) {
+        match event {
+            Some(Event::PreviousGtids(gtids) | Event::MariadbGtidList(gtids)) => {
+                self.gtids = Some(gtids);
+                self.boundary = end;
+            }
+            Some(Event::Gtid { gtid, times }) => {
+                self.begin(start, Some(gtid), times.transaction_len)
+            }
+            Some(Event::AnonymousGtid { times }) => self.begin(start, None, times.transaction_len),
+            Some(Event::MariadbGtid {
+                gtid, standalone, ..
+            }) => {
+                self.begin(start, Some(gtid), 0);
+                // It stands for a BEGIN as well.
+                self.group().begun = !standalone;
+            }
+            Some(Event::Xid | Event::XaPrepare { .. } | Event::Payload { .. }) => self.commit(end),
+            Some(Event::Query(query)) => self.query(end, &query),
+            _ if self.open.is_none() => self.boundary = end,
+            _ => {}
+        }
+        let ends_at = self.open.as_ref().and_then(|open| open.ends_at);
+        if ends_at.is_some_and(|ends_at| ends_at <= end) {
+            self.commit(end);
+        }
+    }
+
+    /// A transaction begins. One that has not ended never will: its source crashed.
+    fn begin(&mut self, start: u64, gtid: Option<Gtid>, len: u64) {
+        self.boundary = start;
+        self.open = Some(Open {
+            gtid,
+            ends_at: (len > 0).then_some(start + len),
+            begun: false,
+        });
+    }
+
+    fn group(&mut self) -> &mut Open {
+        self.open.get_or_insert(Open {
+            gtid: None,
+            ends_at: None,
+            begun: true,
+        })
+    }
+
+    fn commit(&mut self, end: u64) {
+        self.boundary = end;
+        let gtid = self.open.take().and_then(|open| open.gtid);
+        if let (Some(gtids), Some(gtid)) = (&mut self.gtids, gtid) {
+            gtids.add(&gtid);
+        }
+    }
+
+    fn query(&mut self, end: u64, query: &QueryEvent) {
+        let text = String::from_utf8_lossy(&query.sql);
+        let text = text.trim().trim_end_matches(';');
+        let is = |word: &str| text.eq_ignore_ascii_case(word);
+        let starts = |words: &str| {
+            let head = text.get(..words.len());
+            head.is_some_and(|head| head.eq_ignore_ascii_case(words))
+        };
+        let is_open = self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.ends_at.is_some());
+        let is_begun = self.open.as_ref().is_some_and(|open| open.begun);
+        if is("BEGIN") || starts("XA START") || starts("XA BEGIN") {
+            self.group().begun = true;
+        } else if is("COMMIT") || is("ROLLBACK") || !is_begun && !is_open {
+            // What stands alone ends itself; of MySQL's that say their length the end is known.
+            self.commit(end);
+        }
+    }
+
+    fn broken(&self, error: &BinlogError) -> Error {
+        self.refuse(&format!("{error}"))
+    }
+
+    fn refuse(&self, why: &str) -> Error {
+        let (flavor, end) = (self.flavor, self.end);
+        Error::new(
+            &code::PARSER_PARSE_RELAY_LOG,
+            format!("the {flavor} binlog file can't be read behind offset {end}: {why}"),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{string::ToString, vec::Vec};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    macro_rules! samples {
+        ($($flavor:ident $name:literal,)*) => {[$((
+            $name,
+            Flavor::$flavor,
+            include_bytes!(concat!("../../testdata/binlog/", $name, ".binlog")).as_slice(),
+        )),*]};
+    }
+
+    const SAMPLES: [(&str, Flavor, &[u8]); 9] = samples![
+        Mysql "mysql-sample",
+        Mysql "mysql-session",
+        Mysql "mysql-types",
+        Mariadb "mariadb-sample",
+        Mariadb "mariadb-session",
+        Mariadb "mariadb-compressed",
+        Mariadb "mariadb-types",
+        Mariadb "mariadb-types-nolog",
+        Mariadb "mariadb-metadata",
+    ];
+
+    /// Reads what is there, and returns what became of the first piece that is not whole.
+    fn scan(flavor: Flavor, bytes: &[u8]) -> (Scan, Result<()>) {
+        let mut scan = Scan::new(flavor);
+        let mut rest = Bytes::copy_from_slice(bytes);
+        let mut take = || loop {
+            let mut len = scan.wants(&rest)?;
+            if len <= rest.len() && scan.end() > 0 {
+                len = scan.wants(&rest[..len])?;
+            }
+            if rest.is_empty() || len > rest.len() {
+                return Ok(());
+            }
+            scan.take(&rest.split_to(len))?;
+        };
+        let outcome = take();
+        (scan, outcome)
+    }
+
+    #[test]
+    fn recorded_files_are_whole() {
+        for (name, flavor, bytes) in SAMPLES {
+            let (scan, outcome) = scan(flavor, bytes);
+            outcome.unwrap();
+            assert_eq!(scan.end(), bytes.len() as u64, "{name}");
+            assert_eq!(scan.boundary(), scan.end(), "{name}");
+        }
+    }
+
+    #[test]
+    fn transactions_are_counted() {
+        let (_, flavor, bytes) = SAMPLES[0];
+        let gtids = |len: usize| {
+            let (scan, _) = scan(flavor, &bytes[..len]);
+            (scan.boundary(), scan.gtids().map(GtidSet::to_string))
+        };
+        let set = |last: u32| Some(format!("0a0431f2-e6eb-11f1-beb0-02fc00000001:1-{last}"));
+        // Behind PREVIOUS_GTIDS; within the first transaction, and behind it; behind a DDL.
+        assert_eq!(gtids(198), (198, set(186)));
+        assert_eq!(gtids(501), (198, set(186)));
+        assert_eq!(gtids(502), (502, set(187)));
+        assert_eq!(gtids(692), (502, set(187)));
+        assert_eq!(gtids(693), (693, set(188)));
+        assert_eq!(gtids(bytes.len()), (19_160, set(248)));
+
+        let (_, flavor, bytes) = SAMPLES[3];
+        let (scan, _) = scan(flavor, bytes);
+        // Three behind the list at the beginning, which names the fourth.
+        assert_eq!(scan.gtids().unwrap().to_string(), "0-3404-7");
+        let (scan, _) = self::scan(flavor, &bytes[..519]);
+        assert_eq!(scan.boundary(), 339);
+    }
+
+    /// A file that ends anywhere: what counts is what a longer one has as well.
+    #[test]
+    fn boundaries_only_grow() {
+        for (name, flavor, bytes) in SAMPLES {
+            let mut last = 0;
+            for len in (0..bytes.len()).step_by(7) {
+                let (scan, outcome) = scan(flavor, &bytes[..len]);
+                outcome.unwrap();
+                assert!(
+                    last <= scan.boundary() && scan.boundary() <= len as u64,
+                    "{name} {len}"
+                );
+                last = scan.boundary();
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_binlog_is_refused() {
+        for text in ["this is a text, and not a short one", "\0\0\0\0\0\0\0\0"] {
+            let (_, outcome) = scan(Flavor::Mysql, text.as_bytes());
+            assert!(outcome.unwrap_err().is(&code::PARSER_PARSE_RELAY_LOG));
+        }
+    }
+
+    #[test]
+    fn an_event_that_is_missing_is_noticed() {
+        let (_, flavor, bytes) = SAMPLES[0];
+        let mut holed = bytes.to_vec();
+        holed.drain(416..471);
+        let (scan, outcome) = scan(flavor, &holed);
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.contains("says that it ends at 502"), "{error}");
+        assert_eq!((scan.end(), scan.boundary()), (416, 198));
+    }
+
+    proptest! {
+        /// Damage is noticed, and what is before it counts.
+        #[test]
+        fn a_flipped_bit_is_noticed(
+            sample in 0..SAMPLES.len(),
+            at: prop::sample::Index,
+            bit in 0..8,
+        ) {
+            let (_, flavor, bytes) = SAMPLES[sample];
+            let mut damaged = bytes.to_vec();
+            let at = at.index(damaged.len());
+            damaged[at] ^= 1_u8 << bit;
+            let (scan, _) = scan(flavor, &damaged);
+            // A length that is too large looks like a file that ends early. The flag that a file is
+            // in use is not in the checksum.
+            prop_assert!(scan.end() <= at as u64 || at == 4 + 17 && bit == 0);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let magic: Vec<u8> = MAGIC.into_iter().chain(bytes).collect();
+            for flavor in [Flavor::Mysql, Flavor::Mariadb] {
+                let (scan, _) = scan(flavor, &magic);
+                prop_assert!(scan.boundary() <= scan.end());
+            }
+        }
+    }
+}
