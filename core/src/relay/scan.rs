@@ -102,15 +102,22 @@ impl Scan {
             )));
         }
         let event = match frame.header.event_type {
-            // What is in them does not matter.
-            kind::TABLE_MAP
-            | kind::WRITE_ROWS_V1..=kind::DELETE_ROWS_V1
-            | kind::WRITE_ROWS..=kind::DELETE_ROWS
-            | kind::PARTIAL_UPDATE_ROWS
-            | kind::ROWS_QUERY
-            | kind::ANNOTATE_ROWS
-            | kind::WRITE_ROWS_COMPRESSED_V1..=kind::DELETE_ROWS_COMPRESSED => None,
-            _ => self.decoder.event(&frame).ok(),
+            kind::PREVIOUS_GTIDS
+            | kind::GTID_LIST
+            | kind::GTID
+            | kind::GTID_TAGGED
+            | kind::ANONYMOUS_GTID
+            | kind::MARIADB_GTID
+            | kind::QUERY
+            | kind::QUERY_COMPRESSED
+            | kind::XID
+            | kind::XA_PREPARE
+            | kind::TRANSACTION_PAYLOAD => {
+                let event = self.decoder.event(&frame);
+                Some(event.map_err(|error| self.broken(&error))?)
+            }
+            // What is in the others does not matter.
+            _ => None,
         };
         self.see(start, end, event);
         self.end = end;
