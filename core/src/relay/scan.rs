@@ -93,8 +93,8 @@ impl Scan {
         let start = self.end;
         let end = start + u64::from(frame.header.event_size);
         // Where a dump begins further behind, its first event has no place.
-        let is_placed = frame.header.event_type != kind::FORMAT_DESCRIPTION
-            || Header::peek(piece).is_ok_and(|header| header.log_pos != 0);
+        let is_placed =
+            frame.header.event_type != kind::FORMAT_DESCRIPTION || frame.header.log_pos != 0;
         if is_placed && frame.header.log_pos != end {
             return Err(self.refuse(&format!(
                 "the event there says that it ends at {}, and does at {end}",
@@ -206,15 +206,12 @@ impl Scan {
             let head = text.get(..words.len());
             head.is_some_and(|head| head.eq_ignore_ascii_case(words))
         };
-        let is_open = self
-            .open
-            .as_ref()
-            .is_some_and(|open| open.ends_at.is_some());
-        let is_begun = self.open.as_ref().is_some_and(|open| open.begun);
+        // It ends itself, but for one of a transaction that says its length.
+        let stands_alone =
+            (self.open.as_ref()).is_none_or(|open| !open.begun && open.ends_at.is_none());
         if is("BEGIN") || starts("XA START") || starts("XA BEGIN") {
             self.group().begun = true;
-        } else if is("COMMIT") || is("ROLLBACK") || !is_begun && !is_open {
-            // What stands alone ends itself; of MySQL's that say their length the end is known.
+        } else if is("COMMIT") || is("ROLLBACK") || stands_alone {
             self.commit(end);
         }
     }

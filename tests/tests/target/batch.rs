@@ -15,13 +15,7 @@ use super::{BRANDS, World, at, refused, write};
 async fn rows_and_progress_are_one() -> Result<()> {
     for brand in BRANDS {
         let mut world = World::new(brand).await?;
-        world
-            .sql
-            .run(&format!(
-                "CREATE TABLE {}.t (a INT PRIMARY KEY)",
-                world.data
-            ))
-            .await?;
+        world.create_table().await?;
         let (target, rows) = world.owner(7, 2).await?;
         let seq = rows[1].seq;
         let mut session = target.session(1).await?;

@@ -24,13 +24,7 @@ use super::{BRANDS, World, refused, write};
 async fn errors_say_what_to_do() -> Result<()> {
     for brand in BRANDS {
         let mut world = World::new(brand).await?;
-        world
-            .sql
-            .run(&format!(
-                "CREATE TABLE {}.t (a INT PRIMARY KEY)",
-                world.data
-            ))
-            .await?;
+        world.create_table().await?;
         let (target, rows) = world.owner(1, 1).await?;
         let seq = rows[0].seq;
         let mut session = target.session(0).await?;

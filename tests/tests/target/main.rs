@@ -95,6 +95,12 @@ impl World {
         })
     }
 
+    /// Makes the table `t` with its key `a`.
+    async fn create_table(&mut self) -> Result<()> {
+        let sql = format!("CREATE TABLE {}.t (a INT PRIMARY KEY)", self.data);
+        self.sql.run(&sql).await
+    }
+
     async fn connect(&self) -> Result<Target> {
         Ok(Target::connect(&self.login, self.options.clone()).await?)
     }

@@ -98,13 +98,7 @@ async fn two_workers_never_count_to_the_same_fence() -> Result<()> {
 async fn a_takeover_ends_a_session_with_an_open_transaction() -> Result<()> {
     for brand in BRANDS {
         let mut world = World::new(brand).await?;
-        world
-            .sql
-            .run(&format!(
-                "CREATE TABLE {}.t (a INT PRIMARY KEY)",
-                world.data
-            ))
-            .await?;
+        world.create_table().await?;
         world
             .sql
             .run(&format!("INSERT INTO {}.t VALUES (1)", world.data))

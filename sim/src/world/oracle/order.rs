@@ -56,13 +56,12 @@ impl Orders {
         self.task(source).rest.is_some()
     }
 
-    /// The task of a source is made, again or for the first time. Returns its number.
-    pub(in crate::world) fn make(&self, source: &str, now: Duration) -> u64 {
+    /// The task of a source is made, again or for the first time.
+    pub(in crate::world) fn make(&self, source: &str, now: Duration) {
         let mut tasks = self.tasks();
         let task = tasks.entry(source.to_owned()).or_default();
         task.made += 1;
         task.at = now;
-        task.made
     }
 
     /// The number of a source's task.

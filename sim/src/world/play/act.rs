@@ -14,8 +14,6 @@ impl World {
     pub(super) fn begin(&mut self, what: What) {
         if !what.is_work() {
             self.trace.note("fault", what);
-        }
-        if !what.is_work() {
             self.active.push(what);
         }
         let database = &self.around.database;
