@@ -219,13 +219,13 @@ impl Etcd {
     async fn watch(&self, ranges: &[Range], from: i64, events: &Events) -> Result<Reply, Trouble> {
         let mut stream = timeout(WATCH_MAX, self.open_watch(ranges, from))
             .await
-            .map_err(|_| Trouble::new("no answer in time", true))??;
+            .map_err(|_| Trouble::new(members::NO_ANSWER, true))??;
         let mut unconfirmed = ranges.len();
         loop {
             let answer = if unconfirmed > 0 {
                 timeout(WATCH_MAX, stream.message())
                     .await
-                    .map_err(|_| Trouble::new("no answer in time", true))?
+                    .map_err(|_| Trouble::new(members::NO_ANSWER, true))?
             } else {
                 stream.message().await
             };

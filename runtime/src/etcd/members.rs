@@ -28,6 +28,8 @@ const KEEPALIVE: Duration = Duration::from_secs(3);
 const SYNC_EVERY: Duration = Duration::from_secs(3);
 /// How long to wait before a call is repeated.
 const PAUSE: Duration = Duration::from_millis(200);
+/// What is said of silence.
+pub(super) const NO_ANSWER: &str = "no answer in time";
 
 /// Why a call did not succeed.
 #[derive(Debug)]
@@ -193,6 +195,8 @@ impl Members {
         R: Future<Output = Result<T, EtcdError>> + Send,
     {
         let end = Instant::now() + patience.total;
+        let mut certain = true;
+        let mut reason: Option<String> = None;
         loop {
             let member = self.current();
             let attempt = if patience.repeat {
@@ -207,17 +211,31 @@ impl Members {
                     let again = may_pass(&error) && (!sent || patience.repeat);
                     (Trouble::from(error), again)
                 }
-                Err(_) => (Trouble::new("no answer in time", false), patience.repeat),
+                Err(_) => (Trouble::new(NO_ANSWER, false), patience.repeat),
             };
             tracing::debug!(member = member.url, error = trouble.text, "etcd call");
             if again || !trouble.certain {
                 self.leave(&member.url);
             }
-            if !again || Instant::now() + PAUSE >= end {
-                let text = format!("{}: {}", member.url, trouble.text);
-                return Err(Trouble { text, ..trouble });
+            let timed_out = trouble.text == NO_ANSWER;
+            let mut text = format!("{}: {}", member.url, trouble.text);
+            certain &= trouble.certain;
+            if again && Instant::now() + PAUSE < end {
+                if !timed_out {
+                    reason = Some(text);
+                }
+                sleep(PAUSE).await;
+                continue;
             }
-            sleep(PAUSE).await;
+            // The last attempt often has little time, and its silence then says nothing.
+            if let Some(reason) = reason.filter(|_| timed_out) {
+                text = format!("{text}; before that, {reason}");
+            }
+            return Err(Trouble {
+                text,
+                certain,
+                ..trouble
+            });
         }
     }
 
@@ -240,7 +258,7 @@ impl Members {
         let mut client = self.current().client;
         let answer = timeout(SYNC_EVERY, client.member_list())
             .await
-            .map_err(|_| Trouble::new("no answer in time", true))??;
+            .map_err(|_| Trouble::new(NO_ANSWER, true))??;
         let tls = self.settings.tls.is_some();
         let configured = self.settings.endpoints.iter();
         let announced = answer.members().iter().flat_map(|m| m.client_urls());
@@ -323,6 +341,35 @@ mod tests {
             assert_eq!(url(given, false), "http://h:2379");
             assert_eq!(url(given, true), "https://h:2379");
         }
+    }
+
+    #[tokio::test]
+    async fn silence_hides_no_reason() {
+        let settings = Settings {
+            endpoints: vec!["h:2379".to_owned()],
+            tls: None,
+        };
+        let members = Members::new(settings).await.expect("one endpoint");
+        let patience = Patience {
+            total: Duration::from_millis(500),
+            attempt: Duration::from_millis(500),
+            repeat: true,
+        };
+        let tried = std::sync::atomic::AtomicBool::new(false);
+        let call = members.call(patience, |_| {
+            let first = !tried.swap(true, std::sync::atomic::Ordering::Relaxed);
+            async move {
+                if first {
+                    let status = Status::unavailable("not the certificate that I know");
+                    return Err::<(), _>(EtcdError::GRpcStatus(status));
+                }
+                std::future::pending().await
+            }
+        });
+        let trouble = call.await.expect_err("nobody answers");
+        assert!(trouble.text.contains(NO_ANSWER), "{trouble:?}");
+        assert!(trouble.text.contains("certificate"), "{trouble:?}");
+        assert!(!trouble.certain, "{trouble:?}");
     }
 
     #[test]
