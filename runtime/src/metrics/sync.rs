@@ -1,6 +1,10 @@
 //! Metrics of a sync unit.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use dm_core::sync::{
     batch::{Batch, Op},
@@ -64,6 +68,12 @@ descs! {
         "counter for syncer exits with error";
 }
 
+/// Slots are told apart in labels up to so many.
+const QUEUES: usize = 8;
+
+/// What counts the jobs of each table, by name of the metric, kind and queue.
+type Jobs = BTreeMap<(&'static str, &'static str, &'static str), BTreeMap<TableName, Arc<Cell>>>;
+
 /// The figures of one sync unit. They disappear when this is dropped.
 #[derive(Debug)]
 pub struct SyncMetrics {
@@ -99,6 +109,9 @@ pub struct SyncMetrics {
     pub flush_interval: Arc<Histogram>,
     exits_resumable: Arc<Cell>,
     exits_for_good: Arc<Cell>,
+    /// Each is found by seven labels among all of the worker, which is too dear for each batch.
+    jobs: Mutex<Jobs>,
+    batch_size: [OnceLock<Arc<Histogram>>; QUEUES],
 }
 
 impl SyncMetrics {
@@ -124,6 +137,8 @@ impl SyncMetrics {
             flush_interval: metrics.histogram(&FLUSH_INTERVAL, &full),
             exits_resumable: metrics.cell(&EXITS, &with("resumable_err", "true")),
             exits_for_good: metrics.cell(&EXITS, &with("resumable_err", "false")),
+            jobs: Mutex::default(),
+            batch_size: Default::default(),
             metrics: Arc::clone(metrics),
             task: task.to_owned(),
             source: source.to_owned(),
@@ -142,17 +157,17 @@ impl SyncMetrics {
         self.transactions.add(1.0);
         self.transaction_duration.observe(took.as_secs_f64());
         let rows = batch.segments.iter().map(|segment| segment.rows.len());
-        let queue = queue(batch.slot);
-        let labels = [
-            ("task", &*self.task),
-            ("source_id", &*self.source),
-            ("worker", &*self.worker),
-            ("queueNo", &*queue),
-            ("type", "rows"),
-        ];
-        self.metrics
-            .histogram(&BATCH_SIZE, &labels)
-            .observe(rows.sum::<usize>() as f64);
+        let sizes = self.batch_size[number(batch.slot)].get_or_init(|| {
+            let labels = [
+                ("task", &*self.task),
+                ("source_id", &*self.source),
+                ("worker", &*self.worker),
+                ("queueNo", queue(batch.slot)),
+                ("type", "rows"),
+            ];
+            self.metrics.histogram(&BATCH_SIZE, &labels)
+        });
+        sizes.observe(rows.sum::<usize>() as f64);
     }
 
     /// Counts a piece of DDL that was run.
@@ -181,18 +196,24 @@ impl SyncMetrics {
                 Op::Delete => "delete",
             };
             let rows = segment.rows.len() as u64;
-            self.jobs(desc, kind, &queue, segment.table.name(), rows);
+            self.jobs(desc, kind, queue, segment.table.name(), rows);
         }
     }
 
     pub(super) fn jobs(
         &self,
         desc: &'static Desc,
-        kind: &str,
-        queue: &str,
+        kind: &'static str,
+        queue: &'static str,
         table: &TableName,
         count: u64,
     ) {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let tables = jobs.entry((desc.name, kind, queue)).or_default();
+        if let Some(cell) = tables.get(table) {
+            cell.add(count as f64);
+            return;
+        }
         let labels = [
             ("task", &*self.task),
             ("source_id", &*self.source),
@@ -202,7 +223,9 @@ impl SyncMetrics {
             ("target_schema", &*table.schema),
             ("target_table", &*table.table),
         ];
-        self.metrics.cell(desc, &labels).add(count as f64);
+        let cell = self.metrics.cell(desc, &labels);
+        cell.add(count as f64);
+        tables.insert(table.clone(), cell);
     }
 }
 
@@ -213,7 +236,13 @@ impl Drop for SyncMetrics {
     }
 }
 
-/// The name of a slot in labels, of which there are eight at most.
-fn queue(slot: u32) -> String {
-    format!("q_{}", slot % 8)
+/// The number of a slot in labels.
+const fn number(slot: u32) -> usize {
+    slot as usize % QUEUES
+}
+
+/// The name of a slot in labels.
+const fn queue(slot: u32) -> &'static str {
+    const NAMES: [&str; QUEUES] = ["q_0", "q_1", "q_2", "q_3", "q_4", "q_5", "q_6", "q_7"];
+    NAMES[number(slot)]
 }

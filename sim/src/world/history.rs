@@ -2,7 +2,7 @@
 //! somebody applies who does not read its binlog here.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -45,10 +45,15 @@ pub(super) enum Did {
 }
 
 /// What tells a row of a table from all others: its key, or all of it.
-type Name = (String, Row);
+type Name = Row;
 
 /// What there is under a name: the row itself, as often as it is there.
 type State = (Option<Row>, i64);
+
+/// All rows of a time, by table.
+type Everything = BTreeMap<String, BTreeMap<Name, State>>;
+
+static NOTHING: State = (None, 0);
 
 impl History {
     /// Notes a transaction.
@@ -96,17 +101,25 @@ impl History {
         while let Some(past) = all.get(base.count).filter(|past| is_before(past)) {
             base.pass(past);
         }
-        let mut later: BTreeMap<Name, BTreeSet<State>> = BTreeMap::new();
-        let mut now = base.clone();
+        // All that becomes of a name, in order.
+        let mut later: BTreeMap<&str, BTreeMap<Name, Vec<State>>> = BTreeMap::new();
         // Everybody waits for everybody at a DDL, so no row is of the time behind the next one; but
         // that may have run already, though it is not yet recorded.
         let mut ddl = None;
         for past in &all[base.count..] {
             match &past.did {
-                Did::Rows(parts) => now.take(parts, |name, state| {
-                    let known = later.entry(name.clone()).or_default();
-                    known.insert(state.clone());
-                }),
+                Did::Rows(parts) => {
+                    for part in parts {
+                        let states = later.entry(&part.table).or_default();
+                        for (name, row, count) in changes(part) {
+                            let first = state(&base.rows, &part.table, &name);
+                            let states = states.entry(name).or_default();
+                            let mut now = states.last().unwrap_or(first).clone();
+                            change_state(&mut now, row, count);
+                            states.push(now);
+                        }
+                    }
+                }
                 Did::Ddl(_, tables) => {
                     ddl = Some(rows_of(tables));
                     break;
@@ -114,16 +127,19 @@ impl History {
             }
         }
         let there = rows_of(target);
-        let names = there.keys().chain(base.rows.keys()).chain(later.keys());
-        let contradiction = { names }.find_map(|name| {
-            let of = |rows: &BTreeMap<Name, State>| rows.get(name).cloned().unwrap_or_default();
-            let (state, first, later) = (of(&there), of(&base.rows), later.get(name));
-            let holds = state == first
-                || later.is_some_and(|later| later.contains(&state))
-                || ddl.as_ref().is_some_and(|rows| state == of(rows));
-            let (table, key) = name;
+        let names = names(&there).chain(names(&base.rows));
+        let names = names.chain(later.iter().flat_map(|(table, rows)| {
+            let table = *table;
+            rows.keys().map(move |name| (table, name))
+        }));
+        let contradiction = { names }.find_map(|(table, name)| {
+            let (found, first) = (state(&there, table, name), state(&base.rows, table, name));
+            let later = later.get(table).and_then(|rows| rows.get(name));
+            let holds = found == first
+                || later.is_some_and(|later| later.contains(found))
+                || (ddl.as_ref()).is_some_and(|rows| found == state(rows, table, name));
             (!holds).then(|| {
-                format!("{table} {key:?} is {state:?}, was {first:?} there, and later {later:?}")
+                format!("{table} {name:?} is {found:?}, was {first:?} there, and later {later:?}")
             })
         });
         *last = Some(base);
@@ -181,10 +197,10 @@ fn change(table: &mut Stored, image: &Image) -> Result<(), String> {
 }
 
 /// The rows behind so many transactions.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Base {
     count: usize,
-    rows: BTreeMap<Name, State>,
+    rows: Everything,
 }
 
 impl Base {
@@ -198,47 +214,57 @@ impl Base {
     /// Moves behind a transaction.
     fn pass(&mut self, past: &Past) {
         self.count += 1;
-        match &past.did {
-            Did::Rows(parts) => self.take(parts, |_, _| {}),
-            Did::Ddl(_, tables) => self.rows = rows_of(tables),
-        }
-    }
-
-    /// Takes changes, and tells what became of each name in them.
-    fn take(&mut self, parts: &[Part], mut tell: impl FnMut(&Name, &State)) {
+        let parts = match &past.did {
+            Did::Rows(parts) => parts,
+            Did::Ddl(_, tables) => {
+                self.rows = rows_of(tables);
+                return;
+            }
+        };
         for part in parts {
-            for (old, new) in &part.images {
-                for (row, count) in [(old, -1), (new, 1)] {
-                    if let Some(row) = row {
-                        let name = (part.table.clone(), name(&part.definition, row));
-                        let state = add(&mut self.rows, name.clone(), row, count);
-                        tell(&name, &state);
-                    }
-                }
+            let rows = self.rows.entry(part.table.clone()).or_default();
+            for (name, row, count) in changes(part) {
+                change_state(rows.entry(name).or_default(), row, count);
             }
         }
     }
 }
 
-/// All rows of a time, by name.
-fn rows_of(snapshot: &Snapshot) -> BTreeMap<Name, State> {
-    let mut rows = BTreeMap::new();
-    for (table, definition, list) in snapshot.tables() {
-        for row in list {
-            add(&mut rows, (table.to_owned(), name(definition, row)), row, 1);
-        }
-    }
-    rows
+/// What a part does to names: the row, and how often it is there afterwards in addition.
+fn changes(part: &Part) -> impl Iterator<Item = (Name, &Row, i64)> {
+    part.images.iter().flat_map(|(old, new)| {
+        let row = |row: Option<_>, count| row.map(|row| (name(&part.definition, row), row, count));
+        { row(old.as_ref(), -1).into_iter() }.chain(row(new.as_ref(), 1))
+    })
 }
 
-fn add(rows: &mut BTreeMap<Name, State>, name: Name, row: &Row, count: i64) -> State {
-    let state = rows.entry(name).or_default();
+fn change_state(state: &mut State, row: &Row, count: i64) {
     state.1 += count;
     state.0 = (state.1 > 0).then(|| row.clone());
-    state.clone()
 }
 
-fn name(definition: &Definition, row: &Row) -> Row {
+fn rows_of(snapshot: &Snapshot) -> Everything {
+    let tables = snapshot.tables().map(|(table, definition, list)| {
+        let mut rows = BTreeMap::new();
+        for row in list {
+            change_state(rows.entry(name(definition, row)).or_default(), row, 1);
+        }
+        (table.to_owned(), rows)
+    });
+    tables.collect()
+}
+
+fn names(rows: &Everything) -> impl Iterator<Item = (&str, &Name)> {
+    rows.iter()
+        .flat_map(|(table, rows)| rows.keys().map(move |name| (&**table, name)))
+}
+
+fn state<'a>(rows: &'a Everything, table: &str, name: &Name) -> &'a State {
+    let rows = rows.get(table);
+    rows.and_then(|rows| rows.get(name)).unwrap_or(&NOTHING)
+}
+
+fn name(definition: &Definition, row: &Row) -> Name {
     match definition.uniques.first() {
         Some(key) => vec![row[*key]],
         None => row.clone(),

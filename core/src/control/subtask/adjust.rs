@@ -325,7 +325,8 @@ fn adjust_table_rules(key: &str, rules: &mut Option<Vec<String>>, default: &str)
         *rules = Some(vec![default.to_string()]);
         return Ok(());
     }
-    for rule in rules.iter_mut().flatten() {
+    // The standard rule is in nearly every task, and compiling is not cheap.
+    for rule in rules.iter_mut().flatten().filter(|rule| *rule != default) {
         if !rule.starts_with('^') {
             rule.insert(0, '^');
         }
