@@ -13,14 +13,19 @@
 //! one of its. The binlog files are the truth: index and meta say nothing about them that can't be
 //! found in them.
 
+mod filler;
 mod index;
 mod meta;
+#[cfg(test)]
+mod samples;
 mod scan;
 mod sub_dir;
+mod writer;
 
 pub use self::{
     index::{INDEX_FILE, Index},
     meta::{META_FILE, Meta},
     scan::{MAGIC, Scan},
     sub_dir::SubDir,
+    writer::{Step, Writer},
 };

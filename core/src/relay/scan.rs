@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::{
     binlog::{
-        BinlogError, Decoder, Event, Flavor, Gtid, GtidSet, HEADER_LEN, Header, QueryEvent,
+        BinlogError, Decoder, Event, Flavor, Frame, Gtid, GtidSet, HEADER_LEN, Header, QueryEvent,
         event_type as kind,
     },
     error::{Error, Result, code},
@@ -33,7 +33,9 @@ pub struct Scan {
     boundary: u64,
     /// The transaction that was begun and has not ended.
     open: Option<Open>,
+    before: Option<GtidSet>,
     gtids: Option<GtidSet>,
+    next: Option<String>,
 }
 
 #[derive(Debug)]
@@ -55,7 +57,9 @@ impl Scan {
             end: 0,
             boundary: 0,
             open: None,
+            before: None,
             gtids: None,
+            next: None,
         }
     }
 
@@ -90,6 +94,14 @@ impl Scan {
         }
         let frame = self.decoder.frame(piece.clone());
         let frame = frame.map_err(|error| self.broken(&error))?;
+        self.place(&frame)
+    }
+
+    /// Takes the next event, whose checksum and length were looked at already.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub(super) fn place(&mut self, frame: &Frame) -> Result<()> {
         let start = self.end;
         let end = start + u64::from(frame.header.event_size);
         // Where a dump begins further behind, its first event has no place.
@@ -112,16 +124,62 @@ impl Scan {
             | kind::QUERY_COMPRESSED
             | kind::XID
             | kind::XA_PREPARE
-            | kind::TRANSACTION_PAYLOAD => {
-                let event = self.decoder.event(&frame);
+            | kind::TRANSACTION_PAYLOAD
+            | kind::ROTATE => {
+                let event = self.decoder.event(frame);
                 Some(event.map_err(|error| self.broken(&error))?)
             }
             // What is in the others does not matter.
             _ => None,
         };
+        if let Some(Event::Gtid { gtid, .. }) = &event
+            && self
+                .gtids
+                .as_ref()
+                .is_some_and(|gtids| gtids.contains_txn(gtid))
+        {
+            return Err(self.refuse(&format!("transaction {gtid} is there for the second time")));
+        }
         self.see(start, end, event);
         self.end = end;
         Ok(())
+    }
+
+    /// Goes on at an offset, behind bytes that stand for what the source left out between two
+    /// transactions, if there are any.
+    pub(super) const fn skip_to(&mut self, start: u64) {
+        if start > self.end {
+            self.end = start;
+            self.boundary = start;
+        }
+    }
+
+    /// Whether a transaction is under way.
+    pub(super) const fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Forgets what is behind the boundary, as it is to be cut off. What comes next was looked at
+    /// by another decoder.
+    pub(super) fn cut(&mut self) {
+        self.end = self.boundary;
+        self.open = None;
+    }
+
+    /// Takes all that is whole of what comes next, and returns what is left: the beginning of a
+    /// piece.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take); what comes before the damage counts.
+    pub fn read(&mut self, bytes: &Bytes) -> Result<Bytes> {
+        let mut rest = bytes.clone();
+        loop {
+            let len = self.wants(&rest)?;
+            if len > rest.len() {
+                return Ok(rest);
+            }
+            self.take(&rest.split_to(len))?;
+        }
     }
 
     /// Bytes that were read.
@@ -144,10 +202,29 @@ impl Scan {
         self.gtids.as_ref()
     }
 
+    /// The transactions of all files before, if the file says which these are.
+    pub(super) const fn before(&self) -> Option<&GtidSet> {
+        self.before.as_ref()
+    }
+
+    /// The file in which the binlog goes on, if this one ends by saying so.
+    #[must_use]
+    pub fn next(&self) -> Option<&str> {
+        self.next.as_deref()
+    }
+
     fn see(&mut self, start: u64, end: u64, event: Option<Event>) {
+        self.next = None;
         match event {
             Some(Event::PreviousGtids(gtids) | Event::MariadbGtidList(gtids)) => {
+                self.before = Some(gtids.clone());
                 self.gtids = Some(gtids);
+                self.boundary = end;
+            }
+            Some(Event::Rotate { file, .. }) => {
+                self.next = Some(file);
+                // Whatever was begun has no end then.
+                self.open = None;
                 self.boundary = end;
             }
             Some(Event::Gtid { gtid, times }) => {
@@ -235,43 +312,12 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::*;
-
-    macro_rules! samples {
-        ($($flavor:ident $name:literal,)*) => {[$((
-            $name,
-            Flavor::$flavor,
-            include_bytes!(concat!("../../testdata/binlog/", $name, ".binlog")).as_slice(),
-        )),*]};
-    }
-
-    const SAMPLES: [(&str, Flavor, &[u8]); 9] = samples![
-        Mysql "mysql-sample",
-        Mysql "mysql-session",
-        Mysql "mysql-types",
-        Mariadb "mariadb-sample",
-        Mariadb "mariadb-session",
-        Mariadb "mariadb-compressed",
-        Mariadb "mariadb-types",
-        Mariadb "mariadb-types-nolog",
-        Mariadb "mariadb-metadata",
-    ];
+    use super::{super::samples::SAMPLES, *};
 
     /// Reads what is there, and returns what became of the first piece that is not whole.
     fn scan(flavor: Flavor, bytes: &[u8]) -> (Scan, Result<()>) {
         let mut scan = Scan::new(flavor);
-        let mut rest = Bytes::copy_from_slice(bytes);
-        let mut take = || loop {
-            let mut len = scan.wants(&rest)?;
-            if len <= rest.len() && scan.end() > 0 {
-                len = scan.wants(&rest[..len])?;
-            }
-            if rest.is_empty() || len > rest.len() {
-                return Ok(());
-            }
-            scan.take(&rest.split_to(len))?;
-        };
-        let outcome = take();
+        let outcome = scan.read(&Bytes::copy_from_slice(bytes)).map(drop);
         (scan, outcome)
     }
 

@@ -55,6 +55,11 @@ impl MariadbGtidSet {
         }
     }
 
+    pub(super) fn subtract(&mut self, other: &Self) {
+        self.domains
+            .retain(|domain, (_, seq)| !other.contains_txn(*domain, *seq));
+    }
+
     pub(super) fn covers(&self, other: &Self) -> bool {
         let mut positions = other.domains.iter();
         positions.all(|(domain, (_, seq))| {
