@@ -54,7 +54,9 @@ pub(super) async fn play(scenario: &Scenario, kept: &Mutex<Option<Trace>>) -> Re
     let mut world = World::build(scenario);
     *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(world.trace.clone());
     world.live(scenario).await;
-    world.trace.record()
+    let record = world.trace.record();
+    world.vanish().await;
+    record
 }
 
 struct World {
@@ -63,6 +65,8 @@ struct World {
     master: Arc<Master>,
     processes: Vec<Process>,
     upstreams: Vec<Arc<Upstream>>,
+    /// What is there besides the workers.
+    nodes: [NodeHandle; 3],
     /// The steps that last, as far as they have come.
     active: Vec<What>,
     /// Content of the transactions that are committed at the end.
@@ -73,8 +77,10 @@ impl World {
     fn build(scenario: &Scenario) -> Self {
         let dice = Dice::new(scenario.seed);
         let trace = Trace::begin();
-        let server = Server::start(node("etcd"), trace.clone(), dice.fork("etcd"));
-        let database = Database::new(node("target"), trace.clone(), dice.fork("target"));
+        let nodes = ["etcd", "target", "master"].map(node);
+        let [etcd, target, leader] = nodes.clone();
+        let server = Server::start(etcd, trace.clone(), dice.fork("etcd"));
+        let database = Database::new(target, trace.clone(), dice.fork("target"));
         let mut plans = BTreeMap::new();
         let mut upstreams = Vec::new();
         for (place, plan) in scenario.sources.iter().enumerate() {
@@ -97,7 +103,7 @@ impl World {
             database,
         };
         let master = Master::new(&server, &trace, &around.orders, plans);
-        node("master").spawn(Arc::clone(&master).run());
+        leader.spawn(Arc::clone(&master).run());
         let workers = scenario.workers.iter().enumerate();
         let processes = workers.map(|(place, plan)| {
             let name = worker_name(place);
@@ -114,6 +120,7 @@ impl World {
             around,
             master,
             upstreams,
+            nodes,
             active: Vec::new(),
             dice: dice.fork("end"),
         }
@@ -159,6 +166,18 @@ impl World {
         {
             self.ends().await;
         }
+    }
+
+    /// Ends every task. One that still waits for a moment to come would never be dropped, and with
+    /// it all that it has of the world.
+    async fn vanish(&mut self) {
+        for process in &mut self.processes {
+            process.kill();
+        }
+        for node in &self.nodes {
+            Handle::current().kill(node.id());
+        }
+        sleep(LOOK).await;
     }
 
     /// Takes all faults away, and wants every task to run.
