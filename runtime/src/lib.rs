@@ -4,6 +4,8 @@
 pub mod app;
 pub mod clock;
 pub mod config;
+#[cfg(not(madsim))]
+pub mod disk;
 pub mod driver;
 #[cfg(not(madsim))]
 pub mod etcd;

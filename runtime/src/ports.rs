@@ -3,6 +3,8 @@
 //! Production has one implementation of each (`etcd`, `mysql`, `standalone`); the simulator brings
 //! its own. Code above this line never names a server or a socket.
 
+pub mod disk;
+
 use std::{fmt, future::Future, sync::Arc};
 
 use bytes::Bytes;
@@ -67,9 +69,14 @@ pub trait Connect: Clone + Send + Sync + 'static {
     type Source: Source;
     /// The downstream's type.
     type Target: Target;
+    /// The type of the machine's files.
+    type Disk: disk::Disk;
 
     /// A source to read from. Does not connect yet.
     fn source(&self, config: &Arc<SourceConfig>) -> Self::Source;
+
+    /// The machine's files.
+    fn disk(&self) -> Self::Disk;
 
     /// Opens the downstream of a subtask: detects what it is and prepares the meta tables.
     fn target(

@@ -7,6 +7,7 @@ use std::{
 };
 
 use dm_core::{
+    binlog::Position,
     error::{Error, Result},
     lifecycle::{Command, RelayView, SourceView, SubtaskView, View},
     status::{
@@ -23,7 +24,11 @@ use crate::{
     metrics::TaskStage,
     ports::{Connect, Source, SourceEnd},
     rpc::{self, SourceFacts},
-    units::{Facts, sync::SyncFacts},
+    units::{
+        Facts,
+        relay::{RelayEnd, RelayFacts},
+        sync::SyncFacts,
+    },
 };
 
 /// How long a question may wait for the control store.
@@ -180,7 +185,10 @@ impl<K: Connect> Observer<K> {
                 .clone(),
                 worker: self.worker.clone(),
                 result: failure(&errors),
-                relay_status: source.relay.as_ref().map(|relay| relay_status(relay, end)),
+                relay_status: source.relay.as_ref().map(|relay| {
+                    let facts = self.facts.relay(&source.name);
+                    relay_status(relay, &facts, end)
+                }),
             },
             subtasks: subtasks
                 .map(|task| self.subtask(&source.name, task, end))
@@ -213,8 +221,21 @@ fn failure(errors: &[Error]) -> Option<ProcessResult> {
     })
 }
 
-fn relay_status(relay: &RelayView, end: Option<&SourceEnd>) -> RelayStatus {
+fn relay_status(relay: &RelayView, facts: &RelayFacts, end: Option<&SourceEnd>) -> RelayStatus {
+    let relayed = facts.end();
+    let has_all = match (&relayed, end) {
+        (Some(relayed), Some(end)) => is_synced(&relayed.location, end),
+        _ => false,
+    };
+    let of = |text: fn(&RelayEnd) -> String| relayed.as_ref().map(text).unwrap_or_default();
     RelayStatus {
+        relay_sub_dir: of(|end| end.sub_dir.to_string()),
+        relay_binlog: of(|end| Position::new(&end.file, end.len).to_string()),
+        relay_binlog_gtid: of(|end| {
+            let gtids = end.location.gtids.as_ref();
+            gtids.map(ToString::to_string).unwrap_or_default()
+        }),
+        relay_catch_up_master: has_all,
         master_binlog: end.map(|end| end.position.to_string()).unwrap_or_default(),
         master_binlog_gtid: end.map(|end| end.gtids.to_string()).unwrap_or_default(),
         stage: relay.stage,

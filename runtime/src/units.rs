@@ -1,5 +1,6 @@
 //! The units: what a subtask runs, one after the other.
 
+pub mod relay;
 pub mod sync;
 
 use std::{
@@ -13,10 +14,14 @@ use dm_core::{
     error::{Error, Result},
     lifecycle::{self, Job, Outcome, Start, View},
     status::UnitKind,
+    sync::progress::Location,
 };
 use tokio::{sync::watch, time::Instant};
 
-use self::sync::{SyncFacts, SyncUnit};
+use self::{
+    relay::{RelayFacts, RelayUnit},
+    sync::{SyncFacts, SyncUnit},
+};
 use crate::{
     config::support,
     metrics::{Metrics, SyncMetrics},
@@ -80,6 +85,8 @@ struct Known {
     sources: BTreeMap<String, Arc<SourceConfig>>,
     /// Counters, by source and task.
     subtasks: BTreeMap<(String, String), Arc<SyncFacts>>,
+    /// Where each source's relay stands.
+    relays: BTreeMap<String, Arc<RelayFacts>>,
 }
 
 impl Facts {
@@ -105,6 +112,22 @@ impl Facts {
             Arc::new(SyncFacts::new(metrics))
         };
         Arc::clone(self.known().subtasks.entry(name).or_insert_with(new))
+    }
+
+    /// Where the relay of a source stands.
+    #[must_use]
+    pub fn relay(&self, source: &str) -> Arc<RelayFacts> {
+        Arc::clone(self.known().relays.entry(source.to_owned()).or_default())
+    }
+
+    /// Up to where the subtask of a source that is furthest behind has applied everything.
+    fn applied(&self, source: &str) -> Option<Location> {
+        let known = self.known();
+        let subtasks = known.subtasks.iter();
+        let applied = subtasks
+            .filter(|((of, _), _)| of == source)
+            .filter_map(|(_, facts)| facts.applied());
+        applied.min_by(|a, b| a.position.plain().cmp(&b.position.plain()))
     }
 
     /// Forgets the subtasks that are not there any more, and their metrics.
@@ -155,10 +178,9 @@ impl<K: Connect> Units<K> {
 
     /// Runs a unit until it is over.
     pub async fn run(self, start: Start, stop: StopSignal, events: Events) -> Outcome {
-        let Start::Subtask { job, unit, fence } = start else {
-            return Outcome::Failed(vec![support::refused(
-                "a relay log, which `enable-relay` or `start-relay` asks for",
-            )]);
+        let (job, unit, fence) = match start {
+            Start::Subtask { job, unit, fence } => (job, unit, fence),
+            Start::Relay { source } => return self.relay(source, stop, events).await,
         };
         if let Err(error) = check(&job, unit) {
             return Outcome::Failed(vec![error]);
@@ -185,6 +207,21 @@ impl<K: Connect> Units<K> {
             Outcome::Fenced(error) if alone => Outcome::Failed(vec![error]),
             ended => ended,
         }
+    }
+
+    async fn relay(self, config: Arc<SourceConfig>, stop: StopSignal, events: Events) -> Outcome {
+        self.facts.note(&config);
+        let id = &config.source_id;
+        RelayUnit {
+            connect: self.connect,
+            who: format!("worker {} for source {id}", self.facts.0.worker),
+            needed: self.facts.applied(id),
+            facts: self.facts.relay(id),
+            config,
+            events,
+        }
+        .run(stop)
+        .await
     }
 
     /// Says whether a unit has never done anything for a subtask.

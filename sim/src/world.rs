@@ -4,6 +4,7 @@
 //! all faults are healed, and the world must become what is wanted of it within a bounded time.
 
 mod control;
+mod files;
 mod history;
 mod master;
 mod operator;

@@ -27,6 +27,8 @@ pub const MAGIC: [u8; 4] = [0xfe, b'b', b'i', b'n'];
 pub struct Scan {
     flavor: Flavor,
     decoder: Decoder,
+    /// End of the FORMAT_DESCRIPTION.
+    head: u64,
     /// End of what was read.
     end: u64,
     /// End of the last thing that is whole.
@@ -54,6 +56,7 @@ impl Scan {
         Self {
             flavor,
             decoder: Decoder::new(flavor).accept_unchecked(),
+            head: 0,
             end: 0,
             boundary: 0,
             open: None,
@@ -142,6 +145,9 @@ impl Scan {
         }
         self.see(start, end, event);
         self.end = end;
+        if self.head == 0 {
+            self.head = end;
+        }
         Ok(())
     }
 
@@ -188,6 +194,19 @@ impl Scan {
         self.end
     }
 
+    /// Whether there are whole transactions, or what stands between them. A file that has only its
+    /// FORMAT_DESCRIPTION is worth nothing: that one may be damaged without its being seen, where
+    /// the source writes no checksums.
+    #[must_use]
+    pub const fn has_content(&self) -> bool {
+        self.head > 0 && self.boundary > self.head
+    }
+
+    /// Whether nothing was read but the FORMAT_DESCRIPTION.
+    pub(super) const fn is_bare(&self) -> bool {
+        self.end == self.head
+    }
+
     /// Where the last transaction, or whatever stands between two of them, ended: what is behind it
     /// is a part of a transaction.
     #[must_use]
@@ -203,7 +222,8 @@ impl Scan {
     }
 
     /// The transactions of all files before, if the file says which these are.
-    pub(super) const fn before(&self) -> Option<&GtidSet> {
+    #[must_use]
+    pub const fn before(&self) -> Option<&GtidSet> {
         self.before.as_ref()
     }
 

@@ -70,8 +70,6 @@ pub struct Writer {
 struct File {
     name: String,
     scan: Scan,
-    /// Whether there is nothing but its FORMAT_DESCRIPTION.
-    is_bare: bool,
 }
 
 impl Writer {
@@ -100,7 +98,6 @@ impl Writer {
         let file = File {
             name: name.to_owned(),
             scan,
-            is_bare: false,
         };
         Self {
             file: Some(file),
@@ -112,7 +109,7 @@ impl Writer {
     #[must_use]
     pub fn location(&self) -> Location {
         let position = match &self.file {
-            Some(File { name, scan, .. }) => match scan.next() {
+            Some(File { name, scan }) => match scan.next() {
                 Some(next) => Position::new(next, Position::FIRST),
                 None => Position::new(name, scan.boundary()),
             },
@@ -245,7 +242,7 @@ impl Writer {
             return Err(not_opened());
         }
         let mut cut = None;
-        if let Some(File { name, scan, .. }) = &self.file {
+        if let Some(File { name, scan }) = &self.file {
             if *name == self.named {
                 return Ok(Step::Pass);
             }
@@ -258,7 +255,6 @@ impl Writer {
         self.file = Some(File {
             name: self.named.clone(),
             scan,
-            is_bare: true,
         });
         self.repeats = false;
         self.declared = 0;
@@ -289,10 +285,9 @@ impl Writer {
             step = Step::AppendBehind(event);
         }
         self.check_history(frame)?;
-        if let Some(File { scan, is_bare, .. }) = &mut self.file {
+        if let Some(File { scan, .. }) = &mut self.file {
             scan.skip_to(start);
             scan.place(frame)?;
-            *is_bare = false;
         }
         self.repeats = false;
         Ok(step)
@@ -303,7 +298,7 @@ impl Writer {
         match self.flavor {
             Flavor::Mysql => self.by_gtid && self.declared == start,
             Flavor::Mariadb => {
-                let is_bare = self.file.as_ref().is_some_and(|file| file.is_bare);
+                let is_bare = self.file.as_ref().is_some_and(|file| file.scan.is_bare());
                 is_bare && ENCRYPTION_LEN.contains(&len)
             }
         }

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     config::decrypt,
+    disk::LocalDisk,
     ports::{Connect, SourceFacts},
 };
 
@@ -35,11 +36,16 @@ impl Connector {
 impl Connect for Connector {
     type Source = Upstream;
     type Target = Target;
+    type Disk = LocalDisk;
 
     fn source(&self, config: &Arc<SourceConfig>) -> Upstream {
         let mut config = Arc::clone(config);
         self.decrypt(&mut Arc::make_mut(&mut config).from);
         Upstream::new(&config, &self.worker)
+    }
+
+    fn disk(&self) -> LocalDisk {
+        LocalDisk
     }
 
     async fn target(&self, job: &Job, upstream: &SourceFacts) -> Result<Target> {

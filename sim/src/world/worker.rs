@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     control::{Client, Server},
+    files::{Files, Machine},
     oracle::{leak::Doors, lease::Tenure, order::Orders},
     source::{Source, Upstream},
     target::{Database, Target},
@@ -47,6 +48,7 @@ pub(super) struct Surroundings {
 #[derive(Clone)]
 pub(super) struct Connect {
     surroundings: Surroundings,
+    files: Files,
     tenure: Tenure,
     doors: Doors,
 }
@@ -54,6 +56,11 @@ pub(super) struct Connect {
 impl ports::Connect for Connect {
     type Source = Source;
     type Target = Target;
+    type Disk = Files;
+
+    fn disk(&self) -> Files {
+        self.files.clone()
+    }
 
     fn source(&self, config: &Arc<SourceConfig>) -> Source {
         let sources = &self.surroundings.sources;
@@ -78,6 +85,7 @@ pub(super) struct Process {
     pub(super) name: String,
     surroundings: Surroundings,
     config: ProcessConfig,
+    machine: Machine,
     lives: u64,
     frozen: bool,
     /// Those that run, the oldest first. There is more than one only by mistake.
@@ -94,6 +102,7 @@ pub(super) struct ProcessConfig {
 
 struct Running {
     node: NodeId,
+    life: u64,
     commands: mpsc::UnboundedSender<Command>,
     view: watch::Receiver<View>,
     over: Arc<AtomicBool>,
@@ -107,6 +116,7 @@ impl Process {
         Self {
             name: name.to_owned(),
             surroundings: surroundings.clone(),
+            machine: Machine::new(config.seed),
             config,
             lives: 0,
             frozen: false,
@@ -122,6 +132,7 @@ impl Process {
             lives,
             config,
             surroundings,
+            machine: disk,
             ..
         } = self;
         let ProcessConfig {
@@ -145,6 +156,7 @@ impl Process {
         let (commands, inbox) = mpsc::unbounded_channel();
         let running = Running {
             node: node.id(),
+            life: *lives,
             commands,
             over: Arc::default(),
             tenure: Tenure::new(
@@ -158,6 +170,7 @@ impl Process {
         };
         let connect = Connect {
             surroundings: surroundings.clone(),
+            files: disk.files(*lives),
             tenure: running.tenure.clone(),
             doors: running.doors.clone(),
         };
@@ -204,6 +217,7 @@ impl Process {
         let doomed = self.running.len().saturating_sub(left);
         for running in self.running.drain(..doomed) {
             Handle::current().kill(running.node);
+            self.machine.kill(running.life);
         }
     }
 

@@ -1,0 +1,343 @@
+//! The relay unit: the source's binlog, copied into files.
+//!
+//! Nothing is decoded that need not be. One side reads from the source and decides about each event
+//! (`dm_core::relay`), the other one has the disk. What a reader may see is what survives a power
+//! cut: so no subtask is ever ahead of its relay log.
+
+mod dir;
+mod facts;
+mod log;
+
+use std::{path::Path, pin::pin, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use dm_core::{
+    binlog::{Decoder, Event, Flavor, GtidSet, Position},
+    control::SourceConfig,
+    error::{Error, Result, code},
+    lifecycle::{self, Outcome, Reply},
+    relay::{Meta, Step, Writer},
+    sync::progress::Location,
+};
+use futures_util::FutureExt;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
+use tracing::{info, warn};
+
+pub use self::facts::{RelayEnd, RelayFacts};
+use self::{
+    dir::RelayDir,
+    log::{Log, Order},
+};
+use super::{Stop, StopSignal, stopped};
+use crate::ports::{Connect, EventStream, Events, Source, SourceFacts, Start};
+
+/// A stream that breaks is opened again at once if the last break was longer ago than this;
+/// otherwise the relay pauses and resumes with the back-off of auto-resume.
+const RECONNECT_AFTER: Duration = Duration::from_secs(60);
+/// Bytes that are read and not written yet. A larger event goes alone.
+const READ_AHEAD_BYTES: usize = 16 << 20;
+/// Bytes that are handed over at once.
+const PIECE_BYTES: usize = 1 << 20;
+/// Events at the beginning of a file among which the one is that tells what was before.
+const HEAD_EVENTS: usize = 8;
+
+/// One source's relay.
+pub(super) struct RelayUnit<K: Connect> {
+    /// Makes the doors.
+    pub(super) connect: K,
+    /// The source.
+    pub(super) config: Arc<SourceConfig>,
+    /// Who has the directory, in the words of whoever finds it locked.
+    pub(super) who: String,
+    /// Up to where the subtask that is furthest behind has applied everything, if there is one.
+    pub(super) needed: Option<Location>,
+    /// What outlives this run.
+    pub(super) facts: Arc<RelayFacts>,
+    /// Where it reports that it works.
+    pub(super) events: Events,
+}
+
+/// Why a run ended.
+enum Failure {
+    /// The stream broke; another one may bring the rest.
+    Stream(Error),
+    /// An operator, or time, must help.
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl<K: Connect> RelayUnit<K> {
+    /// Relays until it is told to stop or can't go on.
+    pub(super) async fn run(self, mut stop: StopSignal) -> Outcome {
+        let mut broken: Option<Instant> = None;
+        let mut kill = stop.clone();
+        loop {
+            let result = tokio::select! {
+                biased;
+                () = stopped(&mut kill, Stop::Now) => Ok(()),
+                result = self.attempt(&mut stop) => result,
+            };
+            match result {
+                Ok(()) => return Outcome::Ok(Reply::Stopped),
+                Err(Failure::Stream(error))
+                    if broken.is_none_or(|last| last.elapsed() > RECONNECT_AFTER) =>
+                {
+                    warn!(%error, "connecting to the source again");
+                    broken = Some(Instant::now());
+                }
+                Err(Failure::Stream(error) | Failure::Other(error)) => {
+                    return Outcome::Failed(vec![error]);
+                }
+            }
+        }
+    }
+
+    /// One run: from what is in the directory until the first failure or stop.
+    async fn attempt(&self, stop: &mut StopSignal) -> Result<(), Failure> {
+        let config = &self.config;
+        if config.relay_dir.is_empty() {
+            let text = "the source has no `relay-dir`";
+            return Err(Error::new(&code::RELAY_LOG_DIRPATH_EMPTY, text).into());
+        }
+        let source = self.connect.source(config);
+        let upstream = source.probe().await?;
+        let path = Path::new(&config.relay_dir);
+        let mut dir = RelayDir::open(self.connect.disk(), path, &self.who).await?;
+        if dir
+            .current()
+            .is_none_or(|dir| dir.server() != upstream.server)
+        {
+            let (meta, first) = self.beginning(&source, &dir, &upstream).await?;
+            dir.begin(&upstream.server, first, &meta).await?;
+        }
+        let writer = dir.recover(upstream.flavor, config.enable_gtid).await?;
+        let at = writer.location();
+        info!(
+            source = config.source_id,
+            sub_dir = dir.current().map(ToString::to_string),
+            %at,
+            "relaying"
+        );
+        if let Some(file) = writer.file() {
+            let (len, location) = (writer.boundary(), at.clone());
+            self.facts.wrote(dir.current(), file, len, location);
+        }
+        self.events.send(lifecycle::Event::Initialised);
+        let stream = source
+            .dump(&self.start(at)?)
+            .await
+            .map_err(Failure::Stream)?;
+        let mut log = Log::open(dir, Arc::clone(&self.facts), writer.file()).await?;
+        let (orders, mut waiting) = mpsc::unbounded_channel();
+        let pump = Pump {
+            stream,
+            writer,
+            piece: BytesMut::new(),
+            orders,
+            budget: Arc::new(Semaphore::new(READ_AHEAD_BYTES)),
+        };
+        let mut writing = pin!(log.run(&mut waiting));
+        let mut reading = pin!(pump.run(stop));
+        tokio::select! {
+            biased;
+            // It ends before the reading does only if the disk fails.
+            written = &mut writing => written.map_err(Failure::Other),
+            ended = &mut reading => {
+                // The orders end with the reading.
+                writing.await?;
+                ended
+            }
+        }
+    }
+
+    /// Where a dump must go on.
+    fn start(&self, at: Location) -> Result<Start> {
+        let Location { position, gtids } = at;
+        match gtids {
+            _ if !self.config.enable_gtid => Ok(Start::Position(position)),
+            Some(gtids) => Ok(Start::Gtids(gtids)),
+            None => Err(Error::new(
+                &code::RELAY_TCP_READER_NIL_GTID,
+                format!("the relay log has no GTIDs at {position}, and is to go on by GTID"),
+            )
+            .with_workaround(
+                "It was made without GTIDs: set `enable-gtid: false`, or begin with another \
+                 `relay-dir`.",
+            )),
+        }
+    }
+
+    /// Where the first file of a new sub-directory begins, and the number of the first one of all.
+    async fn beginning(
+        &self,
+        source: &K::Source,
+        dir: &RelayDir<K::Disk>,
+        upstream: &SourceFacts,
+    ) -> Result<(Meta, u32), Failure> {
+        let SourceConfig {
+            enable_gtid,
+            relay_binlog_name,
+            relay_binlog_gtid,
+            ..
+        } = &*self.config;
+        let needed = self.needed.as_ref();
+        if !enable_gtid {
+            let name = if dir.current().is_some() {
+                // Another server's files have nothing to do with those that were read before.
+                String::new()
+            } else if let Some(needed) = needed {
+                needed.position.plain().file
+            } else if relay_binlog_name.is_empty() {
+                upstream.end.position.file.clone()
+            } else {
+                relay_binlog_name.clone()
+            };
+            let position = Position::new(name, Position::FIRST);
+            return Ok((
+                Meta {
+                    position,
+                    gtids: None,
+                },
+                1,
+            ));
+        }
+        let before = match dir.current() {
+            Some(_) => dir.recover(upstream.flavor, true).await?.gtids().cloned(),
+            None => None,
+        };
+        let gtids = match before.or_else(|| needed.and_then(|needed| needed.gtids.clone())) {
+            Some(gtids) => gtids,
+            None if relay_binlog_gtid.is_empty() => upstream.end.gtids.clone(),
+            None => GtidSet::parse(upstream.flavor, relay_binlog_gtid).map_err(|error| {
+                Error::new(&code::RELAY_TCP_READER_START_SYNC_GTID, error.to_string())
+            })?,
+        };
+        let meta = file_of(source, upstream.flavor, &gtids).await?;
+        Ok((meta, 1))
+    }
+}
+
+/// The beginning of the file in which the first transaction is that is not in a set.
+async fn file_of<S: Source>(source: &S, flavor: Flavor, gtids: &GtidSet) -> Result<Meta, Failure> {
+    let from = Start::Gtids(gtids.clone());
+    let mut stream = source.dump(&from).await.map_err(Failure::Stream)?;
+    let mut decoder = Decoder::new(flavor).accept_unchecked();
+    let mut name = String::new();
+    for _ in 0..HEAD_EVENTS {
+        let raw = stream.next().await.map_err(Failure::Stream)?;
+        let damaged = |error: &dyn std::fmt::Display| {
+            let code = &code::RELAY_TCP_READER_GET_EVENT;
+            Failure::Stream(Error::new(code, error.to_string()))
+        };
+        let frame = decoder.frame(raw).map_err(|error| damaged(&error))?;
+        match decoder.event(&frame).map_err(|error| damaged(&error))? {
+            Event::Rotate { file, .. } => name = file,
+            Event::PreviousGtids(gtids) | Event::MariadbGtidList(gtids)
+                if !frame.header.is_artificial() =>
+            {
+                let position = Position::new(name, Position::FIRST);
+                let gtids = Some(gtids);
+                return Ok(Meta { position, gtids });
+            }
+            _ => {}
+        }
+    }
+    let text = format!("the source does not say which transactions are before its file {name}");
+    Err(Error::new(&code::PREVIOUS_GTID_NOT_EXIST, text).into())
+}
+
+/// The side that has the connection.
+struct Pump<S> {
+    stream: S,
+    writer: Writer,
+    /// What comes at the end of the file and was not handed over yet.
+    piece: BytesMut,
+    orders: mpsc::UnboundedSender<Order>,
+    budget: Arc<Semaphore>,
+}
+
+impl<S: EventStream> Pump<S> {
+    async fn run(mut self, stop: &mut StopSignal) -> Result<(), Failure> {
+        loop {
+            let ended = self.fill(stop).await;
+            // What was read is written, whatever ended the reading.
+            self.hand_over().await;
+            match ended {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Waits for an event, and takes with it what has come meanwhile. Returns whether to go on.
+    async fn fill(&mut self, stop: &mut StopSignal) -> Result<bool, Failure> {
+        let mut raw = tokio::select! {
+            biased;
+            () = stopped(stop, Stop::AtBoundary) => return Ok(false),
+            raw = self.stream.next() => raw.map_err(Failure::Stream)?,
+        };
+        loop {
+            match self.writer.take(&raw)? {
+                Step::Pass => {}
+                Step::Append => self.piece.extend_from_slice(&raw),
+                Step::AppendBehind(filler) => {
+                    self.piece.extend_from_slice(&filler);
+                    self.piece.extend_from_slice(&raw);
+                }
+                Step::Begin { cut } => {
+                    self.hand_over().await;
+                    self.begin(cut);
+                    self.piece.extend_from_slice(&raw);
+                }
+            }
+            if self.piece.len() >= PIECE_BYTES || *stop.borrow() >= Stop::AtBoundary {
+                return Ok(true);
+            }
+            match self.stream.next().now_or_never() {
+                Some(next) => raw = next.map_err(Failure::Stream)?,
+                None => return Ok(true),
+            }
+        }
+    }
+
+    fn begin(&self, cut: Option<u64>) {
+        let Some(name) = self.writer.file() else {
+            return;
+        };
+        let position = Position::new(name, Position::FIRST);
+        let gtids = self.writer.gtids().cloned();
+        // Whoever has the disk may have failed; it says so itself.
+        let _ = self.orders.send(Order::Begin {
+            name: name.to_owned(),
+            cut,
+            meta: Meta { position, gtids },
+        });
+    }
+
+    async fn hand_over(&mut self) {
+        if self.piece.is_empty() {
+            return;
+        }
+        let data = self.piece.split().freeze();
+        let permits = data.len().min(READ_AHEAD_BYTES) as u32;
+        let memory = Arc::clone(&self.budget).acquire_many_owned(permits).await;
+        let Ok(memory) = memory else {
+            unreachable!("the semaphore is never closed");
+        };
+        let _ = self.orders.send(Order::Append {
+            data,
+            boundary: self.writer.boundary(),
+            location: self.writer.location(),
+            memory,
+        });
+    }
+}

@@ -1,0 +1,369 @@
+//! A relay directory on a disk.
+//!
+//! Whatever moment a process or the power ends at, the next one finds a directory that it can go on
+//! with: a file is complete on the disk before the next one has a name, small files are replaced as
+//! a whole, and a sub-directory is complete before the index names it.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use dm_core::{
+    binlog::{FileName, Flavor, GtidSet, Position},
+    error::{Code, Error, Result, code},
+    relay::{INDEX_FILE, Index, META_FILE, Meta, Scan, SubDir, Writer},
+};
+use tracing::{info, warn};
+
+use crate::ports::disk::{Disk, Entry, File, Open};
+
+/// Whoever writes to a directory has this file in it locked.
+const LOCK_FILE: &str = "dm-worker.lock";
+/// What a small file is called until it is complete.
+const TEMP: &str = ".tmp";
+/// Bytes that are read at once.
+const PIECE: usize = 1 << 20;
+/// A small file that is larger than this is none of ours.
+const SMALL_MAX: u64 = 16 << 20;
+
+/// A relay directory that nobody else writes to.
+#[derive(Debug)]
+pub(super) struct RelayDir<D: Disk> {
+    disk: D,
+    path: PathBuf,
+    index: Index,
+    /// Holds the lock.
+    _lock: D::File,
+}
+
+/// Where a sub-directory ends.
+#[derive(Debug)]
+enum End {
+    /// In this file, which was read.
+    In(String, Scan),
+    /// Nowhere: it has no file yet.
+    Nowhere,
+}
+
+impl<D: Disk> RelayDir<D> {
+    /// Opens a directory, which is made if it is not there, in the name of somebody.
+    ///
+    /// # Errors
+    /// 30025: somebody else has it, or the disk can't be used. 28001, 28002, 30001: its index makes
+    /// no sense.
+    pub(super) async fn open(disk: D, path: &Path, who: &str) -> Result<Self> {
+        let failed = |error| failed("open", path, &error);
+        disk.create_dir(path).await.map_err(failed)?;
+        let lock = lock(&disk, path, who).await?;
+        sweep(&disk, path, INDEX_FILE).await.map_err(failed)?;
+        let index = read_small(&disk, &path.join(INDEX_FILE)).await;
+        let mut dir = Self {
+            index: Index::parse(&index.map_err(failed)?.unwrap_or_default())?,
+            disk,
+            path: path.to_owned(),
+            _lock: lock,
+        };
+        dir.trim().await?;
+        if let Some(sub_dir) = dir.index.current().cloned() {
+            let path = dir.path.join(sub_dir.to_string());
+            // It may be gone though the index names it: the existing worker does not sync it.
+            dir.disk.create_dir(&path).await.map_err(failed)?;
+            sweep(&dir.disk, &path, META_FILE).await.map_err(failed)?;
+        }
+        Ok(dir)
+    }
+
+    /// The sub-directory that is written to.
+    pub(super) fn current(&self) -> Option<&SubDir> {
+        self.index.current()
+    }
+
+    /// A file in it.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        let sub_dir = self.index.current().map(SubDir::to_string);
+        self.path.join(sub_dir.unwrap_or_default()).join(name)
+    }
+
+    /// The disk.
+    pub(super) const fn disk(&self) -> &D {
+        &self.disk
+    }
+
+    /// Begins a sub-directory for a server, at a place.
+    ///
+    /// # Errors
+    /// 30033: there is something under its name. 30006, 30007: the disk failed.
+    pub(super) async fn begin(&mut self, server: &str, first: u32, meta: &Meta) -> Result<()> {
+        let next = match self.index.current() {
+            Some(current) => current.next(server)?,
+            None => SubDir::new(server, first)?,
+        };
+        let path = self.path.join(next.to_string());
+        let failed = |code: &'static Code| {
+            let path = path.clone();
+            move |error: io::Error| coded(code, "begin", &path, &error)
+        };
+        self.disk
+            .create_dir(&path)
+            .await
+            .map_err(failed(&code::RELAY_MKDIR))?;
+        let there = self.disk.list(&path).await;
+        let there = there.map_err(failed(&code::RELAY_MKDIR))?;
+        // Left behind by somebody who came no further than this.
+        if let Some(file) = binlog_files(there).first() {
+            return Err(Error::new(
+                &code::RELAY_MKDIR,
+                format!(
+                    "{} has the file {file}, though {INDEX_FILE} does not name the directory",
+                    path.display()
+                ),
+            )
+            .with_workaround("Move it out of the relay directory, then resume the relay."));
+        }
+        self.replace(&path, META_FILE, meta.text())
+            .await
+            .map_err(failed(&code::RELAY_FLUSH_LOCAL_META))?;
+        let mut index = self.index.clone();
+        index.push(next)?;
+        let written = match self.disk.sync_dir(&self.path).await {
+            Ok(()) => {
+                self.replace(&self.path, INDEX_FILE, index.to_string())
+                    .await
+            }
+            failed => failed,
+        };
+        written.map_err(failed(&code::RELAY_UPDATE_INDEX_FILE))?;
+        self.index = index;
+        Ok(())
+    }
+
+    /// Writes the meta file of the current sub-directory.
+    ///
+    /// # Errors
+    /// 30006: the disk failed; the old one is there then.
+    pub(super) async fn write_meta(&self, meta: &Meta) -> Result<()> {
+        let path = self.path_of("");
+        let written = self.replace(&path, META_FILE, meta.text()).await;
+        written.map_err(|error| coded(&code::RELAY_FLUSH_LOCAL_META, "write", &path, &error))
+    }
+
+    /// Finds out where the current sub-directory ends, and cuts off what is behind that: of a
+    /// transaction that is not whole the rest is asked for together with its beginning.
+    ///
+    /// # Errors
+    /// 30025: the disk failed. 30003: the meta file is needed and can't be read.
+    pub(super) async fn recover(&self, flavor: Flavor, by_gtid: bool) -> Result<Writer> {
+        let path = self.path_of("");
+        let failed = |error| failed("recover", &path, &error);
+        let there = self.disk.list(&path).await.map_err(failed)?;
+        let mut files = binlog_files(there);
+        let mut end = self.end_of(&mut files, flavor).await.map_err(failed)?;
+        // The file before may have lost its end, if somebody did not sync it.
+        if let (End::In(_, scan), Some(before)) = (&end, files.pop()) {
+            let earlier = self.scan(&before, flavor).await.map_err(failed)?;
+            let has_all = match (earlier.gtids(), scan.before()) {
+                (Some(have), Some(needed)) => have.covers(needed),
+                _ => true,
+            };
+            if !has_all {
+                warn!(file = before, "its end is missing, so it is read again");
+                if let End::In(name, _) = &end {
+                    self.remove(name).await.map_err(failed)?;
+                }
+                end = End::In(before, earlier);
+            }
+        }
+        match end {
+            End::In(name, scan) => {
+                self.cut(&name, scan.boundary()).await.map_err(failed)?;
+                Ok(Writer::behind(flavor, by_gtid, &name, scan))
+            }
+            End::Nowhere => {
+                let meta = self.read_meta().await?;
+                let Position { file, .. } = meta.position;
+                // No text is that of the empty set, too. If it was another one, the source sends
+                // more than is needed, or says that it can't.
+                let gtids = meta
+                    .gtids
+                    .or_else(|| by_gtid.then(|| GtidSet::empty(flavor)));
+                Ok(Writer::at_start(flavor, by_gtid, &file, gtids))
+            }
+        }
+    }
+
+    /// Reads the newest file that has something, and takes it and all behind it out of the list.
+    /// Those that have nothing are removed.
+    async fn end_of(&self, files: &mut Vec<String>, flavor: Flavor) -> io::Result<End> {
+        while let Some(name) = files.pop() {
+            let scan = self.scan(&name, flavor).await?;
+            if scan.has_content() {
+                return Ok(End::In(name, scan));
+            }
+            info!(file = name, "is empty and goes away");
+            self.remove(&name).await?;
+        }
+        Ok(End::Nowhere)
+    }
+
+    /// Reads a file as far as it makes sense.
+    async fn scan(&self, name: &str, flavor: Flavor) -> io::Result<Scan> {
+        let file = self.disk.open(&self.path_of(name), Open::Read).await?;
+        let mut scan = Scan::new(flavor);
+        let mut rest = Bytes::new();
+        let mut wanted = PIECE;
+        loop {
+            let piece = file.read_at(scan.end() + rest.len() as u64, wanted).await?;
+            if piece.is_empty() {
+                return Ok(scan);
+            }
+            let joined = if rest.is_empty() {
+                piece
+            } else {
+                Bytes::from([&rest[..], &piece[..]].concat())
+            };
+            match scan.read(&joined) {
+                Ok(left) => rest = left,
+                Err(error) => {
+                    warn!(file = name, %error, "what is behind is read again");
+                    return Ok(scan);
+                }
+            }
+            // A large event need not be joined piece by piece.
+            let next = scan.wants(&rest).unwrap_or_default();
+            wanted = next.saturating_sub(rest.len()).clamp(PIECE, 1 << 30);
+        }
+    }
+
+    async fn cut(&self, name: &str, len: u64) -> io::Result<()> {
+        let mut file = self.disk.open(&self.path_of(name), Open::Append).await?;
+        file.set_len(len).await?;
+        // Also what was written by somebody who did not come to this.
+        file.sync().await?;
+        self.disk.sync_dir(&self.path_of("")).await
+    }
+
+    async fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(&self.path_of(name)).await?;
+        self.disk.sync_dir(&self.path_of("")).await
+    }
+
+    async fn read_meta(&self) -> Result<Meta> {
+        let path = self.path_of(META_FILE);
+        let bytes = read_small(&self.disk, &path).await;
+        let bytes =
+            bytes.map_err(|error| coded(&code::RELAY_LOAD_META_DATA, "read", &path, &error));
+        bytes?.map_or_else(|| Ok(Meta::default()), |bytes| Meta::parse(&bytes))
+    }
+
+    /// Forgets the oldest sub-directories that are gone.
+    async fn trim(&mut self) -> Result<()> {
+        let failed = |error| failed("read", &self.path, &error);
+        let there = self.disk.list(&self.path).await.map_err(failed)?;
+        let mut index = self.index.clone();
+        index.trim(|dir| !there.iter().any(|entry| entry.name == dir.to_string()));
+        if index == self.index {
+            return Ok(());
+        }
+        let written = self.replace(&self.path, INDEX_FILE, index.to_string());
+        written
+            .await
+            .map_err(|error| coded(&code::RELAY_UPDATE_INDEX_FILE, "write", &self.path, &error))?;
+        self.index = index;
+        Ok(())
+    }
+
+    /// Replaces a small file as a whole.
+    async fn replace(&self, dir: &Path, name: &str, content: String) -> io::Result<()> {
+        let temp = dir.join(format!("{name}{TEMP}"));
+        let written = async {
+            let mut file = self.disk.open(&temp, Open::Replace).await?;
+            file.append(content.into()).await?;
+            file.sync().await?;
+            self.disk.rename(&temp, &dir.join(name)).await?;
+            self.disk.sync_dir(dir).await
+        };
+        let written = written.await;
+        if written.is_err() {
+            // It takes place on a full disk; the next start would remove it as well.
+            let _ = self.disk.remove(&temp).await;
+        }
+        written
+    }
+}
+
+async fn lock<D: Disk>(disk: &D, dir: &Path, who: &str) -> Result<D::File> {
+    let path = dir.join(LOCK_FILE);
+    let failed = |error| failed("lock", &path, &error);
+    let file = match disk.open(&path, Open::CreateNew).await {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            disk.open(&path, Open::Append).await
+        }
+        opened => opened,
+    };
+    let mut file = file.map_err(failed)?;
+    if !file.lock().await.map_err(failed)? {
+        let owner = file.read_at(0, 200).await.unwrap_or_default();
+        let owner = String::from_utf8_lossy(&owner).trim().to_owned();
+        return Err(Error::new(
+            &code::RELAY_WRITER_FILE_OPERATE,
+            format!("the relay directory {} is in use by {owner}", dir.display()),
+        )
+        .with_workaround("Give each source and each worker a relay directory of its own."));
+    }
+    file.set_len(0).await.map_err(failed)?;
+    file.append(format!("{who}\n").into())
+        .await
+        .map_err(failed)?;
+    Ok(file)
+}
+
+/// Removes what was to become a small file and did not.
+async fn sweep<D: Disk>(disk: &D, dir: &Path, name: &str) -> io::Result<()> {
+    for Entry { name: found, len } in disk.list(dir).await? {
+        let rest = found.strip_prefix(name).filter(|rest| !rest.is_empty());
+        // The existing worker appends digits.
+        let is_temp =
+            rest.is_some_and(|rest| rest == TEMP || rest.bytes().all(|byte| byte.is_ascii_digit()));
+        if is_temp && len.is_some() {
+            disk.remove(&dir.join(&found)).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn read_small<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Bytes>> {
+    match disk.open(path, Open::Read).await {
+        Ok(file) => file.read_at(0, SMALL_MAX as usize).await.map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The binlog files among what is in a directory, the oldest first.
+fn binlog_files(there: Vec<Entry>) -> Vec<String> {
+    let mut files: Vec<_> = there
+        .into_iter()
+        .filter(|entry| entry.len.is_some())
+        .filter_map(|entry| {
+            let name = FileName::parse(&entry.name).ok()?;
+            let order = (name.base.to_owned(), name.sequence);
+            (name.sequence > 0).then_some((order, entry.name))
+        })
+        .collect();
+    files.sort();
+    files.into_iter().map(|(_, name)| name).collect()
+}
+
+fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
+    coded(&code::RELAY_WRITER_FILE_OPERATE, what, path, error)
+}
+
+fn coded(code: &'static Code, what: &str, path: &Path, error: &io::Error) -> Error {
+    let message = format!("cannot {what} {}", path.display());
+    Error::new(code, message).with_cause(error.to_string())
+}
+
+#[cfg(all(test, not(madsim)))]
+mod tests;

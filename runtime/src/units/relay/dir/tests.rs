@@ -1,0 +1,196 @@
+use std::fs;
+
+use tempfile::TempDir;
+
+use dm_core::relay::MAGIC;
+
+use super::*;
+use crate::disk::LocalDisk;
+
+const UUID: &str = "0a0431f2-e6eb-11f1-beb0-02fc00000001";
+const SUB_DIR: &str = "0a0431f2-e6eb-11f1-beb0-02fc00000001.000001";
+
+/// A copy of what the existing worker left behind.
+fn recorded(name: &str) -> TempDir {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("testdata/relay")
+        .join(name);
+    let to = TempDir::new().unwrap();
+    copy(&from, to.path());
+    to
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&to).unwrap();
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+async fn open(dir: &TempDir) -> Result<RelayDir<LocalDisk>> {
+    RelayDir::open(LocalDisk, dir.path(), "a test").await
+}
+
+async fn recover(dir: &TempDir, flavor: Flavor) -> Writer {
+    let dir = open(dir).await.unwrap();
+    dir.recover(flavor, true).await.unwrap()
+}
+
+fn at(writer: &Writer) -> (Position, String) {
+    let location = writer.location();
+    let gtids = location.gtids.map(|gtids| gtids.to_string());
+    (location.position, gtids.unwrap_or_default())
+}
+
+/// Their meta files say less than the files do.
+#[tokio::test]
+async fn directories_of_the_existing_worker_go_on_where_they_end() {
+    let writer = recover(&recorded("mysql"), Flavor::Mysql).await;
+    let place = Position::new("binlog.000005", 502);
+    assert_eq!(at(&writer), (place, format!("{UUID}:1-249")));
+    let writer = recover(&recorded("mariadb"), Flavor::Mariadb).await;
+    let place = Position::new("vm-bin.000002", 889);
+    assert_eq!(at(&writer), (place, "0-3404-7".to_owned()));
+}
+
+/// Wherever the newest file ends, what is whole stays, and the rest goes.
+#[tokio::test]
+async fn a_torn_end_is_cut_off() {
+    let dir = recorded("mysql");
+    let path = dir.path().join(SUB_DIR).join("binlog.000005");
+    let whole = fs::read(&path).unwrap();
+    for len in 0..=whole.len() {
+        for junk in [&[][..], &[0; 64], &[0xff; 64]] {
+            let torn = [&whole[..len], junk].concat();
+            fs::write(&path, torn).unwrap();
+            let writer = recover(&dir, Flavor::Mysql).await;
+            let (place, gtids) = at(&writer);
+            let (pos, last) = match len {
+                // Without its second event the file is nothing, and the one before names it.
+                0..198 => (4, 248),
+                198..502 => (198, 248),
+                _ => (502, 249),
+            };
+            assert_eq!(place, Position::new("binlog.000005", pos), "{len}");
+            assert_eq!(gtids, format!("{UUID}:1-{last}"), "{len}");
+            if len < 198 {
+                assert!(!path.exists());
+            } else {
+                assert_eq!(fs::read(&path).unwrap(), whole[..pos as usize], "{len}");
+            }
+        }
+    }
+}
+
+/// The power was cut before the end of a file was on the disk, but the next one was.
+#[tokio::test]
+async fn a_file_that_lost_its_end_is_read_again() {
+    let dir = recorded("mysql");
+    let sub_dir = dir.path().join(SUB_DIR);
+    let path = sub_dir.join("binlog.000004");
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 300]).unwrap();
+    let writer = recover(&dir, Flavor::Mysql).await;
+    let (place, gtids) = at(&writer);
+    assert_eq!(place.file, "binlog.000004");
+    assert!(
+        place.pos > 18_000 && place.pos < whole.len() as u64,
+        "{place}"
+    );
+    assert_eq!(gtids, format!("{UUID}:1-247"));
+    assert!(!sub_dir.join("binlog.000005").exists());
+}
+
+#[tokio::test]
+async fn leftovers_go_and_everything_else_stays() {
+    let dir = recorded("mysql");
+    let sub_dir = dir.path().join(SUB_DIR);
+    let gone = [
+        dir.path().join("server-uuid.index1234"),
+        dir.path().join("server-uuid.index.tmp"),
+        sub_dir.join("relay.meta848724126"),
+        sub_dir.join("relay.meta.tmp"),
+    ];
+    let kept = [sub_dir.join("relay.meta.bak"), sub_dir.join("binlog.x01")];
+    for path in gone.iter().chain(&kept) {
+        fs::write(path, "x").unwrap();
+    }
+    recover(&dir, Flavor::Mysql).await;
+    assert!(gone.iter().all(|path| !path.exists()));
+    assert!(kept.iter().all(|path| path.exists()));
+}
+
+#[tokio::test]
+async fn a_directory_has_one_owner() {
+    let dir = recorded("mysql");
+    let first = open(&dir).await.unwrap();
+    let error = open(&dir).await.unwrap_err();
+    assert!(error.message.contains("is in use by a test"), "{error}");
+    drop(first);
+    open(&dir).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sub_directory_begins_behind_the_others() {
+    let dir = recorded("mysql");
+    let mut relay = open(&dir).await.unwrap();
+    let meta = Meta {
+        position: Position::new("other.000003", 4),
+        gtids: None,
+    };
+    // Left behind by somebody who did not get as far as the index.
+    let next = dir.path().join("other.000002");
+    fs::create_dir(&next).unwrap();
+    relay.begin("other", 1, &meta).await.unwrap();
+    let index = fs::read_to_string(dir.path().join(INDEX_FILE)).unwrap();
+    assert_eq!(index, format!("{SUB_DIR}\nother.000002\n"));
+    let text = fs::read_to_string(next.join(META_FILE)).unwrap();
+    assert_eq!(text, meta.text());
+    let writer = relay.recover(Flavor::Mysql, false).await.unwrap();
+    assert_eq!(writer.location().position, meta.position);
+    drop(relay);
+
+    // What has files was somebody's.
+    fs::create_dir(dir.path().join("third.000003")).unwrap();
+    fs::write(dir.path().join("third.000003/b.000001"), MAGIC).unwrap();
+    let mut relay = open(&dir).await.unwrap();
+    let error = relay.begin("third", 1, &meta).await.unwrap_err();
+    assert!(error.is(&code::RELAY_MKDIR), "{error}");
+}
+
+/// The oldest ones may be removed by hand; the newest one begins anew.
+#[tokio::test]
+async fn directories_that_are_gone_are_forgotten() {
+    let dir = recorded("mysql");
+    fs::write(
+        dir.path().join(INDEX_FILE),
+        format!("a.000001\nb.000002\n{}\n", SUB_DIR),
+    )
+    .unwrap();
+    assert!(open(&dir).await.is_err());
+    let gone = format!("{UUID}.000002");
+    fs::write(dir.path().join(INDEX_FILE), format!("{SUB_DIR}\n{gone}\n")).unwrap();
+    let relay = open(&dir).await.unwrap();
+    assert_eq!(relay.current().map(ToString::to_string), Some(gone));
+    let writer = relay.recover(Flavor::Mysql, false).await.unwrap();
+    assert_eq!(writer.location().position, Position::new("", 4));
+}
+
+#[tokio::test]
+async fn a_full_disk_leaves_the_old_file() {
+    let dir = recorded("mysql");
+    let relay = open(&dir).await.unwrap();
+    let path = relay.path_of("");
+    let before = fs::read_to_string(path.join(META_FILE)).unwrap();
+    // Nothing can be written under a name that is a directory's.
+    fs::create_dir(path.join(format!("{META_FILE}{TEMP}"))).unwrap();
+    let error = relay.write_meta(&Meta::default()).await.unwrap_err();
+    assert!(error.is(&code::RELAY_FLUSH_LOCAL_META), "{error}");
+    assert_eq!(fs::read_to_string(path.join(META_FILE)).unwrap(), before);
+}

@@ -1,0 +1,67 @@
+//! What a relay lets others see.
+
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use dm_core::{relay::SubDir, sync::progress::Location};
+use tokio::sync::Notify;
+
+/// Where the relay of a source stands. It outlives pauses.
+#[derive(Debug, Default)]
+pub struct RelayFacts {
+    end: Mutex<Option<RelayEnd>>,
+    bytes: AtomicU64,
+    grown: Notify,
+}
+
+/// Up to where there are whole transactions that survive a power cut.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RelayEnd {
+    /// The sub-directory that is written to.
+    pub sub_dir: SubDir,
+    /// The file that is written.
+    pub file: String,
+    /// How much of it counts.
+    pub len: u64,
+    /// The same, in terms of the source.
+    pub location: Location,
+}
+
+impl RelayFacts {
+    /// Where it stands, once that is known.
+    #[must_use]
+    pub fn end(&self) -> Option<RelayEnd> {
+        self.lock().clone()
+    }
+
+    /// Bytes written so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    pub(super) fn location(&self) -> Option<Location> {
+        self.lock().as_ref().map(|end| end.location.clone())
+    }
+
+    pub(super) fn count(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(super) fn wrote(&self, dir: Option<&SubDir>, file: &str, len: u64, location: Location) {
+        *self.lock() = dir.map(|dir| RelayEnd {
+            sub_dir: dir.clone(),
+            file: file.to_owned(),
+            len,
+            location,
+        });
+        self.grown.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<RelayEnd>> {
+        // It is replaced as a whole.
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,213 @@
+//! Writes relay files: what comes is appended as it comes, and synced in groups.
+
+use std::{path::Path, sync::Arc};
+
+use bytes::Bytes;
+use dm_core::{
+    error::{Error, Result, code},
+    relay::{MAGIC, Meta},
+    sync::progress::Location,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::{Duration, Instant},
+};
+
+use super::{RelayFacts, dir::RelayDir};
+use crate::ports::disk::{Disk, File, Open};
+
+/// So much is written before it is synced, at most, ...
+const GROUP_BYTES: usize = 8 << 20;
+/// ... and for so long: a reader waits for it.
+const GROUP_TIME: Duration = Duration::from_millis(50);
+/// How often the meta file is renewed while nothing else asks for it.
+const META_EVERY: Duration = Duration::from_secs(30);
+
+/// What is to be written.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// The file before is complete, once it is cut if that is given, and another one begins.
+    Begin {
+        /// Its name.
+        name: String,
+        /// Length of the file before.
+        cut: Option<u64>,
+        /// What is known at its beginning.
+        meta: Meta,
+    },
+    /// This comes at the end.
+    Append {
+        /// Whole events.
+        data: Bytes,
+        /// How much of the file consists of whole transactions then.
+        boundary: u64,
+        /// The same, in terms of the source.
+        location: Location,
+        /// The memory that it was granted.
+        memory: OwnedSemaphorePermit,
+    },
+}
+
+/// The side that has the disk.
+pub(super) struct Log<D: Disk> {
+    pub(super) dir: RelayDir<D>,
+    pub(super) facts: Arc<RelayFacts>,
+    /// The file that is written, with its name.
+    file: Option<(String, D::File)>,
+    /// Bytes that are written and not synced, and since when.
+    unsynced: usize,
+    since: Option<Instant>,
+    /// What is known once they are.
+    mark: Option<(u64, Location)>,
+    /// Whether the meta file says less than what is known, and when it was written.
+    meta_at: Instant,
+}
+
+impl<D: Disk> Log<D> {
+    /// Goes on with a file, if there is one already.
+    ///
+    /// # Errors
+    /// 30025: it can't be opened.
+    pub(super) async fn open(
+        dir: RelayDir<D>,
+        facts: Arc<RelayFacts>,
+        name: Option<&str>,
+    ) -> Result<Self> {
+        let file = match name {
+            None => None,
+            Some(name) => {
+                let path = dir.path_of(name);
+                let file = dir.disk().open(&path, Open::Append).await;
+                Some((
+                    name.to_owned(),
+                    file.map_err(|error| failed(&path, &error))?,
+                ))
+            }
+        };
+        Ok(Self {
+            dir,
+            facts,
+            file,
+            unsynced: 0,
+            since: None,
+            mark: None,
+            meta_at: Instant::now(),
+        })
+    }
+
+    /// Carries out orders until there are no more.
+    ///
+    /// # Errors
+    /// The disk failed. What is in the files then shows when they are read again.
+    pub(super) async fn run(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) -> Result<()> {
+        while let Some(order) = self.next(orders).await? {
+            match order {
+                Order::Begin { name, cut, meta } => self.begin(name, cut, &meta).await?,
+                Order::Append {
+                    data,
+                    boundary,
+                    location,
+                    memory,
+                } => {
+                    self.append(data).await?;
+                    self.mark = Some((boundary, location));
+                    drop(memory);
+                }
+            }
+        }
+        self.sync().await?;
+        self.write_meta().await
+    }
+
+    /// The next order. Where none is waiting, or enough was written, what was written is synced
+    /// first.
+    async fn next(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) -> Result<Option<Order>> {
+        let is_late = |since: Instant| since.elapsed() >= GROUP_TIME;
+        if self.unsynced >= GROUP_BYTES || self.since.is_some_and(is_late) {
+            self.sync().await?;
+        }
+        if let Ok(order) = orders.try_recv() {
+            return Ok(Some(order));
+        }
+        self.sync().await?;
+        if self.meta_at.elapsed() >= META_EVERY {
+            self.write_meta().await?;
+        }
+        Ok(orders.recv().await)
+    }
+
+    async fn append(&mut self, data: Bytes) -> Result<()> {
+        let Some((name, file)) = &mut self.file else {
+            return Err(Error::new(
+                &code::RELAY_WRITER_NOT_OPENED,
+                "there is no relay file yet",
+            ));
+        };
+        let len = data.len();
+        let written = file.append(data).await;
+        written.map_err(|error| failed(&self.dir.path_of(name), &error))?;
+        self.unsynced += len;
+        self.since.get_or_insert_with(Instant::now);
+        self.facts.count(len);
+        Ok(())
+    }
+
+    /// Makes everything that was written survive, and then tells readers of it.
+    async fn sync(&mut self) -> Result<()> {
+        if let (Some((name, file)), true) = (&mut self.file, self.unsynced > 0) {
+            let synced = file.sync().await;
+            synced.map_err(|error| failed(&self.dir.path_of(name), &error))?;
+            self.unsynced = 0;
+        }
+        self.since = None;
+        if let (Some((boundary, location)), Some((name, _))) = (self.mark.take(), &self.file) {
+            self.facts
+                .wrote(self.dir.current(), name, boundary, location);
+        }
+        Ok(())
+    }
+
+    /// Begins a file: everything before must survive whenever this one does.
+    async fn begin(&mut self, name: String, cut: Option<u64>, meta: &Meta) -> Result<()> {
+        if let (Some((name, file)), Some(len)) = (&mut self.file, cut) {
+            let cut = file.set_len(len).await;
+            cut.map_err(|error| failed(&self.dir.path_of(name), &error))?;
+            self.unsynced += 1;
+        }
+        self.sync().await?;
+        // A reader of the existing worker's takes it for the sign that the file before is complete.
+        self.dir.write_meta(meta).await?;
+        self.meta_at = Instant::now();
+        let path = self.dir.path_of(&name);
+        let failed = |error| failed(&path, &error);
+        let opened = self.dir.disk().open(&path, Open::CreateNew).await;
+        let mut file = opened.map_err(failed)?;
+        file.append(Bytes::from_static(&MAGIC))
+            .await
+            .map_err(failed)?;
+        let parent = self.dir.path_of("");
+        self.dir.disk().sync_dir(&parent).await.map_err(failed)?;
+        self.file = Some((name, file));
+        self.unsynced = MAGIC.len();
+        self.since = Some(Instant::now());
+        Ok(())
+    }
+
+    async fn write_meta(&mut self) -> Result<()> {
+        if let Some(Location { position, gtids }) = self.facts.location() {
+            self.dir.write_meta(&Meta { position, gtids }).await?;
+        }
+        self.meta_at = Instant::now();
+        Ok(())
+    }
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Error {
+    let message = format!("cannot write {}", path.display());
+    Error::new(&code::RELAY_WRITER_FILE_OPERATE, message)
+        .with_cause(error.to_string())
+        .with_workaround(
+            "Nothing is lost: what could not be written is read from the source again when the \
+             relay is resumed.",
+        )
+}

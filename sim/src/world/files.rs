@@ -1,0 +1,186 @@
+//! A worker's machine: its files, on the simulated disk.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use dm_runtime::ports::disk as ports;
+use tokio::time::sleep;
+
+use crate::{
+    dice::Dice,
+    disk::{Disk, Errno, Handle, Kind, Mode, Process, Timed},
+};
+
+/// The disk of a machine, which outlives its processes.
+#[derive(Clone)]
+pub(super) struct Machine(Arc<Mutex<Disk>>);
+
+/// The disk as one process has it.
+#[derive(Clone)]
+pub(super) struct Files {
+    machine: Machine,
+    process: Process,
+}
+
+/// A file that a process has open.
+pub(super) struct File {
+    machine: Machine,
+    handle: Handle,
+}
+
+impl Machine {
+    /// With an empty disk.
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(Disk::new(&Dice::new(seed)))))
+    }
+
+    /// For a process of it.
+    pub(super) fn files(&self, process: u64) -> Files {
+        Files {
+            machine: self.clone(),
+            process: Process(process),
+        }
+    }
+
+    /// A process is gone, and with it what it had open.
+    pub(super) fn kill(&self, process: u64) {
+        self.lock().kill(Process(process));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Disk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn call<T>(&self, call: impl FnOnce(&mut Disk) -> Timed<T>) -> io::Result<T> {
+        let Timed { cost, result } = call(&mut self.lock());
+        sleep(cost).await;
+        result.map_err(|error| io::Error::from_raw_os_error(error.code()))
+    }
+}
+
+/// Paths begin at the root of the machine, whatever they look like.
+fn text(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let text = text.trim_end_matches('/');
+    match text.starts_with('/') {
+        true => text.to_owned(),
+        false => format!("/{text}"),
+    }
+}
+
+impl ports::Disk for Files {
+    type File = File;
+
+    async fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let path = text(path);
+        for (end, _) in path.match_indices('/').skip(1).chain([(path.len(), "")]) {
+            let made = self
+                .machine
+                .call(|disk| disk.create_dir(&path[..end]))
+                .await;
+            match made {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&self, path: &Path) -> io::Result<Vec<ports::Entry>> {
+        let path = text(path);
+        let found = self.machine.call(|disk| disk.list(&path)).await?;
+        let entry = |(name, kind)| ports::Entry {
+            name,
+            len: match kind {
+                Kind::File(len) => Some(len),
+                Kind::Dir => None,
+            },
+        };
+        Ok(found.into_iter().map(entry).collect())
+    }
+
+    async fn open(&self, path: &Path, how: ports::Open) -> io::Result<File> {
+        let (path, process) = (text(path), self.process);
+        let mode = match how {
+            ports::Open::Read => Mode::Read,
+            ports::Open::Append => Mode::Write,
+            ports::Open::CreateNew => Mode::CreateNew,
+            ports::Open::Replace => Mode::Create,
+        };
+        let machine = self.machine.clone();
+        let handle = machine.call(|disk| disk.open(process, &path, mode)).await?;
+        let file = File { machine, handle };
+        if how == ports::Open::Replace {
+            file.call(|disk| disk.set_len(handle, 0)).await?;
+        }
+        Ok(file)
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (text(from), text(to));
+        self.machine.call(|disk| disk.rename(&from, &to)).await
+    }
+
+    async fn remove(&self, path: &Path) -> io::Result<()> {
+        let path = text(path);
+        self.machine.call(|disk| disk.remove(&path)).await
+    }
+
+    async fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let path = text(path);
+        self.machine.call(|disk| disk.remove_dir(&path)).await
+    }
+
+    async fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let path = text(path);
+        self.machine.call(|disk| disk.sync_dir(&path)).await
+    }
+}
+
+impl File {
+    async fn call<T>(&self, call: impl FnOnce(&mut Disk) -> Timed<T>) -> io::Result<T> {
+        self.machine.call(call).await
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        self.machine.lock().close(self.handle);
+    }
+}
+
+impl ports::File for File {
+    async fn append(&mut self, data: Bytes) -> io::Result<()> {
+        let mut rest = &data[..];
+        while !rest.is_empty() {
+            let written = self.call(|disk| disk.append(self.handle, rest)).await?;
+            rest = &rest[written..];
+        }
+        Ok(())
+    }
+
+    async fn read_at(&self, at: u64, len: usize) -> io::Result<Bytes> {
+        let read = self.call(|disk| disk.read_at(self.handle, at, len)).await;
+        read.map(Into::into)
+    }
+
+    async fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.call(|disk| disk.set_len(self.handle, len)).await
+    }
+
+    async fn sync(&mut self) -> io::Result<()> {
+        self.call(|disk| disk.sync_data(self.handle)).await
+    }
+
+    async fn lock(&self) -> io::Result<bool> {
+        let locked = self.call(|disk| disk.lock(self.handle)).await;
+        match locked {
+            Err(error) if error.raw_os_error() == Some(Errno::Locked.code()) => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+}
