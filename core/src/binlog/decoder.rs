@@ -112,7 +112,8 @@ impl Decoder {
     }
 
     /// Completes the end position: files may grow beyond 4 GiB, where the number on the wire wraps,
-    /// and MariaDB 11.4 leaves it out inside transactions.
+    /// and MariaDB 11.4 leaves it out inside transactions. A source may say that a file goes on at
+    /// the end of the numbers, and there it stays.
     fn complete(&mut self, header: &mut Header) {
         const HALF: u64 = 1 << 31;
         const WRAP: u64 = 1 << 32;
@@ -120,12 +121,12 @@ impl Decoder {
         let in_file = !header.is_artificial()
             && !matches!(header.event_type, kind::HEARTBEAT | kind::HEARTBEAT_V2);
         if low == 0 && in_file && header.event_type != kind::FORMAT_DESCRIPTION && self.pos > 0 {
-            self.pos += u64::from(header.event_size);
+            self.pos = self.pos.saturating_add(u64::from(header.event_size));
             header.log_pos = self.pos;
         } else if low > 0 {
             header.log_pos = (self.pos & !(WRAP - 1)) | low;
-            if self.pos > header.log_pos + HALF {
-                header.log_pos += WRAP;
+            if self.pos > header.log_pos.saturating_add(HALF) {
+                header.log_pos = header.log_pos.saturating_add(WRAP);
             }
             if in_file {
                 self.pos = header.log_pos;

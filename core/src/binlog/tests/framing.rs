@@ -159,6 +159,17 @@ fn a_heartbeat_tells_how_far_a_source_has_gone_on() {
 }
 
 #[test]
+fn positions_end_where_numbers_do() {
+    for log_pos in [0, 1] {
+        let mut decoder = Decoder::new(Flavor::Mysql);
+        decoder.frame(format(None)).unwrap();
+        decoder.frame(rotate(true, b"a.1", u64::MAX)).unwrap();
+        let xid = event(event_type::XID, log_pos, 0, &[7; 8], true);
+        assert_eq!(decoder.frame(xid).unwrap().header.log_pos, u64::MAX);
+    }
+}
+
+#[test]
 fn a_payload_has_no_payload_in_it() {
     let inside = |kind| Frame::inside_payload(&event(kind, 0, 0, &[0], false));
     assert!(inside(event_type::XID).is_ok());
