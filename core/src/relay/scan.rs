@@ -274,7 +274,7 @@ impl Scan {
         self.boundary = start;
         self.open = Some(Open {
             gtid,
-            ends_at: (len > 0).then_some(start + len),
+            ends_at: (len > 0).then_some(start.saturating_add(len)),
             begun: false,
         });
     }
@@ -390,6 +390,28 @@ mod tests {
                 last = scan.boundary();
             }
         }
+    }
+
+    /// However long: it has not ended.
+    #[test]
+    fn a_transaction_may_say_any_length() {
+        let (_, flavor, bytes) = SAMPLES[0];
+        // The first GTID event, whose last field is its transaction's length.
+        let (before, rest) = bytes.split_at(198);
+        let mut event = rest[..rest[9].into()].to_vec();
+        let len_at = 19 + 42 + 7;
+        assert_eq!(event[len_at], 0xfc);
+        event.truncate(len_at);
+        event.push(0xfe);
+        event.extend_from_slice(&[0xff; 8]);
+        let size = event.len() + 4;
+        event[9] = size as u8;
+        event[13..17].copy_from_slice(&((198 + size) as u32).to_le_bytes());
+        let sum = crc32fast::hash(&event).to_le_bytes();
+        event.extend_from_slice(&sum);
+        let (scan, outcome) = scan(flavor, &[before, &event].concat());
+        outcome.unwrap();
+        assert_eq!((scan.end(), scan.boundary()), ((198 + size) as u64, 198));
     }
 
     #[test]
