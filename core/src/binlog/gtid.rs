@@ -9,7 +9,7 @@ use core::{fmt, str::FromStr};
 
 pub use interval::Intervals;
 pub use mariadb::MariadbGtidSet;
-pub(super) use mysql::GNO_MAX;
+pub(super) use mysql::{GNO_MAX, is_tag};
 pub use mysql::{MysqlGtidSet, Tsid};
 
 use super::{BinlogError, Result};

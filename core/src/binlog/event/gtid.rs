@@ -1,7 +1,9 @@
 use alloc::string::String;
 
 use super::super::{
-    BinlogError, Gtid, GtidSet, MariadbGtidSet, Result, gtid::GNO_MAX, reader::Reader,
+    BinlogError, Gtid, GtidSet, MariadbGtidSet, Result,
+    gtid::{GNO_MAX, is_tag},
+    reader::Reader,
 };
 use super::Event;
 
@@ -114,8 +116,10 @@ pub(in super::super) fn gtid_tagged(body: &[u8]) -> Result<Event> {
             2 => gno = reader.varlen_signed()?,
             3 => {
                 let len = usize::try_from(reader.varlen()?).map_err(|_| reader.truncated())?;
-                let bytes = core::str::from_utf8(reader.bytes(len)?);
-                tag = bytes.map_err(|_| reader.malformed())?.into();
+                let text = core::str::from_utf8(reader.bytes(len)?).ok();
+                // Another one would make the text of a set that of another set.
+                let text = text.filter(|text| text.is_empty() || is_tag(text));
+                tag = text.ok_or_else(|| reader.malformed())?.into();
             }
             6 => times.immediate_commit = reader.varlen()?,
             7 => original = Some(reader.varlen()?),
@@ -152,6 +156,9 @@ pub struct MariadbFlags {
 pub(in super::super) fn mariadb_gtid(body: &[u8], server: u32) -> Result<Event> {
     let mut reader = Reader::new(body, "MariaDB GTID event");
     let seq = reader.u64()?;
+    if seq == 0 {
+        return Err(reader.malformed());
+    }
     let domain = reader.u32()?;
     let bits = reader.u8()?;
     Ok(Event::MariadbGtid {
@@ -178,7 +185,10 @@ pub(in super::super) fn gtid_list(body: &[u8]) -> Result<GtidSet> {
     let mut set = MariadbGtidSet::default();
     for _ in 0..count {
         let (domain, server, seq) = (reader.u32()?, reader.u32()?, reader.u64()?);
-        set.add(domain, server, seq);
+        // As in a text, zero stands for nothing yet.
+        if seq > 0 {
+            set.add(domain, server, seq);
+        }
     }
     Ok(GtidSet::Mariadb(set))
 }

@@ -252,7 +252,7 @@ impl FromStr for MysqlGtidSet {
 }
 
 /// A lower-case letter or underscore, then letters, digits and underscores.
-fn is_tag(tag: &str) -> bool {
+pub(in super::super) fn is_tag(tag: &str) -> bool {
     let first = tag.bytes().next();
     tag.len() <= TAG_LEN_MAX
         && first.is_some_and(|byte| byte == b'_' || byte.is_ascii_lowercase())

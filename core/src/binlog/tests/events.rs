@@ -313,6 +313,41 @@ fn numbers_that_no_server_gives_are_refused() {
         assert!(event::anonymous_gtid(&body(gno)).is_ok());
     }
     assert!(event::gtid(&body(i64::MAX as u64 - 1)).is_ok());
+    let mariadb = |seq: u64| [&seq.to_le_bytes()[..], &[0; 11]].concat();
+    assert!(event::mariadb_gtid(&mariadb(0), 1).is_err());
+    assert!(event::mariadb_gtid(&mariadb(1), 1).is_ok());
+}
+
+#[test]
+fn number_zero_in_a_list_is_none() {
+    let mut body = std::vec![2, 0, 0, 0];
+    for (domain, seq) in [(3_u32, 0_u64), (4, 7)] {
+        body.extend_from_slice(&domain.to_le_bytes());
+        body.extend_from_slice(&1_u32.to_le_bytes());
+        body.extend_from_slice(&seq.to_le_bytes());
+    }
+    assert_eq!(event::gtid_list(&body).unwrap().to_text(), "4-1-7");
+}
+
+#[test]
+fn a_tag_is_one_that_a_text_can_hold() {
+    let event = |tag: &str| {
+        let mut body = std::vec![2, 0, 24, 2];
+        body.extend_from_slice(&[2; 16]);
+        // Number 1, whose lowest bit is the sign.
+        body.extend_from_slice(&[4, 4, 6, 2 * tag.len() as u8]);
+        body.extend_from_slice(tag.as_bytes());
+        event::gtid_tagged(&body)
+    };
+    for tag in ["", "red", "_1"] {
+        let Event::Gtid { gtid, .. } = event(tag).unwrap() else {
+            panic!();
+        };
+        assert_eq!(format!("{gtid}").parse(), Ok(gtid));
+    }
+    for tag in ["1", "Red", "r:d", "1-5", " "] {
+        assert!(event(tag).is_err(), "{tag:?}");
+    }
 }
 
 #[test]
