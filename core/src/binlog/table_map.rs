@@ -50,6 +50,9 @@ impl TableMap {
         let schema = reader.short_str_zero()?;
         let table = reader.short_str_zero()?;
         let count = reader.lenenc_len()?;
+        if count > COLUMNS_MAX {
+            return Err(reader.malformed());
+        }
         let codes = reader.bytes(count)?;
         let meta_len = reader.lenenc_len()?;
         let mut meta = Reader::new(reader.bytes(meta_len)?, WHAT);
@@ -140,6 +143,10 @@ impl TableMap {
 }
 
 const WHAT: &str = "table map event";
+
+/// A table has no more columns on either server. Without a limit, rows that leave out nearly all
+/// columns would take time by the square of their length.
+const COLUMNS_MAX: usize = 4096;
 
 // Types of optional metadata, `Optional_metadata_field_type` of both servers.
 const SIGNEDNESS: u8 = 1;

@@ -319,6 +319,20 @@ fn numbers_that_no_server_gives_are_refused() {
 }
 
 #[test]
+fn no_table_has_more_columns_than_servers_allow() {
+    let map = |columns: usize| {
+        let mut body = std::vec![0; 12];
+        body.push(0xfc);
+        body.extend_from_slice(&(columns as u16).to_le_bytes());
+        body.extend(std::iter::repeat_n(1, columns));
+        body.extend(std::iter::repeat_n(0, 1 + columns.div_ceil(8)));
+        TableMap::parse(Flavor::Mysql, &body)
+    };
+    assert_eq!(map(4096).unwrap().columns.len(), 4096);
+    assert!(map(4097).is_err());
+}
+
+#[test]
 fn number_zero_in_a_list_is_none() {
     let mut body = std::vec![2, 0, 0, 0];
     for (domain, seq) in [(3_u32, 0_u64), (4, 7)] {
