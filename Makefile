@@ -2,16 +2,18 @@
 # make test     all tests; fetches and starts the servers that they need
 # make verify   what must hold before a merge; never writes to the tree
 # make soak     play simulated worlds until stopped; failing seeds go to target/failing-seeds.txt
+# make fuzz     feed hostile bytes to every decoder, FUZZ_SECONDS (60) each; names what it finds
 # make mutants  show how soon simulated worlds notice that one of the worker's guards is missing
 # make bench    apply one binlog with this worker and with MySQL's own replica
 
 CARGO ?= cargo
 JOBS ?= $(shell nproc)
+FUZZ_SECONDS ?= 60
 # etcd's protocol is compiled from its definition.
 export PROTOC := $(or $(PROTOC),$(shell command -v protoc),$(CURDIR)/target/servers/bin/protoc)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test verify soak mutants bench
+.PHONY: help demo test verify soak fuzz mutants bench
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -30,11 +32,16 @@ verify:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) sim-clippy -- -D warnings
+	cd fuzz && $(CARGO) fmt --check \
+		&& $(CARGO) clippy --locked --no-default-features --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	@CARGO="$(CARGO)" scripts/test
 
 soak:
 	$(CARGO) sim soak --jobs $(JOBS)
+
+fuzz:
+	@scripts/fuzz $(FUZZ_SECONDS)
 
 mutants:
 	$(CARGO) sim mutants --jobs $(JOBS)
