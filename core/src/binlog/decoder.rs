@@ -57,6 +57,12 @@ impl Decoder {
         self
     }
 
+    /// Whether events carry a CRC32, once a FORMAT_DESCRIPTION event told.
+    #[must_use]
+    pub const fn has_checksums(&self) -> Option<bool> {
+        self.checksum
+    }
+
     /// Checks length and CRC of a whole event as it came, and completes its end position.
     ///
     /// # Errors

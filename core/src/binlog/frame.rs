@@ -62,6 +62,60 @@ pub mod event_type {
     pub const WRITE_ROWS_COMPRESSED: u8 = 169;
     pub const UPDATE_ROWS_COMPRESSED: u8 = 170;
     pub const DELETE_ROWS_COMPRESSED: u8 = 171;
+
+    /// The name of a type; `None` for one that is not known.
+    #[must_use]
+    pub const fn name(code: u8) -> Option<&'static str> {
+        Some(match code {
+            QUERY => "QUERY",
+            STOP => "STOP",
+            ROTATE => "ROTATE",
+            INTVAR => "INTVAR",
+            SLAVE => "SLAVE",
+            APPEND_BLOCK => "APPEND_BLOCK",
+            DELETE_FILE => "DELETE_FILE",
+            RAND => "RAND",
+            USER_VAR => "USER_VAR",
+            FORMAT_DESCRIPTION => "FORMAT_DESCRIPTION",
+            XID => "XID",
+            BEGIN_LOAD_QUERY => "BEGIN_LOAD_QUERY",
+            EXECUTE_LOAD_QUERY => "EXECUTE_LOAD_QUERY",
+            TABLE_MAP => "TABLE_MAP",
+            WRITE_ROWS_V1 => "WRITE_ROWS_V1",
+            UPDATE_ROWS_V1 => "UPDATE_ROWS_V1",
+            DELETE_ROWS_V1 => "DELETE_ROWS_V1",
+            INCIDENT => "INCIDENT",
+            HEARTBEAT => "HEARTBEAT",
+            IGNORABLE => "IGNORABLE",
+            ROWS_QUERY => "ROWS_QUERY",
+            WRITE_ROWS => "WRITE_ROWS",
+            UPDATE_ROWS => "UPDATE_ROWS",
+            DELETE_ROWS => "DELETE_ROWS",
+            GTID => "GTID",
+            ANONYMOUS_GTID => "ANONYMOUS_GTID",
+            PREVIOUS_GTIDS => "PREVIOUS_GTIDS",
+            TRANSACTION_CONTEXT => "TRANSACTION_CONTEXT",
+            VIEW_CHANGE => "VIEW_CHANGE",
+            XA_PREPARE => "XA_PREPARE",
+            PARTIAL_UPDATE_ROWS => "PARTIAL_UPDATE_ROWS",
+            TRANSACTION_PAYLOAD => "TRANSACTION_PAYLOAD",
+            HEARTBEAT_V2 => "HEARTBEAT_V2",
+            GTID_TAGGED => "GTID_TAGGED",
+            ANNOTATE_ROWS => "ANNOTATE_ROWS",
+            BINLOG_CHECKPOINT => "BINLOG_CHECKPOINT",
+            MARIADB_GTID => "MARIADB_GTID",
+            GTID_LIST => "GTID_LIST",
+            START_ENCRYPTION => "START_ENCRYPTION",
+            QUERY_COMPRESSED => "QUERY_COMPRESSED",
+            WRITE_ROWS_COMPRESSED_V1 => "WRITE_ROWS_COMPRESSED_V1",
+            UPDATE_ROWS_COMPRESSED_V1 => "UPDATE_ROWS_COMPRESSED_V1",
+            DELETE_ROWS_COMPRESSED_V1 => "DELETE_ROWS_COMPRESSED_V1",
+            WRITE_ROWS_COMPRESSED => "WRITE_ROWS_COMPRESSED",
+            UPDATE_ROWS_COMPRESSED => "UPDATE_ROWS_COMPRESSED",
+            DELETE_ROWS_COMPRESSED => "DELETE_ROWS_COMPRESSED",
+            _ => return None,
+        })
+    }
 }
 
 /// The header of an event.

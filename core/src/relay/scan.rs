@@ -19,6 +19,12 @@ use crate::{
 
 /// What every binlog file begins with.
 pub const MAGIC: [u8; 4] = [0xfe, b'b', b'i', b'n'];
+/// What one begins with that MySQL encrypted.
+const MAGIC_ENCRYPTED: [u8; 4] = [0xfd, b'b', b'i', b'n'];
+/// Bytes of a file in which [`Scan::flavor`] finds the server's version: behind the magic and a
+/// header, the number of the format and 50 bytes.
+const VERSION: core::ops::Range<usize> =
+    MAGIC.len() + HEADER_LEN + 2..MAGIC.len() + HEADER_LEN + 52;
 
 /// Reads a file from its beginning, event by event.
 ///
@@ -38,10 +44,22 @@ pub struct Scan {
     before: Option<GtidSet>,
     gtids: Option<GtidSet>,
     next: Option<String>,
+    /// Type of the last event.
+    last: Option<u8>,
+    /// Whole transactions.
+    transactions: u64,
+    /// Time of the first event that has one, in seconds since 1970.
+    since: u32,
+    /// Where the first transaction begins that others follow before it has ended.
+    unfinished: Option<u64>,
 }
+
+/// In the version of every server of that family.
+const NAME: &[u8] = b"mariadb";
 
 #[derive(Debug)]
 struct Open {
+    start: u64,
     gtid: Option<Gtid>,
     /// Where it ends, if its GTID event said so.
     ends_at: Option<u64>,
@@ -63,6 +81,25 @@ impl Scan {
             before: None,
             gtids: None,
             next: None,
+            last: None,
+            transactions: 0,
+            since: 0,
+            unfinished: None,
+        }
+    }
+
+    /// Which family of servers wrote a file, by its first bytes: some hundred are enough, and fewer
+    /// may be all that there are.
+    #[must_use]
+    pub fn flavor(head: &[u8]) -> Flavor {
+        let version = head.get(VERSION).unwrap_or_default();
+        let is_mariadb = version
+            .windows(NAME.len())
+            .any(|word| word.eq_ignore_ascii_case(NAME));
+        if is_mariadb {
+            Flavor::Mariadb
+        } else {
+            Flavor::Mysql
         }
     }
 
@@ -87,17 +124,29 @@ impl Scan {
     /// # Errors
     /// 11038: it is damaged, or not what belongs there. Nothing of it counts then.
     pub fn take(&mut self, piece: &Bytes) -> Result<()> {
+        self.take_framed(piece).map(drop)
+    }
+
+    /// The same, and returns the event; there is none in the magic.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn take_framed(&mut self, piece: &Bytes) -> Result<Option<Frame>> {
         if self.end == 0 {
+            if **piece == MAGIC_ENCRYPTED {
+                return Err(self.refuse("it is encrypted (`binlog_encryption`)"));
+            }
             if **piece != MAGIC {
                 return Err(self.broken(&BinlogError::Malformed("binlog file")));
             }
             self.end = MAGIC.len() as u64;
             self.boundary = self.end;
-            return Ok(());
+            return Ok(None);
         }
         let frame = self.decoder.frame(piece.clone());
         let frame = frame.map_err(|error| self.broken(&error))?;
-        self.place(&frame)
+        self.place(&frame)?;
+        Ok(Some(frame))
     }
 
     /// Takes the next event, whose checksum and length were looked at already.
@@ -147,6 +196,10 @@ impl Scan {
         self.end = end;
         if self.head == 0 {
             self.head = end;
+        }
+        self.last = Some(frame.header.event_type);
+        if self.since == 0 {
+            self.since = frame.header.timestamp;
         }
         Ok(())
     }
@@ -233,6 +286,59 @@ impl Scan {
         self.next.as_deref()
     }
 
+    /// The transaction that is under way, if it has a name.
+    #[must_use]
+    pub fn transaction(&self) -> Option<&Gtid> {
+        self.open.as_ref().and_then(|open| open.gtid.as_ref())
+    }
+
+    /// Whole transactions so far.
+    #[must_use]
+    pub const fn transactions(&self) -> u64 {
+        self.transactions
+    }
+
+    /// Time of the first event that has one, in seconds since 1970; zero if none has.
+    #[must_use]
+    pub const fn since(&self) -> u32 {
+        self.since
+    }
+
+    /// Whether the events carry checksums, once the first one said so.
+    #[must_use]
+    pub const fn has_checksums(&self) -> Option<bool> {
+        self.decoder.has_checksums()
+    }
+
+    /// Whether the server that wrote the file said that it stops.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.last == Some(kind::STOP)
+    }
+
+    /// Where the first transaction begins that others follow, or another file, before it has ended.
+    #[must_use]
+    pub const fn unfinished(&self) -> Option<u64> {
+        self.unfinished
+    }
+
+    /// Whether what is left at the end of a file can be the beginning of an event that was not
+    /// written as a whole: then what is there of it is right.
+    #[must_use]
+    pub fn is_beginning(&self, rest: &[u8]) -> bool {
+        if self.end == 0 {
+            return MAGIC.starts_with(rest);
+        }
+        let Ok(header) = Header::peek(rest) else {
+            // Not even a header is there, or its length is none.
+            return rest.len() < HEADER_LEN;
+        };
+        let end = self.end + u64::from(header.event_size);
+        // MariaDB leaves the place out inside transactions.
+        let is_left_out = header.log_pos == 0 && self.flavor == Flavor::Mariadb;
+        is_left_out || header.log_pos == end & u64::from(u32::MAX)
+    }
+
     fn see(&mut self, start: u64, end: u64, event: Option<Event>) {
         self.next = None;
         match event {
@@ -244,7 +350,7 @@ impl Scan {
             Some(Event::Rotate { file, .. }) => {
                 self.next = Some(file);
                 // Whatever was begun has no end then.
-                self.open = None;
+                self.abandon();
                 self.boundary = end;
             }
             Some(Event::Gtid { gtid, times }) => {
@@ -256,10 +362,10 @@ impl Scan {
             }) => {
                 self.begin(start, Some(gtid), 0);
                 // It stands for a BEGIN as well.
-                self.group().begun = !standalone;
+                self.group(start).begun = !standalone;
             }
             Some(Event::Xid | Event::XaPrepare { .. } | Event::Payload { .. }) => self.commit(end),
-            Some(Event::Query(query)) => self.query(end, &query),
+            Some(Event::Query(query)) => self.query(start, end, &query),
             _ if self.open.is_none() => self.boundary = end,
             _ => {}
         }
@@ -272,15 +378,24 @@ impl Scan {
     /// A transaction begins. One that has not ended never will: its source crashed.
     fn begin(&mut self, start: u64, gtid: Option<Gtid>, len: u64) {
         self.boundary = start;
+        self.abandon();
         self.open = Some(Open {
+            start,
             gtid,
             ends_at: (len > 0).then_some(start.saturating_add(len)),
             begun: false,
         });
     }
 
-    fn group(&mut self) -> &mut Open {
+    fn abandon(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.unfinished.get_or_insert(open.start);
+        }
+    }
+
+    fn group(&mut self, start: u64) -> &mut Open {
         self.open.get_or_insert(Open {
+            start,
             gtid: None,
             ends_at: None,
             begun: true,
@@ -289,13 +404,14 @@ impl Scan {
 
     fn commit(&mut self, end: u64) {
         self.boundary = end;
+        self.transactions += u64::from(self.open.is_some());
         let gtid = self.open.take().and_then(|open| open.gtid);
         if let (Some(gtids), Some(gtid)) = (&mut self.gtids, gtid) {
             gtids.add(&gtid);
         }
     }
 
-    fn query(&mut self, end: u64, query: &QueryEvent) {
+    fn query(&mut self, start: u64, end: u64, query: &QueryEvent) {
         let text = String::from_utf8_lossy(&query.sql);
         let text = text.trim().trim_end_matches(';');
         let is = |word: &str| text.eq_ignore_ascii_case(word);
@@ -307,7 +423,7 @@ impl Scan {
         let stands_alone =
             (self.open.as_ref()).is_none_or(|open| !open.begun && open.ends_at.is_none());
         if is("BEGIN") || starts("XA START") || starts("XA BEGIN") {
-            self.group().begun = true;
+            self.group(start).begun = true;
         } else if is("COMMIT") || is("ROLLBACK") || stands_alone {
             self.commit(end);
         }
@@ -348,6 +464,7 @@ mod tests {
             outcome.unwrap();
             assert_eq!(scan.end(), bytes.len() as u64, "{name}");
             assert_eq!(scan.boundary(), scan.end(), "{name}");
+            assert_eq!(scan.unfinished(), None, "{name}");
         }
     }
 
@@ -412,6 +529,55 @@ mod tests {
         let (scan, outcome) = scan(flavor, &[before, &event].concat());
         outcome.unwrap();
         assert_eq!((scan.end(), scan.boundary()), ((198 + size) as u64, 198));
+    }
+
+    #[test]
+    fn files_say_who_wrote_them() {
+        for (name, flavor, bytes) in SAMPLES {
+            assert_eq!(Scan::flavor(bytes), flavor, "{name}");
+        }
+        assert_eq!(Scan::flavor(b""), Flavor::Mysql);
+    }
+
+    #[test]
+    fn a_file_is_told_about() {
+        let (_, flavor, bytes) = SAMPLES[0];
+        let (scan, _) = scan(flavor, bytes);
+        assert_eq!((scan.transactions(), scan.unfinished()), (62, None));
+        assert_eq!(scan.has_checksums(), Some(true));
+        assert_eq!(scan.next(), Some("binlog.000005"));
+        assert!(scan.since() > 1_700_000_000 && !scan.is_stopped());
+    }
+
+    /// What a server that was killed leaves, and not what damage does.
+    #[test]
+    fn a_part_of_an_event_is_told_from_damage() {
+        for (name, flavor, bytes) in SAMPLES {
+            for len in (0..bytes.len()).step_by(5) {
+                let mut scan = Scan::new(flavor);
+                let rest = scan.read(&Bytes::copy_from_slice(&bytes[..len])).unwrap();
+                assert!(scan.is_beginning(&rest), "{name} {len}");
+            }
+        }
+        let (_, flavor, bytes) = SAMPLES[0];
+        let mut damaged = bytes.to_vec();
+        // The third byte of the length of the event at 198.
+        damaged[198 + 11] = 1;
+        let mut scan = Scan::new(flavor);
+        let rest = scan.read(&Bytes::from(damaged)).unwrap();
+        assert!(!scan.is_beginning(&rest));
+    }
+
+    #[test]
+    fn a_transaction_without_an_end_is_noticed() {
+        let (_, flavor, bytes) = SAMPLES[3];
+        let mut scan = Scan::new(flavor);
+        scan.read(&Bytes::copy_from_slice(&bytes[..519])).unwrap();
+        assert_eq!((scan.boundary(), scan.unfinished()), (339, None));
+        let (start, gtid) = (scan.end(), scan.transaction().cloned());
+        assert!(gtid.is_some());
+        scan.begin(start, gtid, 0);
+        assert_eq!(scan.unfinished(), Some(339));
     }
 
     #[test]
