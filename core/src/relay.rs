@@ -13,6 +13,8 @@
 //! one of its. The binlog files are the truth: index and meta say nothing about them that can't be
 //! found in them.
 
+mod audit;
+mod contents;
 mod filler;
 mod index;
 mod meta;
@@ -23,6 +25,8 @@ mod sub_dir;
 mod writer;
 
 pub use self::{
+    audit::{Audit, Finding, Tail},
+    contents::Contents,
     index::{INDEX_FILE, Index},
     meta::{META_FILE, Meta},
     scan::{MAGIC, Scan},
