@@ -3,6 +3,8 @@
 //! Flags look as in Go: `-name value`, `--name value` and `-name=value` are the same, a flag that
 //! is a switch takes its value only behind `=`, and `--` ends them.
 
+mod given;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,8 +12,9 @@ use dm_core::control::db::Security;
 use dm_core::control::record::Secret;
 use dm_core::error::{Code, Error, Result, code};
 
+use self::given::Given;
+use super::password;
 use super::worker::{SAMPLE, WorkerConfig, without_scheme};
-use super::{password, read_file};
 
 /// Where a worker listens that is not part of a DM cluster.
 const ADDRESS: &str = "127.0.0.1:8262";
@@ -308,134 +311,6 @@ fn listen_by_default(worker: &mut WorkerConfig) -> bool {
         worker.worker_addr = ADDRESS.into();
     }
     wanted
-}
-
-/// Flags as given, in order.
-struct Given<'a>(Vec<(&'static str, &'a str)>);
-
-impl<'a> Given<'a> {
-    /// Takes the arguments apart. Nothing if help is wanted.
-    fn parse(args: &'a [String], known: &[&[Flag]]) -> Result<Option<Self>> {
-        let mut given = Vec::new();
-        let mut rest = args.iter();
-        while let Some(arg) = rest.next() {
-            let flag = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-'));
-            let flag = match flag {
-                None => return Err(positional(arg)),
-                Some("") if arg == "-" => return Err(positional(arg)),
-                Some("") => match rest.next() {
-                    Some(arg) => return Err(positional(arg)),
-                    None => break,
-                },
-                Some(flag) => flag,
-            };
-            let (name, value) = match flag.split_once('=') {
-                Some((name, value)) => (name, Some(value)),
-                None => (flag, None),
-            };
-            if name.is_empty() || name.starts_with('-') {
-                return Err(flag_error(&format!("bad flag syntax: {arg}")));
-            }
-            if matches!(name, "h" | "help") {
-                return Ok(None);
-            }
-            let found = known
-                .iter()
-                .flat_map(|flags| flags.iter())
-                .find(|flag| flag.0 == name);
-            let Some(Flag(name, argument, _)) = found else {
-                let known: Vec<String> = known
-                    .iter()
-                    .flat_map(|flags| flags.iter())
-                    .map(|f| format!("-{}", f.0))
-                    .collect();
-                return Err(flag_error(&format!(
-                    "flag provided but not defined: -{name}; allowed: {}",
-                    known.join(", ")
-                )));
-            };
-            let value = match value {
-                Some(value) => value,
-                None if argument.is_empty() => "true",
-                None => rest
-                    .next()
-                    .ok_or_else(|| flag_error(&format!("flag needs an argument: -{name}")))?,
-            };
-            given.push((*name, value));
-        }
-        Ok(Some(Self(given)))
-    }
-
-    fn all(&self, name: &str) -> impl Iterator<Item = &'a str> {
-        self.0
-            .iter()
-            .filter(move |(flag, _)| *flag == name)
-            .map(|(_, value)| *value)
-    }
-
-    fn last(&self, name: &str) -> Option<&'a str> {
-        self.all(name).last()
-    }
-
-    /// Whether a switch is on.
-    fn is_on(&self, name: &str) -> Result<bool> {
-        match self.last(name) {
-            None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
-            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
-            Some(value) => Err(flag_error(&format!(
-                "invalid boolean value {value:?} for -{name}: allowed are true and false"
-            ))),
-        }
-    }
-
-    /// The worker's settings: the file, if there is one, and the flags over it.
-    fn worker(&self) -> Result<WorkerConfig> {
-        let mut worker = WorkerConfig::standard();
-        let named = self.last("config").unwrap_or_default();
-        if !named.is_empty() {
-            let text = read_file(Path::new(named)).map_err(|error| {
-                let message = format!("toml decode file {named}");
-                Error::new(&code::WORKER_DECODE_CONFIG_FROM_FILE, message).with_cause(error.cause)
-            })?;
-            worker.load(named, &text)?;
-            worker.config_file = named.into();
-        }
-        for (name, target) in [
-            ("name", &mut worker.name),
-            ("worker-addr", &mut worker.worker_addr),
-            ("advertise-addr", &mut worker.advertise_addr),
-            ("join", &mut worker.join),
-            ("L", &mut worker.log_level),
-            ("log-file", &mut worker.log_file),
-            ("log-format", &mut worker.log_format),
-            ("ssl-ca", &mut worker.security.ssl_ca),
-            ("ssl-cert", &mut worker.security.ssl_cert),
-            ("ssl-key", &mut worker.security.ssl_key),
-        ] {
-            if let Some(value) = self.last(name) {
-                *target = value.into();
-            }
-        }
-        for (name, target) in [
-            ("keepalive-ttl", &mut worker.keepalive_ttl),
-            ("relay-keepalive-ttl", &mut worker.relay_keepalive_ttl),
-        ] {
-            if let Some(value) = self.last(name) {
-                *target = value.parse().map_err(|_| {
-                    let text = "a whole number is needed";
-                    flag_error(&format!("invalid value {value:?} for flag -{name}: {text}"))
-                })?;
-            }
-        }
-        if self.last("redact-info-log").is_some() {
-            worker.redact_info_log = self.is_on("redact-info-log")?;
-        }
-        let names: Vec<String> = self.all("cert-allowed-cn").map(str::to_owned).collect();
-        if !names.is_empty() {
-            worker.security.cert_allowed_cn = Some(names);
-        }
-        Ok(worker)
-    }
 }
 
 fn positional(arg: &str) -> Error {
