@@ -20,6 +20,8 @@ pub mod mysql;
 pub mod panics;
 pub mod ports;
 #[cfg(not(madsim))]
+pub mod relay_log;
+#[cfg(not(madsim))]
 pub mod report;
 #[cfg(not(madsim))]
 pub mod rpc;

@@ -9,6 +9,7 @@ use dm_runtime::{
         args::{self, Command},
     },
     http, modes,
+    relay_log::{self, Stop},
 };
 use tracing::error;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
@@ -39,6 +40,19 @@ async fn main() -> ExitCode {
                 ExitCode::SUCCESS
             }
             Err(error) => {
+                eprintln!("{error}");
+                ExitCode::from(BROKEN)
+            }
+        },
+        Command::Relay(what) => match relay_log::run(&what, &mut io::stdout().lock()) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(BROKEN),
+            Err(Stop::Refused(error)) => refuse(&error),
+            Err(Stop::Failed(error)) => {
+                eprintln!("{error}");
+                ExitCode::from(BROKEN)
+            }
+            Err(Stop::Output(error)) => {
                 eprintln!("{error}");
                 ExitCode::from(BROKEN)
             }

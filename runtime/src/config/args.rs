@@ -4,6 +4,7 @@
 //! is a switch takes its value only behind `=`, and `--` ends them.
 
 mod given;
+mod relay;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use dm_core::control::record::Secret;
 use dm_core::error::{Code, Error, Result, code};
 
 use self::given::Given;
+pub use self::relay::{Dump, Relay};
 use super::password;
 use super::worker::{SAMPLE, WorkerConfig, without_scheme};
 
@@ -30,6 +32,8 @@ pub enum Command {
     Version,
     /// Print what a worker is doing.
     Status(Status),
+    /// Look into a relay log.
+    Relay(Relay),
     /// Replicate alone.
     Standalone(Standalone),
     /// Work for whoever administers the keys in etcd.
@@ -186,6 +190,7 @@ where
     match args.split_first() {
         Some((first, rest)) if first == "standalone" => standalone(rest),
         Some((first, rest)) if first == "status" => status(rest),
+        Some((first, rest)) if first == "relay" => relay::parse(rest),
         _ => cluster(&args),
     }
 }
@@ -205,7 +210,8 @@ fn cluster(args: &[String]) -> Result<Command> {
     match (worker.join.is_empty(), etcd.is_empty()) {
         (false, false) => Err(flag_error("-join and -etcd: give only one of them")),
         (true, true) => Err(flag_error(
-            "nothing to do: give -join or -etcd, or begin with `standalone` or `status`; see -help",
+            "nothing to do: give -join or -etcd, or begin with `standalone`, `status` or `relay`; \
+             see -help",
         )),
         (false, true) => {
             worker.adjust()?;
@@ -339,13 +345,18 @@ fn help() -> String {
          dm-worker standalone -source FILE… -task FILE… [flags]   replicate alone\n  \
          dm-worker -etcd ADDRS -name NAME [flags]                 as keys in etcd say\n  \
          dm-worker -join ADDRS -worker-addr ADDR [flags]          in a DM cluster\n  \
-         dm-worker status [-addr ADDR | -data-dir DIR]            show what a worker does\n",
+         dm-worker status [-addr ADDR | -data-dir DIR]            show what a worker does\n  \
+         dm-worker relay ls DIR                                   list a relay directory\n  \
+         dm-worker relay verify DIR|FILE                          read and check all of it\n  \
+         dm-worker relay dump DIR|FILE [flags]                    show the events in it\n\n\
+         A plain directory of a server's binlog files will do for `relay` too.\n",
     );
     for (title, flags) in [
         ("Flags of standalone", STANDALONE),
         ("Flags with -etcd and -join", CLUSTER),
         ("Flags of all three", WORKER),
         ("Flags of status", STATUS),
+        ("Flags of relay dump", relay::DUMP),
     ] {
         out.push_str(&format!("\n{title}:\n"));
         for Flag(name, argument, text) in flags {

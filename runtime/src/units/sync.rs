@@ -8,7 +8,7 @@
 mod cursor;
 mod ddl;
 mod facts;
-mod payload;
+pub(crate) mod payload;
 mod reader;
 mod resume;
 mod run;

@@ -1,5 +1,7 @@
 use std::fs;
 
+use dm_core::binlog::{Flavor, GtidSet, Position};
+
 use super::*;
 
 fn parse_line(line: &str) -> Result<Command> {
@@ -130,17 +132,48 @@ fn texts_and_status() {
             ..Status::default()
         }))
     );
-    for line in ["-h", "--help", "standalone -help", "status -h"] {
+    for line in [
+        "-h",
+        "--help",
+        "standalone -help",
+        "status -h",
+        "relay -h",
+        "relay dump --help",
+    ] {
         let Ok(Command::Print(text)) = parse_line(line) else {
             panic!("{line}")
         };
-        for flags in [WORKER, CLUSTER, STANDALONE, STATUS] {
+        for flags in [WORKER, CLUSTER, STANDALONE, STATUS, relay::DUMP] {
             for Flag(name, ..) in flags {
                 assert!(text.contains(&format!("  -{name} ")), "{name}");
             }
         }
         assert!(text.lines().all(|line| line.chars().count() <= 100));
     }
+}
+
+#[test]
+fn looking_into_a_relay_log() {
+    let parse = |line: &str| match parse_line(line) {
+        Ok(Command::Relay(relay)) => relay,
+        other => panic!("{line}: {other:?}"),
+    };
+    assert_eq!(parse("relay ls d"), Relay::Ls("d".into()));
+    assert_eq!(parse("relay verify -- -d"), Relay::Verify("-d".into()));
+    let plain = Dump {
+        path: "d".into(),
+        ..Dump::default()
+    };
+    assert_eq!(parse("relay dump d"), Relay::Dump(plain.clone()));
+    let all = Dump {
+        from: Some(Position::new("", 157)),
+        to: Some(Position::new("b|000002.000001", 4)),
+        gtids: GtidSet::parse(Flavor::Mariadb, "0-1-5").ok(),
+        json: true,
+        ..plain
+    };
+    let line = "relay dump -from 157 d --to=b|000002.000001:4 -gtid 0-1-5 -json";
+    assert_eq!(parse(line), Relay::Dump(all));
 }
 
 #[test]
@@ -191,6 +224,22 @@ fn what_makes_no_sense_is_refused_by_code() {
         ("status -ssl-ca a -ssl-cert c", 40001),
         ("status x", 40002),
         ("status -name x", 40001),
+        ("relay", 40001),
+        ("relay x", 40001),
+        ("relay ls", 40001),
+        ("relay ls d e", 40002),
+        ("relay ls d -json", 40001),
+        ("relay verify", 40001),
+        ("relay verify d -from 4", 40001),
+        ("relay dump", 40001),
+        ("relay dump -- d e", 40002),
+        ("relay dump d -from", 40001),
+        ("relay dump d -from x", 40001),
+        ("relay dump d -to -1", 40001),
+        ("relay dump d -to mysql.bin.1:4", 40001),
+        ("relay dump d -gtid x", 40001),
+        ("relay dump d -gtid=", 40001),
+        ("relay dump d -json=x", 40001),
     ] {
         let error = parse_line(line).expect_err(line);
         assert_eq!(error.code, number, "{line}: {error}");

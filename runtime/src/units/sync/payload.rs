@@ -15,7 +15,7 @@ use dm_core::{
 const EVENT_BYTES_MAX: u32 = 1 << 30;
 
 /// What is left of it.
-pub(super) struct Payload {
+pub(crate) struct Payload {
     plain: Box<dyn Read + Send>,
     /// Bytes that are still to come, by what the event announced.
     left: u64,
@@ -24,7 +24,7 @@ pub(super) struct Payload {
 impl Payload {
     /// # Errors
     /// The decompressor can't be had.
-    pub(super) fn open(compression: PayloadCompression, size: u64, body: Bytes) -> Result<Self> {
+    pub(crate) fn open(compression: PayloadCompression, size: u64, body: Bytes) -> Result<Self> {
         let body = Cursor::new(body);
         let plain: Box<dyn Read + Send> = match compression {
             PayloadCompression::None => Box::new(body),
@@ -39,7 +39,7 @@ impl Payload {
     ///
     /// # Errors
     /// It can't be decompressed, it is no event, or there are more or fewer bytes than announced.
-    pub(super) fn next(&mut self) -> Result<Option<Bytes>> {
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>> {
         if self.left == 0 {
             return match self.plain.read(&mut [0]) {
                 Ok(0) => Ok(None),
