@@ -118,7 +118,7 @@ impl Audit {
                  be seen",
                 before.name
             ))),
-            None if this.sequence != last.sequence + 1 => found.push(problem(
+            None if Some(this.sequence) != last.sequence.checked_add(1) => found.push(problem(
                 &code::BINLOG_FILES_NOT_FOUND,
                 format!("what is between {} and {name} is missing", before.name),
                 MISSING,

@@ -161,7 +161,10 @@ fn number(set: &GtidSet) -> Option<u64> {
         return None;
     };
     let intervals = set.iter().flat_map(|(_, numbers)| numbers.as_slice());
-    Some(intervals.map(|(first, last)| last - first + 1).sum())
+    // What a file says may be anything.
+    Some(intervals.fold(0, |sum: u64, (first, last)| {
+        sum.saturating_add(last - first + 1)
+    }))
 }
 
 /// A time of an event; zero is none.

@@ -193,6 +193,33 @@ fn a_part_of_a_transaction_belongs_only_where_a_server_crashed() {
     );
 }
 
+/// A checksum may be right, and what it is of nevertheless nonsense.
+#[test]
+fn numbers_may_be_anything() {
+    let far = [&u64::MAX.to_le_bytes()[..], b"b.000002"].concat();
+    let far = File::new("").event(kind::ROTATE, &far).txn(A, 1);
+    assert!(file(&mut Audit::default(), "b.000001", &far.0)[0].contains("says that it ends at"));
+    let head = [
+        &[0][..],
+        &[7; 16],
+        &1_u64.to_le_bytes(),
+        &[2],
+        &[0; 16],
+        &[0; 7],
+    ]
+    .concat();
+    let long = File::new("").event(kind::GTID, &[&head[..], &[0xfe], &[0xff; 8]].concat());
+    let said = file(&mut Audit::default(), "b.000001", &long.txn(A, 2).0);
+    assert!(said[0].contains("offset 158 has no end"), "{said:?}");
+    // A number of a file that has no next one.
+    let (last, none) = (format!("b.{}", u64::MAX), File::new(""));
+    let said = files(&mut Audit::default(), &[(&last, &none), ("b.1", &none)]);
+    assert_eq!(
+        said,
+        [format!("!what is between {last} and b.1 is missing")]
+    );
+}
+
 #[test]
 fn what_follows_damage_is_not_judged_by_it() {
     let mut damaged = File::new("").txn(A, 1).txn(A, 2).rotate("b.000002");
