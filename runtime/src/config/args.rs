@@ -106,7 +106,7 @@ const WORKER: &[Flag] = &[
     Flag(
         "relay-keepalive-ttl",
         "SECONDS",
-        "the same while it relays (default 1800); relay is not built yet",
+        "the same while it relays (default 1800)",
     ),
     Flag(
         "L",
