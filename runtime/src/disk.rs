@@ -64,7 +64,7 @@ impl Disk for LocalDisk {
                 };
                 // No name of ours is like that.
                 if let Ok(name) = entry.file_name().into_string() {
-                    let len = metadata.is_file().then(|| metadata.len());
+                    let len = metadata.is_file().then_some(metadata.len());
                     found.push(Entry { name, len });
                 }
             }

@@ -240,7 +240,6 @@ fn relay_status(relay: &RelayView, facts: &RelayFacts, end: Option<&SourceEnd>) 
         master_binlog_gtid: end.map(|end| end.gtids.to_string()).unwrap_or_default(),
         stage: relay.stage,
         result: relay.result.clone(),
-        ..<_>::default()
     }
 }
 

@@ -3,8 +3,8 @@
 //! A file holds what the source's holds, byte for byte and from its beginning on; what a source
 //! makes up for a connection is left out. So every event must begin where the one before ended,
 //! unless the source itself says what it leaves out. Then an event that says nothing takes the
-//! place. It does so in two cases: by GTID MySQL leaves out transactions that it was told are known,
-//! and sends a heartbeat from behind them; and how a file is encrypted MariaDB tells nobody.
+//! place. It does so in two cases: by GTID MySQL leaves out transactions that it was told are
+//! known, and sends a heartbeat from behind them; and how a file is encrypted MariaDB tells nobody.
 //! Everything else that is missing is an error: whoever fills such a hole hides a loss.
 //!
 //! The first case is for directories of the existing worker. Ours begin with the set of GTIDs that

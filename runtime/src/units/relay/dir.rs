@@ -38,15 +38,6 @@ pub(super) struct RelayDir<D: Disk> {
     _lock: D::File,
 }
 
-/// Where a sub-directory ends.
-#[derive(Debug)]
-enum End {
-    /// In this file, which was read.
-    In(String, Scan),
-    /// Nowhere: it has no file yet.
-    Nowhere,
-}
-
 impl<D: Disk> RelayDir<D> {
     /// Opens a directory, which is made if it is not there, in the name of somebody.
     ///
@@ -161,7 +152,7 @@ impl<D: Disk> RelayDir<D> {
         let mut files = binlog_files(there);
         let mut end = self.end_of(&mut files, flavor).await.map_err(failed)?;
         // The file before may have lost its end, if somebody did not sync it.
-        if let (End::In(_, scan), Some(before)) = (&end, files.pop()) {
+        if let (Some((name, scan)), Some(before)) = (&end, files.pop()) {
             let earlier = self.scan(&before, flavor).await.map_err(failed)?;
             let has_all = match (earlier.gtids(), scan.before()) {
                 (Some(have), Some(needed)) => have.covers(needed),
@@ -169,18 +160,16 @@ impl<D: Disk> RelayDir<D> {
             };
             if !has_all {
                 warn!(file = before, "its end is missing, so it is read again");
-                if let End::In(name, _) = &end {
-                    self.remove(name).await.map_err(failed)?;
-                }
-                end = End::In(before, earlier);
+                self.remove(name).await.map_err(failed)?;
+                end = Some((before, earlier));
             }
         }
         match end {
-            End::In(name, scan) => {
+            Some((name, scan)) => {
                 self.cut(&name, scan.boundary()).await.map_err(failed)?;
                 Ok(Writer::behind(flavor, by_gtid, &name, scan))
             }
-            End::Nowhere => {
+            None => {
                 let meta = self.read_meta().await?;
                 let Position { file, .. } = meta.position;
                 // No text is that of the empty set, too. If it was another one, the source sends
@@ -195,16 +184,20 @@ impl<D: Disk> RelayDir<D> {
 
     /// Reads the newest file that has something, and takes it and all behind it out of the list.
     /// Those that have nothing are removed.
-    async fn end_of(&self, files: &mut Vec<String>, flavor: Flavor) -> io::Result<End> {
+    async fn end_of(
+        &self,
+        files: &mut Vec<String>,
+        flavor: Flavor,
+    ) -> io::Result<Option<(String, Scan)>> {
         while let Some(name) = files.pop() {
             let scan = self.scan(&name, flavor).await?;
             if scan.has_content() {
-                return Ok(End::In(name, scan));
+                return Ok(Some((name, scan)));
             }
             info!(file = name, "is empty and goes away");
             self.remove(&name).await?;
         }
-        Ok(End::Nowhere)
+        Ok(None)
     }
 
     /// Reads a file as far as it makes sense.
