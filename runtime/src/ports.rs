@@ -97,7 +97,7 @@ pub struct SourceFacts {
     pub sql_mode: String,
     /// `lower_case_table_names`.
     pub lower_case_table_names: u8,
-    /// The server's UUID, or its server id on MariaDB.
+    /// What the server is called in relay logs: its UUID, or `<domain>-<server id>` on MariaDB.
     pub server: String,
     /// End of the binlog when it was asked.
     pub end: SourceEnd,

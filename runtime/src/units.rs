@@ -137,7 +137,11 @@ impl Facts {
                 known.name == *source && known.subtasks.iter().any(|known| known.name == *task)
             })
         };
-        self.known().subtasks.retain(|name, _| is_there(name));
+        let mut known = self.known();
+        known.subtasks.retain(|name, _| is_there(name));
+        known
+            .relays
+            .retain(|name, _| view.sources.iter().any(|source| source.name == *name));
     }
 
     /// Tells Prometheus how far behind each subtask is.

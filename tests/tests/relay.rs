@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,12 +19,13 @@ use dm_runtime::{
     metrics::Metrics,
     mysql::{connect::Connector, source::Upstream},
     ports::{Events, Source, SourceEnd},
-    units::{Facts, Stop, Units},
+    units::{Facts, Stop, Units, relay::RelayEnd},
 };
 use dm_tests::{
     Result, process,
     servers::{Brand, Database, Options, Role},
     sql::Client,
+    worker,
     workload::{Background, Workload},
 };
 use tokio::{
@@ -40,6 +42,7 @@ struct Relay {
     stop: watch::Sender<Stop>,
     unit: JoinHandle<Outcome>,
     facts: Facts,
+    dir: PathBuf,
 }
 
 impl Relay {
@@ -59,6 +62,7 @@ impl Relay {
             stop,
             unit: tokio::spawn(units.run(start, signal, events)),
             facts,
+            dir: PathBuf::from(&config.relay_dir),
         }
     }
 
@@ -75,7 +79,22 @@ impl Relay {
         let facts = self.facts.relay(source);
         let start = Instant::now();
         loop {
-            let has = facts.end().map(|end| end.location);
+            let end_now = facts.end();
+            if let Some(RelayEnd {
+                sub_dir,
+                file,
+                len,
+                location,
+            }) = &end_now
+                && !file.is_empty()
+            {
+                // What is told is there, and is one place.
+                let there = fs::metadata(self.dir.join(sub_dir.to_string()).join(file))?;
+                let at = &location.position;
+                let is_one = (file, *len) == (&at.file, at.pos) || at.pos == 4 && at.file > *file;
+                assert!(there.len() >= *len && is_one, "{end_now:?} {}", there.len());
+            }
+            let has = end_now.map(|end| end.location);
             if has.as_ref().is_some_and(|has| has.position >= end.position) {
                 return Ok(());
             }
@@ -236,6 +255,13 @@ async fn files_are_those_of_the_source() -> Result<()> {
         let whole = compare(&sub_dir, &server.data_dir()?)?;
         assert_eq!(whole, binlogs(&sub_dir)?.len(), "{brand:?} {by_gtid}");
         assert!(whole > 3, "{whole}");
+        // Also in the eyes of the command, which counts transactions.
+        process::run(
+            worker::binary()?,
+            Command::new(worker::binary()?)
+                .args(["relay", "verify"])
+                .arg(&dir),
+        )?;
         let meta = Meta::parse(&fs::read(sub_dir.join(META_FILE))?)?;
         assert_eq!(meta.position, end.position);
         if by_gtid {

@@ -204,13 +204,23 @@ impl Scan {
         Ok(())
     }
 
-    /// Goes on at an offset, behind bytes that stand for what the source left out between two
-    /// transactions, if there are any.
-    pub(super) const fn skip_to(&mut self, start: u64) {
-        if start > self.end {
+    /// Takes the next event at an offset, behind bytes that stand for what the source left out
+    /// between two transactions, if there are any.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub(super) fn place_at(&mut self, start: u64, frame: &Frame) -> Result<()> {
+        let (end, boundary) = (self.end, self.boundary);
+        if start > end {
             self.end = start;
             self.boundary = start;
         }
+        let placed = self.place(frame);
+        if placed.is_err() {
+            self.end = end;
+            self.boundary = boundary;
+        }
+        placed
     }
 
     /// Whether a transaction is under way.

@@ -286,8 +286,7 @@ impl Writer {
         }
         self.check_history(frame)?;
         if let Some(File { scan, .. }) = &mut self.file {
-            scan.skip_to(start);
-            scan.place(frame)?;
+            scan.place_at(start, frame)?;
         }
         self.repeats = false;
         Ok(step)

@@ -66,6 +66,8 @@ enum Failure {
     Stream(Error),
     /// An operator, or time, must help.
     Other(Error),
+    /// It was told to end while it waited for the source.
+    Stopped,
 }
 
 impl From<Error> for Failure {
@@ -78,15 +80,9 @@ impl<K: Connect> RelayUnit<K> {
     /// Relays until it is told to stop or can't go on.
     pub(super) async fn run(self, mut stop: StopSignal) -> Outcome {
         let mut broken: Option<Instant> = None;
-        let mut kill = stop.clone();
         loop {
-            let result = tokio::select! {
-                biased;
-                () = stopped(&mut kill, Stop::Now) => Ok(()),
-                result = self.attempt(&mut stop) => result,
-            };
-            match result {
-                Ok(()) => return Outcome::Ok(Reply::Stopped),
+            match self.attempt(&mut stop).await {
+                Ok(()) | Err(Failure::Stopped) => return Outcome::Ok(Reply::Stopped),
                 Err(Failure::Stream(error))
                     if broken.is_none_or(|last| last.elapsed() > RECONNECT_AFTER) =>
                 {
@@ -100,7 +96,9 @@ impl<K: Connect> RelayUnit<K> {
         }
     }
 
-    /// One run: from what is in the directory until the first failure or stop.
+    /// One run: from what is in the directory until the first failure or stop. Whatever it does to
+    /// the disk it does to its end: of something that goes on in the background nobody would know
+    /// when it is over.
     async fn attempt(&self, stop: &mut StopSignal) -> Result<(), Failure> {
         let config = &self.config;
         if config.relay_dir.is_empty() {
@@ -108,14 +106,14 @@ impl<K: Connect> RelayUnit<K> {
             return Err(Error::new(&code::RELAY_LOG_DIRPATH_EMPTY, text).into());
         }
         let source = self.connect.source(config);
-        let upstream = source.probe().await?;
+        let upstream = asked(stop, source.probe()).await?.map_err(Failure::Other)?;
         let path = Path::new(&config.relay_dir);
         let mut dir = RelayDir::open(self.connect.disk(), path, &self.who).await?;
         if dir
             .current()
             .is_none_or(|dir| dir.server() != upstream.server)
         {
-            let (meta, first) = self.beginning(&source, &dir, &upstream).await?;
+            let (meta, first) = self.beginning(&source, &dir, &upstream, stop).await?;
             dir.begin(&upstream.server, first, &meta).await?;
         }
         let writer = dir.recover(upstream.flavor, config.enable_gtid).await?;
@@ -126,16 +124,14 @@ impl<K: Connect> RelayUnit<K> {
             %at,
             "relaying"
         );
-        if let Some(file) = writer.file() {
-            let (len, location) = (writer.boundary(), at.clone());
-            self.facts.wrote(dir.current(), file, len, location);
-        }
+        // Where it stood before, perhaps with another server, is over.
+        let file = writer.file().unwrap_or_default();
+        self.facts
+            .wrote(dir.current(), file, writer.boundary(), at.clone());
         self.events.send(lifecycle::Event::Initialised);
-        let stream = source
-            .dump(&self.start(at)?)
-            .await
-            .map_err(Failure::Stream)?;
-        let mut log = Log::open(dir, Arc::clone(&self.facts), writer.file()).await?;
+        let stream = asked(stop, source.dump(&self.start(at)?)).await?;
+        let stream = stream.map_err(Failure::Stream)?;
+        let mut log = Log::open(dir, Arc::clone(&self.facts), &writer).await?;
         let (orders, mut waiting) = mpsc::unbounded_channel();
         let pump = Pump {
             stream,
@@ -181,6 +177,7 @@ impl<K: Connect> RelayUnit<K> {
         source: &K::Source,
         dir: &RelayDir<K::Disk>,
         upstream: &SourceFacts,
+        stop: &mut StopSignal,
     ) -> Result<(Meta, u32), Failure> {
         let SourceConfig {
             enable_gtid,
@@ -220,8 +217,17 @@ impl<K: Connect> RelayUnit<K> {
                 Error::new(&code::RELAY_TCP_READER_START_SYNC_GTID, error.to_string())
             })?,
         };
-        let meta = file_of(source, upstream.flavor, &gtids).await?;
+        let meta = asked(stop, file_of(source, upstream.flavor, &gtids)).await??;
         Ok((meta, 1))
+    }
+}
+
+/// Waits for an answer of the source, unless the unit is told to end.
+async fn asked<T>(stop: &mut StopSignal, answer: impl Future<Output = T>) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        () = stopped(stop, Stop::AtBoundary) => Err(Failure::Stopped),
+        answer = answer => Ok(answer),
     }
 }
 
@@ -269,7 +275,8 @@ impl<S: EventStream> Pump<S> {
         loop {
             let ended = self.fill(stop).await;
             // What was read is written, whatever ended the reading.
-            self.hand_over().await;
+            let mark = (self.writer.boundary(), self.writer.location());
+            self.hand_over(Some(mark)).await;
             match ended {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
@@ -294,7 +301,8 @@ impl<S: EventStream> Pump<S> {
                     self.piece.extend_from_slice(&raw);
                 }
                 Step::Begin { cut } => {
-                    self.hand_over().await;
+                    // Where the writer stands is of the next file already.
+                    self.hand_over(None).await;
                     self.begin(cut);
                     self.piece.extend_from_slice(&raw);
                 }
@@ -323,7 +331,7 @@ impl<S: EventStream> Pump<S> {
         });
     }
 
-    async fn hand_over(&mut self) {
+    async fn hand_over(&mut self, mark: Option<(u64, Location)>) {
         if self.piece.is_empty() {
             return;
         }
@@ -333,11 +341,6 @@ impl<S: EventStream> Pump<S> {
         let Ok(memory) = memory else {
             unreachable!("the semaphore is never closed");
         };
-        let _ = self.orders.send(Order::Append {
-            data,
-            boundary: self.writer.boundary(),
-            location: self.writer.location(),
-            memory,
-        });
+        let _ = self.orders.send(Order::Append { data, mark, memory });
     }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use dm_core::{
     binlog::{FileName, Flavor, GtidSet, Position},
     error::{Code, Error, Result, code},
-    relay::{INDEX_FILE, Index, META_FILE, Meta, Scan, SubDir, Writer},
+    relay::{INDEX_FILE, Index, MAGIC, META_FILE, Meta, Scan, SubDir, Writer},
 };
 use tracing::{info, warn};
 
@@ -23,6 +23,8 @@ use crate::ports::disk::{Disk, Entry, File, Open};
 const LOCK_FILE: &str = "dm-worker.lock";
 /// What a small file is called until it is complete.
 const TEMP: &str = ".tmp";
+/// What a file is called in addition that can't be read: nobody takes it for a binlog then.
+const DAMAGED: &str = ".damaged";
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 20;
 /// A small file that is larger than this is none of ours.
@@ -47,6 +49,12 @@ impl<D: Disk> RelayDir<D> {
     pub(super) async fn open(disk: D, path: &Path, who: &str) -> Result<Self> {
         let failed = |error| failed("open", path, &error);
         disk.create_dir(path).await.map_err(failed)?;
+        if let Some(parent) = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
+            disk.sync_dir(parent).await.map_err(failed)?;
+        }
         let lock = lock(&disk, path, who).await?;
         sweep(&disk, path, INDEX_FILE).await.map_err(failed)?;
         let index = read_small(&disk, &path.join(INDEX_FILE)).await;
@@ -61,6 +69,7 @@ impl<D: Disk> RelayDir<D> {
             let path = dir.path.join(sub_dir.to_string());
             // It may be gone though the index names it: the existing worker does not sync it.
             dir.disk.create_dir(&path).await.map_err(failed)?;
+            dir.disk.sync_dir(&dir.path).await.map_err(failed)?;
             sweep(&dir.disk, &path, META_FILE).await.map_err(failed)?;
         }
         Ok(dir)
@@ -150,7 +159,22 @@ impl<D: Disk> RelayDir<D> {
         let failed = |error| failed("recover", &path, &error);
         let there = self.disk.list(&path).await.map_err(failed)?;
         let mut files = binlog_files(there);
-        let mut end = self.end_of(&mut files, flavor).await.map_err(failed)?;
+        // A source may have given its files another name; it has the newest one, and is written
+        // before that begins.
+        let newest = match self.read_meta().await {
+            Ok(meta) => meta.position.file,
+            Err(error) => {
+                warn!(%error, "the files say what is needed");
+                String::new()
+            }
+        };
+        let base = |name: &str| {
+            FileName::parse(name)
+                .map_or("", |name| name.base)
+                .to_owned()
+        };
+        files.sort_by_key(|name| base(name) == base(&newest));
+        let mut end = self.end_of(&mut files, flavor).await?;
         // The file before may have lost its end, if somebody did not sync it.
         if let (Some((name, scan)), Some(before)) = (&end, files.pop()) {
             let earlier = self.scan(&before, flavor).await.map_err(failed)?;
@@ -160,7 +184,7 @@ impl<D: Disk> RelayDir<D> {
             };
             if !has_all {
                 warn!(file = before, "its end is missing, so it is read again");
-                self.remove(name).await.map_err(failed)?;
+                self.set_aside(name).await.map_err(failed)?;
                 end = Some((before, earlier));
             }
         }
@@ -183,21 +207,54 @@ impl<D: Disk> RelayDir<D> {
     }
 
     /// Reads the newest file that has something, and takes it and all behind it out of the list.
-    /// Those that have nothing are removed.
+    /// One that has nothing goes away; if it is not just short but can't be read, it is set aside.
+    ///
+    /// # Errors
+    /// 30025: the disk failed. 11038: more than one can't be read, so it is not only an end that
+    /// was lost.
     async fn end_of(
         &self,
         files: &mut Vec<String>,
         flavor: Flavor,
-    ) -> io::Result<Option<(String, Scan)>> {
+    ) -> Result<Option<(String, Scan)>> {
+        let mut set_aside: Option<String> = None;
         while let Some(name) = files.pop() {
-            let scan = self.scan(&name, flavor).await?;
+            let path = self.path_of(&name);
+            let failed = |error| failed("recover", &path, &error);
+            let scan = self.scan(&name, flavor).await.map_err(failed)?;
             if scan.has_content() {
                 return Ok(Some((name, scan)));
             }
-            info!(file = name, "is empty and goes away");
-            self.remove(&name).await?;
+            if scan.end() <= Position::FIRST && self.is_short(&name).await.map_err(failed)? {
+                info!(file = name, "is empty and goes away");
+                self.remove(&name).await.map_err(failed)?;
+                continue;
+            }
+            if let Some(other) = set_aside {
+                return Err(Error::new(
+                    &code::PARSER_PARSE_RELAY_LOG,
+                    format!(
+                        "neither {name} nor {other} in {} can be read",
+                        path.display()
+                    ),
+                )
+                .with_workaround(
+                    "Look at them with `dm-worker relay verify`. If they are of no use, move \
+                     them out of the directory, then resume the relay.",
+                ));
+            }
+            warn!(file = name, "can't be read: it is set aside and read again");
+            self.set_aside(&name).await.map_err(failed)?;
+            set_aside = Some(name);
         }
         Ok(None)
+    }
+
+    /// Whether a file has no more than the magic.
+    async fn is_short(&self, name: &str) -> io::Result<bool> {
+        let file = self.disk.open(&self.path_of(name), Open::Read).await?;
+        let begin = file.read_at(0, MAGIC.len() + 1).await?;
+        Ok(begin.len() <= MAGIC.len())
     }
 
     /// Reads a file as far as it makes sense.
@@ -225,7 +282,7 @@ impl<D: Disk> RelayDir<D> {
             }
             // A large event need not be joined piece by piece.
             let next = scan.wants(&rest).unwrap_or_default();
-            wanted = next.saturating_sub(rest.len()).clamp(PIECE, 1 << 30);
+            wanted = next.saturating_sub(rest.len()).clamp(PIECE, 64 * PIECE);
         }
     }
 
@@ -234,6 +291,12 @@ impl<D: Disk> RelayDir<D> {
         file.set_len(len).await?;
         // Also what was written by somebody who did not come to this.
         file.sync().await?;
+        self.disk.sync_dir(&self.path_of("")).await
+    }
+
+    async fn set_aside(&self, name: &str) -> io::Result<()> {
+        let aside = self.path_of(&format!("{name}{DAMAGED}"));
+        self.disk.rename(&self.path_of(name), &aside).await?;
         self.disk.sync_dir(&self.path_of("")).await
     }
 
@@ -305,10 +368,10 @@ async fn lock<D: Disk>(disk: &D, dir: &Path, who: &str) -> Result<D::File> {
         )
         .with_workaround("Give each source and each worker a relay directory of its own."));
     }
-    file.set_len(0).await.map_err(failed)?;
-    file.append(format!("{who}\n").into())
-        .await
-        .map_err(failed)?;
+    // Only for whoever finds it locked: a full disk is no reason not to begin.
+    if file.set_len(0).await.is_ok() {
+        let _ = file.append(format!("{who}\n").into()).await;
+    }
     Ok(file)
 }
 

@@ -42,10 +42,6 @@ impl RelayFacts {
         self.bytes.load(Relaxed)
     }
 
-    pub(super) fn location(&self) -> Option<Location> {
-        self.lock().as_ref().map(|end| end.location.clone())
-    }
-
     pub(super) fn count(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Relaxed);
     }

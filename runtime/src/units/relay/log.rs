@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use bytes::Bytes;
 use dm_core::{
     error::{Error, Result, code},
-    relay::{MAGIC, Meta},
+    relay::{MAGIC, Meta, Writer},
     sync::progress::Location,
 };
 use tokio::{
@@ -39,10 +39,9 @@ pub(super) enum Order {
     Append {
         /// Whole events.
         data: Bytes,
-        /// How much of the file consists of whole transactions then.
-        boundary: u64,
-        /// The same, in terms of the source.
-        location: Location,
+        /// How much of the file consists of whole transactions then, and the same in terms of the
+        /// source; nothing if that is not worth to be told, as a file begins next.
+        mark: Option<(u64, Location)>,
         /// The memory that it was granted.
         memory: OwnedSemaphorePermit,
     },
@@ -59,7 +58,10 @@ pub(super) struct Log<D: Disk> {
     since: Option<Instant>,
     /// What is known once they are.
     mark: Option<(u64, Location)>,
-    /// Whether the meta file says less than what is known, and when it was written.
+    /// How much of the file is known to survive, and where that is.
+    durable: u64,
+    location: Option<Location>,
+    /// When the meta file was written.
     meta_at: Instant,
 }
 
@@ -71,9 +73,9 @@ impl<D: Disk> Log<D> {
     pub(super) async fn open(
         dir: RelayDir<D>,
         facts: Arc<RelayFacts>,
-        name: Option<&str>,
+        writer: &Writer,
     ) -> Result<Self> {
-        let file = match name {
+        let file = match writer.file() {
             None => None,
             Some(name) => {
                 let path = dir.path_of(name);
@@ -91,6 +93,9 @@ impl<D: Disk> Log<D> {
             unsynced: 0,
             since: None,
             mark: None,
+            durable: writer.boundary(),
+            // Where there is no file, the meta file says where one is to begin.
+            location: writer.file().map(|_| writer.location()),
             meta_at: Instant::now(),
         })
     }
@@ -103,14 +108,9 @@ impl<D: Disk> Log<D> {
         while let Some(order) = self.next(orders).await? {
             match order {
                 Order::Begin { name, cut, meta } => self.begin(name, cut, &meta).await?,
-                Order::Append {
-                    data,
-                    boundary,
-                    location,
-                    memory,
-                } => {
+                Order::Append { data, mark, memory } => {
                     self.append(data).await?;
-                    self.mark = Some((boundary, location));
+                    self.mark = mark;
                     drop(memory);
                 }
             }
@@ -126,13 +126,13 @@ impl<D: Disk> Log<D> {
         if self.unsynced >= GROUP_BYTES || self.since.is_some_and(is_late) {
             self.sync().await?;
         }
+        if self.meta_at.elapsed() >= META_EVERY {
+            self.write_meta().await?;
+        }
         if let Ok(order) = orders.try_recv() {
             return Ok(Some(order));
         }
         self.sync().await?;
-        if self.meta_at.elapsed() >= META_EVERY {
-            self.write_meta().await?;
-        }
         Ok(orders.recv().await)
     }
 
@@ -155,12 +155,17 @@ impl<D: Disk> Log<D> {
     /// Makes everything that was written survive, and then tells readers of it.
     async fn sync(&mut self) -> Result<()> {
         if let (Some((name, file)), true) = (&mut self.file, self.unsynced > 0) {
-            let synced = file.sync().await;
-            synced.map_err(|error| failed(&self.dir.path_of(name), &error))?;
+            if let Err(error) = file.sync().await {
+                // What was not synced now never is, though it can be read as if it were.
+                let _ = file.set_len(self.durable).await;
+                return Err(failed(&self.dir.path_of(name), &error));
+            }
             self.unsynced = 0;
         }
         self.since = None;
         if let (Some((boundary, location)), Some((name, _))) = (self.mark.take(), &self.file) {
+            self.durable = boundary;
+            self.location = Some(location.clone());
             self.facts
                 .wrote(self.dir.current(), name, boundary, location);
         }
@@ -188,13 +193,14 @@ impl<D: Disk> Log<D> {
         let parent = self.dir.path_of("");
         self.dir.disk().sync_dir(&parent).await.map_err(failed)?;
         self.file = Some((name, file));
+        self.durable = 0;
         self.unsynced = MAGIC.len();
         self.since = Some(Instant::now());
         Ok(())
     }
 
     async fn write_meta(&mut self) -> Result<()> {
-        if let Some(Location { position, gtids }) = self.facts.location() {
+        if let Some(Location { position, gtids }) = self.location.clone() {
             self.dir.write_meta(&Meta { position, gtids }).await?;
         }
         self.meta_at = Instant::now();

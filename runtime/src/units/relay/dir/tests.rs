@@ -2,8 +2,6 @@ use std::fs;
 
 use tempfile::TempDir;
 
-use dm_core::relay::MAGIC;
-
 use super::*;
 use crate::disk::LocalDisk;
 
@@ -105,6 +103,47 @@ async fn a_file_that_lost_its_end_is_read_again() {
     );
     assert_eq!(gtids, format!("{UUID}:1-247"));
     assert!(!sub_dir.join("binlog.000005").exists());
+}
+
+/// What can't be read is kept for whoever wants to look at it.
+#[tokio::test]
+async fn a_file_that_is_damaged_at_its_beginning_is_set_aside() {
+    let dir = recorded("mysql");
+    let damage = |name: &str| {
+        let path = dir.path().join(SUB_DIR).join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[60] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        (
+            dir.path().join(SUB_DIR).join(format!("{name}{DAMAGED}")),
+            bytes,
+        )
+    };
+    let (aside, bytes) = damage("binlog.000005");
+    let writer = recover(&dir, Flavor::Mysql).await;
+    let place = Position::new("binlog.000005", 4);
+    assert_eq!(at(&writer), (place, format!("{UUID}:1-248")));
+    assert_eq!(fs::read(&aside).unwrap(), bytes);
+
+    // More than one was not lost in a crash.
+    fs::rename(aside, dir.path().join(SUB_DIR).join("binlog.000005")).unwrap();
+    damage("binlog.000004");
+    let relay = open(&dir).await.unwrap();
+    let error = relay.recover(Flavor::Mysql, true).await.unwrap_err();
+    assert!(error.is(&code::PARSER_PARSE_RELAY_LOG), "{error}");
+}
+
+/// A source's files may have another name from some day on, which may come first in the alphabet.
+#[tokio::test]
+async fn the_newest_file_is_of_the_name_that_was_written_last() {
+    let dir = recorded("mysql");
+    let sub_dir = dir.path().join(SUB_DIR);
+    fs::rename(sub_dir.join("binlog.000005"), sub_dir.join("a-log.000001")).unwrap();
+    let meta = "binlog-name = \"a-log.000001\"\nbinlog-pos = 4\nbinlog-gtid = \"\"\n";
+    fs::write(sub_dir.join(META_FILE), meta).unwrap();
+    let writer = recover(&dir, Flavor::Mysql).await;
+    let place = Position::new("a-log.000001", 502);
+    assert_eq!(at(&writer), (place, format!("{UUID}:1-249")));
 }
 
 #[tokio::test]
