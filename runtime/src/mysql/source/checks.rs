@@ -17,7 +17,8 @@ use crate::{
 /// Asks for everything that is looked at; a server leaves out what it does not know.
 pub(super) const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN (\
     'binlog_checksum', 'binlog_format', 'binlog_row_image', 'binlog_row_value_options', \
-    'gtid_domain_id', 'gtid_mode', 'log_bin', 'lower_case_table_names', 'server_id', 'server_uuid', 'sql_mode', \
+    'gtid_domain_id', 'gtid_mode', 'log_bin', 'lower_case_table_names', 'server_id', \
+    'server_uuid', 'sql_mode', \
     'version')";
 
 /// The source's global variables.
