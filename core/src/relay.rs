@@ -26,7 +26,7 @@ mod writer;
 
 pub use self::{
     audit::{Audit, Finding, Tail},
-    contents::Contents,
+    contents::{Contents, TEMP},
     index::{INDEX_FILE, Index},
     meta::{META_FILE, Meta},
     scan::{MAGIC, Scan},

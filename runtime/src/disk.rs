@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
-use crate::ports::disk::{Disk, Entry, File, Open};
+use crate::ports::disk::{Disk, File, Open};
 
 /// The rights of relay directories and binlog files, as the existing worker has them.
 const DIR_MODE: u32 = 0o744;
@@ -30,6 +30,17 @@ async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     spawn_blocking(call).await.map_err(io::Error::other)?
+}
+
+/// The names in a directory, each with whether it, or what it is a link to, is a directory. One
+/// that leads nowhere is seen when it is read.
+pub(crate) fn names(path: &Path) -> io::Result<Vec<(String, bool)>> {
+    let names = fs::read_dir(path)?.map(|entry| {
+        let entry = entry?;
+        let is_dir = fs::metadata(entry.path()).is_ok_and(|found| found.is_dir());
+        Ok((entry.file_name().to_string_lossy().into_owned(), is_dir))
+    });
+    names.collect()
 }
 
 async fn at<T: Send + 'static>(
@@ -53,24 +64,8 @@ impl Disk for LocalDisk {
         at(path, create).await
     }
 
-    async fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
-        let list = |path| {
-            let mut found = Vec::new();
-            for entry in fs::read_dir(path)? {
-                let entry = entry?;
-                // Gone since: so is its name.
-                let Ok(metadata) = entry.metadata() else {
-                    continue;
-                };
-                // No name of ours is like that.
-                if let Ok(name) = entry.file_name().into_string() {
-                    let len = metadata.is_file().then_some(metadata.len());
-                    found.push(Entry { name, len });
-                }
-            }
-            Ok(found)
-        };
-        at(path, list).await
+    async fn list(&self, path: &Path) -> io::Result<Vec<(String, bool)>> {
+        at(path, |path| names(&path)).await
     }
 
     async fn open(&self, path: &Path, how: Open) -> io::Result<LocalFile> {
@@ -96,10 +91,6 @@ impl Disk for LocalDisk {
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
         at(path, fs::remove_file).await
-    }
-
-    async fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        at(path, fs::remove_dir).await
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {

@@ -59,6 +59,25 @@ pub(crate) async fn stopped(signal: &mut StopSignal, at_least: Stop) {
     let _ = signal.wait_for(|stop| *stop >= at_least).await;
 }
 
+/// A stream that breaks is opened again at once if the last break was longer ago than this;
+/// otherwise the unit is over, and resumes with the back-off of auto-resume.
+const RECONNECT_AFTER: Duration = Duration::from_secs(60);
+
+/// When the stream of a unit broke last, if it did.
+#[derive(Default)]
+struct Breaks(Option<Instant>);
+
+impl Breaks {
+    /// It broke: whether it may be opened again at once.
+    fn is_rare(&mut self) -> bool {
+        let is_rare = self.0.is_none_or(|last| last.elapsed() > RECONNECT_AFTER);
+        if is_rare {
+            self.0 = Some(Instant::now());
+        }
+        is_rare
+    }
+}
+
 /// Makes and runs units.
 #[derive(Clone, Debug)]
 pub struct Units<K> {

@@ -119,6 +119,14 @@ impl GtidSet {
         })
     }
 
+    /// Reads the text of a set of which nobody says whose it is.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), if it is of neither flavor.
+    pub fn parse_any(text: &str) -> Result<Self> {
+        Self::parse(Flavor::Mysql, text).or_else(|_| Self::parse(Flavor::Mariadb, text))
+    }
+
     /// Whose GTIDs these are.
     #[must_use]
     pub fn flavor(&self) -> Flavor {
@@ -195,14 +203,17 @@ impl GtidSet {
         }
     }
 
-    /// Takes every transaction of `other` away, as far as that can be said: on MariaDB the domains
-    /// go that `other` has all of. A set of the other flavor changes nothing.
-    pub fn subtract(&mut self, other: &Self) {
-        match (self, other) {
+    /// The transactions that `other` does not have, as far as that can be said: on MariaDB the
+    /// domains go that `other` has all of. A set of the other flavor takes nothing away.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let mut left = self.clone();
+        match (&mut left, other) {
             (Self::Mysql(a), Self::Mysql(b)) => a.subtract(b),
             (Self::Mariadb(a), Self::Mariadb(b)) => a.subtract(b),
             _ => {}
         }
+        left
     }
 
     /// About how many bytes of memory the set takes besides itself.

@@ -1,13 +1,7 @@
 //! Whether the files of a relay directory, or of a server's binlog, belong together and are all
 //! there.
 
-use alloc::{
-    borrow::ToOwned,
-    collections::BTreeMap,
-    format,
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::{borrow::ToOwned, collections::BTreeMap, format, string::String, vec::Vec};
 
 use super::{META_FILE, Meta, Scan};
 use crate::{
@@ -145,14 +139,14 @@ impl Audit {
                 .as_ref()
                 .and_then(|before| before.gtids.as_ref());
             if !known.covers(said) {
-                let missing = without(said, known);
+                let missing = said.without(known);
                 let text = format!("transactions {missing} are missing before {name}");
                 found.push(problem(&code::NO_RELAY_POS_MATCH_GTID, text, MISSING));
             } else if let Some(here) = here.filter(|here| !knows(said, here)) {
                 let text = format!(
                     "{name} does not know of transactions {}, which are in the files before it: \
                      they are not of one binlog, or not in order",
-                    without(here, said)
+                    here.without(said)
                 );
                 found.push(problem(&code::NO_RELAY_POS_MATCH_GTID, text, AGAIN));
             }
@@ -225,7 +219,7 @@ impl Audit {
                 &code::RELAY_WRITER_LATEST_POS_GT_FILE_SIZE,
                 format!(
                     "{META_FILE} says that transactions {} were read, and they are in no file",
-                    without(gtids, known)
+                    gtids.without(known)
                 ),
                 AGAIN,
             ));
@@ -288,12 +282,6 @@ fn check_tail(name: &str, size: u64, scan: &Scan, tail: &Tail, found: &mut Vec<F
 /// domains.
 fn knows(said: &GtidSet, set: &GtidSet) -> bool {
     said.flavor() == Flavor::Mariadb || said.contains(set)
-}
-
-fn without(set: &GtidSet, other: &GtidSet) -> String {
-    let mut left = set.clone();
-    left.subtract(other);
-    left.to_string()
 }
 
 fn problem(code: &Code, text: String, workaround: &str) -> Finding {

@@ -5,6 +5,9 @@ use alloc::{string::String, vec::Vec};
 use super::{INDEX_FILE, META_FILE, SubDir};
 use crate::binlog::FileName;
 
+/// What stands behind the name of an index or a meta file until it is complete.
+pub const TEMP: &str = ".tmp";
+
 /// What is in a directory: one of a relay, one of its sub-directories, or one where a server has
 /// its binlog.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -34,9 +37,9 @@ impl Contents {
                 contents.has_index = true;
             } else if name == META_FILE {
                 contents.has_meta = true;
-            } else if name.starts_with(INDEX_FILE) || name.starts_with(META_FILE) {
+            } else if is_leftover(&name) {
                 contents.leftovers.push(name);
-            } else if FileName::parse(&name).is_ok() {
+            } else if FileName::parse(&name).is_ok_and(|name| name.sequence > 0) {
                 contents.files.push(name);
             }
         }
@@ -45,6 +48,14 @@ impl Contents {
         contents.files.sort_by(|a, b| order(a).cmp(&order(b)));
         contents
     }
+}
+
+/// Whether a file was to become an index or a meta file: the existing worker appends digits to the
+/// name until it is complete, and we [`TEMP`].
+fn is_leftover(name: &str) -> bool {
+    let behind = [INDEX_FILE, META_FILE];
+    let behind = behind.iter().find_map(|file| name.strip_prefix(file));
+    behind.is_some_and(|rest| rest == TEMP || rest.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn order(name: &str) -> (&str, u64, &str) {
@@ -86,11 +97,16 @@ mod tests {
                 "server-uuid.index123",
                 "relay.meta",
                 "relay.meta77",
+                "relay.meta.tmp",
+                "relay.meta.bak",
             ],
             &["b-1.000002", "a-1.000010", "lost+found", "b.000001"],
         );
         assert!(found.has_index && found.has_meta && found.files.is_empty());
-        assert_eq!(found.leftovers, ["relay.meta77", "server-uuid.index123"]);
+        assert_eq!(
+            found.leftovers,
+            ["relay.meta.tmp", "relay.meta77", "server-uuid.index123"]
+        );
         let dirs: Vec<_> = found.sub_dirs.iter().map(ToString::to_string).collect();
         assert_eq!(dirs, ["b.000001", "b-1.000002", "a-1.000010"]);
     }

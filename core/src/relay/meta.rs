@@ -7,7 +7,7 @@ use alloc::{
 use core::str;
 
 use crate::{
-    binlog::{Flavor, GtidSet, Position},
+    binlog::{GtidSet, Position},
     control::toml,
     error::{Error, Result, code},
     record,
@@ -98,9 +98,7 @@ fn gtids(text: &str) -> Result<Option<GtidSet>> {
     if is_none {
         return Ok(None);
     }
-    let set = GtidSet::parse(Flavor::Mysql, text)
-        .or_else(|_| GtidSet::parse(Flavor::Mariadb, text))
-        .map_err(|error| not_valid(&error.to_string()))?;
+    let set = GtidSet::parse_any(text).map_err(|error| not_valid(&error.to_string()))?;
     Ok(Some(set))
 }
 
@@ -115,6 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::binlog::Flavor;
 
     /// As the existing worker wrote them.
     const RECORDED: [&str; 2] = [

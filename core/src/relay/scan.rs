@@ -26,6 +26,9 @@ const MAGIC_ENCRYPTED: [u8; 4] = [0xfd, b'b', b'i', b'n'];
 const VERSION: core::ops::Range<usize> =
     MAGIC.len() + HEADER_LEN + 2..MAGIC.len() + HEADER_LEN + 52;
 
+/// In the version of every server of MariaDB's family.
+const MARIADB: &[u8] = b"mariadb";
+
 /// Reads a file from its beginning, event by event.
 ///
 /// Everything that it accepts has a right checksum and stands where it says that it does.
@@ -53,9 +56,6 @@ pub struct Scan {
     /// Where the first transaction begins that others follow before it has ended.
     unfinished: Option<u64>,
 }
-
-/// In the version of every server of that family.
-const NAME: &[u8] = b"mariadb";
 
 #[derive(Debug)]
 struct Open {
@@ -94,8 +94,8 @@ impl Scan {
     pub fn flavor(head: &[u8]) -> Flavor {
         let version = head.get(VERSION).unwrap_or_default();
         let is_mariadb = version
-            .windows(NAME.len())
-            .any(|word| word.eq_ignore_ascii_case(NAME));
+            .windows(MARIADB.len())
+            .any(|word| word.eq_ignore_ascii_case(MARIADB));
         if is_mariadb {
             Flavor::Mariadb
         } else {

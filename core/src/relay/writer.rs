@@ -15,7 +15,7 @@ use alloc::{borrow::ToOwned, format, string::String};
 
 use bytes::Bytes;
 
-use super::{MAGIC, Meta, Scan, filler::filler};
+use super::{MAGIC, Scan, filler::filler};
 use crate::{
     binlog::{
         Decoder, Event, FileName, Flavor, Frame, GtidSet, Header, Position, event_type as kind,
@@ -46,19 +46,19 @@ pub enum Step {
     },
 }
 
-/// Decides about each event of a dump. It stands where the files end, and moves on with them.
+/// Decides about each event of one dump. It stands where the files end, and moves on with them; the
+/// next dump has one of its own, which begins with what is in the files.
 #[derive(Debug)]
 pub struct Writer {
     flavor: Flavor,
     by_gtid: bool,
-    /// Of the connection: each has its own.
     decoder: Decoder,
     file: Option<File>,
     /// The file that the source's events are of, as it says; at first where they should begin.
     named: String,
     /// All transactions before the file.
     before: Option<GtidSet>,
-    /// Whether the connection has not said yet which file it begins with.
+    /// Whether the source has not said yet which file it begins with.
     is_new: bool,
     /// Whether it has not brought anything new yet.
     repeats: bool,
@@ -128,13 +128,6 @@ impl Writer {
         here.or(self.before.as_ref())
     }
 
-    /// What the meta file says of it.
-    #[must_use]
-    pub fn meta(&self) -> Meta {
-        let Location { position, gtids } = self.location();
-        Meta { position, gtids }
-    }
-
     /// The file that is written.
     #[must_use]
     pub fn file(&self) -> Option<&str> {
@@ -145,19 +138,6 @@ impl Writer {
     #[must_use]
     pub fn boundary(&self) -> u64 {
         self.file.as_ref().map_or(0, |file| file.scan.boundary())
-    }
-
-    /// Before a new connection, which goes on from [`location`](Self::location). Returns the length
-    /// that the file must be cut to: what is behind the last whole transaction comes again.
-    pub fn reconnect(&mut self) -> Option<u64> {
-        self.decoder = Decoder::new(self.flavor).accept_unchecked();
-        self.is_new = true;
-        self.repeats = true;
-        self.declared = 0;
-        let File { scan, .. } = self.file.as_mut()?;
-        let cut = excess(scan);
-        scan.cut();
-        cut
     }
 
     /// Takes an event, whole as it came.
@@ -332,14 +312,12 @@ impl Writer {
                 ),
             ));
         }
-        if matches!(event_type, kind::PREVIOUS_GTIDS | kind::GTID_LIST) {
+        if let Some(said) = self.history(frame)? {
             let before = self.file.as_ref().and_then(|file| file.scan.before());
-            let said = self.history(frame)?;
-            if said.as_ref() != before {
+            if Some(&said) != before {
                 return Err(self.refuse(&format!(
-                    "the file there begins behind {}, and ours behind {}: it is another one",
-                    text(said.as_ref()),
-                    text(before),
+                    "the file there begins behind {said}, and ours behind {}: it is another one",
+                    before.map_or_else(|| "nothing".to_owned(), GtidSet::to_text),
                 )));
             }
         }
@@ -354,8 +332,7 @@ impl Writer {
         if have.covers(&said) {
             return Ok(());
         }
-        let mut missing = said.clone();
-        missing.subtract(have);
+        let missing = said.without(have);
         Err(self.refuse(&format!(
             "the source wrote {said} before that file, of which {missing} is missing here"
         )))
@@ -409,10 +386,6 @@ fn not_opened() -> Error {
         &code::RELAY_WRITER_NOT_OPENED,
         "the source sends events before it says which file they are of",
     )
-}
-
-fn text(gtids: Option<&GtidSet>) -> String {
-    gtids.map_or_else(|| "nothing".to_owned(), GtidSet::to_text)
 }
 
 #[cfg(test)]

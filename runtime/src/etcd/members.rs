@@ -196,7 +196,7 @@ impl Members {
     {
         let end = Instant::now() + patience.total;
         let mut certain = true;
-        let mut reason: Option<String> = None;
+        let mut reason = String::new();
         loop {
             let member = self.current();
             let attempt = if patience.repeat {
@@ -209,33 +209,30 @@ impl Members {
                 Ok(Err(error)) => {
                     let sent = !matches!(&error, EtcdError::GRpcStatus(s) if never_sent(s));
                     let again = may_pass(&error) && (!sent || patience.repeat);
-                    (Trouble::from(error), again)
+                    let trouble = Trouble::from(error);
+                    reason = format!("; before that, {}: {}", member.url, trouble.text);
+                    (trouble, again)
                 }
-                Err(_) => (Trouble::new(NO_ANSWER, false), patience.repeat),
+                // The last attempt often has little time, and its silence then says nothing.
+                Err(_) => {
+                    let text = format!("{NO_ANSWER}{reason}");
+                    (Trouble::new(text, false), patience.repeat)
+                }
             };
             tracing::debug!(member = member.url, error = trouble.text, "etcd call");
             if again || !trouble.certain {
                 self.leave(&member.url);
             }
-            let timed_out = trouble.text == NO_ANSWER;
-            let mut text = format!("{}: {}", member.url, trouble.text);
             certain &= trouble.certain;
-            if again && Instant::now() + PAUSE < end {
-                if !timed_out {
-                    reason = Some(text);
-                }
-                sleep(PAUSE).await;
-                continue;
+            if !again || Instant::now() + PAUSE >= end {
+                let text = format!("{}: {}", member.url, trouble.text);
+                return Err(Trouble {
+                    text,
+                    certain,
+                    ..trouble
+                });
             }
-            // The last attempt often has little time, and its silence then says nothing.
-            if let Some(reason) = reason.filter(|_| timed_out) {
-                text = format!("{text}; before that, {reason}");
-            }
-            return Err(Trouble {
-                text,
-                certain,
-                ..trouble
-            });
+            sleep(PAUSE).await;
         }
     }
 

@@ -16,8 +16,8 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// As all of these: the operating system's.
     fn create_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// What is in a directory, in no order.
-    fn list(&self, path: &Path) -> impl Future<Output = io::Result<Vec<Entry>>> + Send;
+    /// The names in a directory, in no order, each with whether it is a directory's.
+    fn list(&self, path: &Path) -> impl Future<Output = io::Result<Vec<(String, bool)>>> + Send;
 
     /// Opens a file.
     fn open(&self, path: &Path, how: Open) -> impl Future<Output = io::Result<Self::File>> + Send;
@@ -27,9 +27,6 @@ pub trait Disk: Clone + Send + Sync + 'static {
 
     /// Removes a file.
     fn remove(&self, path: &Path) -> impl Future<Output = io::Result<()>> + Send;
-
-    /// Removes an empty directory.
-    fn remove_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>> + Send;
 
     /// Makes the names in a directory survive.
     fn sync_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>> + Send;
@@ -55,15 +52,6 @@ pub trait File: Send + Sync + 'static {
     /// Locks it against everybody else who asks, for as long as it is open. Returns whether that
     /// worked; it does not wait.
     fn lock(&self) -> impl Future<Output = io::Result<bool>> + Send;
-}
-
-/// Something in a directory.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
-    /// Its name there.
-    pub name: String,
-    /// Bytes of a file; nothing for a directory.
-    pub len: Option<u64>,
 }
 
 /// What a file is opened for.

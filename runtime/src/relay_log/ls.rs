@@ -108,8 +108,7 @@ fn list(place: &Place) -> Vec<Listed> {
         let next = files.last().and_then(|next| next.before.as_ref());
         match (&file.before, next) {
             (Some(before), Some(next)) if next.contains(before) => {
-                let mut inside = next.clone();
-                inside.subtract(before);
+                let inside = next.without(before);
                 file.transactions = number(&inside);
                 file.inside = Some(inside);
             }

@@ -11,6 +11,7 @@ use dm_core::{
 };
 
 use super::Stop;
+use crate::disk;
 
 /// A relay directory, a plain directory of binlog files, or one such file.
 pub(super) struct Tree {
@@ -160,18 +161,7 @@ fn one_file(path: &Path) -> Place {
 }
 
 fn list(path: &Path) -> Result<Contents> {
-    let names = || -> io::Result<Vec<(String, bool)>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(path)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            // What a link leads to; one that leads nowhere is seen when it is read.
-            let is_dir = fs::metadata(entry.path()).is_ok_and(|found| found.is_dir());
-            names.push((name, is_dir));
-        }
-        Ok(names)
-    };
-    let names = names().map_err(|error| cannot_read(path, &error))?;
+    let names = disk::names(path).map_err(|error| cannot_read(path, &error))?;
     Ok(Contents::of(names))
 }
 

@@ -205,9 +205,7 @@ impl Verify<'_> {
 
 /// The transactions of a file.
 pub(super) fn inside(scan: &Scan) -> Option<GtidSet> {
-    let (before, mut gtids) = (scan.before()?, scan.gtids()?.clone());
-    gtids.subtract(before);
-    Some(gtids)
+    Some(scan.gtids()?.without(scan.before()?))
 }
 
 const fn is_problem(finding: &&Finding) -> bool {

@@ -8,7 +8,7 @@ mod dir;
 mod facts;
 mod log;
 
-use std::{path::Path, pin::pin, sync::Arc, time::Duration};
+use std::{path::Path, pin::pin, sync::Arc};
 
 use bytes::BytesMut;
 use dm_core::{
@@ -20,10 +20,7 @@ use dm_core::{
     sync::progress::Location,
 };
 use futures_util::FutureExt;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    time::Instant,
-};
+use tokio::sync::{Semaphore, mpsc};
 use tracing::{info, warn};
 
 pub use self::facts::{RelayEnd, RelayFacts};
@@ -31,12 +28,9 @@ use self::{
     dir::RelayDir,
     log::{Log, Order},
 };
-use super::{Stop, StopSignal, stopped};
+use super::{Breaks, Stop, StopSignal, stopped};
 use crate::ports::{Connect, EventStream, Events, Source, SourceFacts, Start};
 
-/// A stream that breaks is opened again at once if the last break was longer ago than this;
-/// otherwise the relay pauses and resumes with the back-off of auto-resume.
-const RECONNECT_AFTER: Duration = Duration::from_secs(60);
 /// Bytes that are read and not written yet. A larger event goes alone.
 const READ_AHEAD_BYTES: usize = 16 << 20;
 /// Bytes that are handed over at once.
@@ -79,15 +73,12 @@ impl From<Error> for Failure {
 impl<K: Connect> RelayUnit<K> {
     /// Relays until it is told to stop or can't go on.
     pub(super) async fn run(self, mut stop: StopSignal) -> Outcome {
-        let mut broken: Option<Instant> = None;
+        let mut breaks = Breaks::default();
         loop {
             match self.attempt(&mut stop).await {
                 Ok(()) | Err(Failure::Stopped) => return Outcome::Ok(Reply::Stopped),
-                Err(Failure::Stream(error))
-                    if broken.is_none_or(|last| last.elapsed() > RECONNECT_AFTER) =>
-                {
+                Err(Failure::Stream(error)) if breaks.is_rare() => {
                     warn!(%error, "connecting to the source again");
-                    broken = Some(Instant::now());
                 }
                 Err(Failure::Stream(error) | Failure::Other(error)) => {
                     return Outcome::Failed(vec![error]);
@@ -113,8 +104,8 @@ impl<K: Connect> RelayUnit<K> {
             .current()
             .is_none_or(|dir| dir.server() != upstream.server)
         {
-            let (meta, first) = self.beginning(&source, &dir, &upstream, stop).await?;
-            dir.begin(&upstream.server, first, &meta).await?;
+            let meta = self.beginning(&source, &dir, &upstream, stop).await?;
+            dir.begin(&upstream.server, &meta).await?;
         }
         let writer = dir.recover(upstream.flavor, config.enable_gtid).await?;
         let at = writer.location();
@@ -171,14 +162,14 @@ impl<K: Connect> RelayUnit<K> {
         }
     }
 
-    /// Where the first file of a new sub-directory begins, and the number of the first one of all.
+    /// Where the first file of a new sub-directory begins.
     async fn beginning(
         &self,
         source: &K::Source,
         dir: &RelayDir<K::Disk>,
         upstream: &SourceFacts,
         stop: &mut StopSignal,
-    ) -> Result<(Meta, u32), Failure> {
+    ) -> Result<Meta, Failure> {
         let SourceConfig {
             enable_gtid,
             relay_binlog_name,
@@ -198,13 +189,10 @@ impl<K: Connect> RelayUnit<K> {
                 relay_binlog_name.clone()
             };
             let position = Position::new(name, Position::FIRST);
-            return Ok((
-                Meta {
-                    position,
-                    gtids: None,
-                },
-                1,
-            ));
+            return Ok(Meta {
+                position,
+                gtids: None,
+            });
         }
         let before = match dir.current() {
             Some(_) => dir.recover(upstream.flavor, true).await?.gtids().cloned(),
@@ -217,8 +205,7 @@ impl<K: Connect> RelayUnit<K> {
                 Error::new(&code::RELAY_TCP_READER_START_SYNC_GTID, error.to_string())
             })?,
         };
-        let meta = asked(stop, file_of(source, upstream.flavor, &gtids)).await??;
-        Ok((meta, 1))
+        asked(stop, file_of(source, upstream.flavor, &gtids)).await?
     }
 }
 

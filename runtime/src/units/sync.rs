@@ -43,12 +43,9 @@ use self::{
     tables::Tables,
     tasks::Tasks,
 };
-use super::{Stop, StopSignal, stopped};
+use super::{Breaks, Stop, StopSignal, stopped};
 use crate::ports::{Connect, Events, Recovered, Source, Target};
 
-/// A stream that breaks is opened again at once if the last break was longer ago than this;
-/// otherwise the subtask pauses and resumes with the back-off of auto-resume.
-const RECONNECT_AFTER: Duration = Duration::from_secs(60);
 /// How long a free slot waits for more changes before it takes what there is.
 const LINGER: Duration = Duration::from_millis(5);
 /// Memory for changes that are read and not applied yet, per subtask.
@@ -108,7 +105,7 @@ pub(super) struct SyncUnit<K> {
 impl<K: Connect> SyncUnit<K> {
     /// Replicates until it is told to stop or can't go on.
     pub(super) async fn run(mut self, mut stop: StopSignal) -> Outcome {
-        let mut broken: Option<Instant> = None;
+        let mut breaks = Breaks::default();
         loop {
             let mut tasks = Tasks::default();
             let mut kill = stop.clone();
@@ -124,11 +121,8 @@ impl<K: Connect> SyncUnit<K> {
                 Ok(Ended::Stopped) => return Outcome::Ok(Reply::Stopped),
                 Ok(Ended::Resized) => {}
                 Err(Failure::Fenced(error)) => return Outcome::Fenced(error),
-                Err(Failure::Stream(error) | Failure::Lost(error))
-                    if broken.is_none_or(|last| last.elapsed() > RECONNECT_AFTER) =>
-                {
+                Err(Failure::Stream(error) | Failure::Lost(error)) if breaks.is_rare() => {
                     warn!(%error, "starting over from the recorded progress");
-                    broken = Some(Instant::now());
                 }
                 Err(Failure::Stream(error) | Failure::Lost(error) | Failure::Other(error)) => {
                     return Outcome::Failed(vec![error]);

@@ -90,17 +90,13 @@ impl ports::Disk for Files {
         Ok(())
     }
 
-    async fn list(&self, path: &Path) -> io::Result<Vec<ports::Entry>> {
+    async fn list(&self, path: &Path) -> io::Result<Vec<(String, bool)>> {
         let path = text(path);
         let found = self.machine.call(|disk| disk.list(&path)).await?;
-        let entry = |(name, kind)| ports::Entry {
-            name,
-            len: match kind {
-                Kind::File(len) => Some(len),
-                Kind::Dir => None,
-            },
-        };
-        Ok(found.into_iter().map(entry).collect())
+        let found = found.into_iter();
+        Ok(found
+            .map(|(name, kind)| (name, kind == Kind::Dir))
+            .collect())
     }
 
     async fn open(&self, path: &Path, how: ports::Open) -> io::Result<File> {
@@ -128,11 +124,6 @@ impl ports::Disk for Files {
     async fn remove(&self, path: &Path) -> io::Result<()> {
         let path = text(path);
         self.machine.call(|disk| disk.remove(&path)).await
-    }
-
-    async fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        let path = text(path);
-        self.machine.call(|disk| disk.remove_dir(&path)).await
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {

@@ -51,11 +51,22 @@ impl Files {
         self.0.get_mut(name).unwrap().truncate(len as usize);
     }
 
+    /// The connection broke: the next writer begins with what is in the files.
     fn reconnect(&mut self, writer: &mut Writer) {
-        if let Some(len) = writer.reconnect() {
-            let name = writer.file().unwrap().to_owned();
-            self.cut(&name, len);
-        }
+        let Writer {
+            flavor, by_gtid, ..
+        } = *writer;
+        let Some(name) = writer.file().map(ToOwned::to_owned) else {
+            *writer = Writer::at_start(flavor, by_gtid, "", None);
+            return;
+        };
+        let mut scan = Scan::new(flavor);
+        scan.read(&Bytes::copy_from_slice(&self.0[&name])).unwrap();
+        assert_eq!(scan.boundary(), writer.boundary());
+        self.cut(&name, scan.boundary());
+        let before = writer.location();
+        *writer = Writer::behind(flavor, by_gtid, &name, scan);
+        assert_eq!(writer.location(), before);
     }
 
     fn only(name: &str, bytes: &[u8]) -> Self {
@@ -174,8 +185,9 @@ fn files_come_one_after_the_other() {
     // This one doesn't end by saying which one is next, as after a crash.
     let begun = |by_gtid| {
         let mut writer = Writer::at_start(flavor, by_gtid, "", None);
-        Files::default().all(&mut writer, &whole[..40]).unwrap();
-        writer
+        let mut files = Files::default();
+        files.all(&mut writer, &whole[..40]).unwrap();
+        (writer, files)
     };
     for (name, pos, is_good) in [
         ("b.000008", 4, true),
@@ -185,7 +197,7 @@ fn files_come_one_after_the_other() {
         ("b.000006", 4, false),
         ("nothing", 4, false),
     ] {
-        let mut writer = begun(false);
+        let (mut writer, _) = begun(false);
         let outcome = writer.take(&made_up_rotate(name, pos));
         assert_eq!(outcome.is_ok(), is_good, "{name} {pos}");
     }
@@ -200,8 +212,8 @@ fn files_come_one_after_the_other() {
         (true, "c.000001", Some(4), true),
         (true, "b.000006", Some(4), false),
     ] {
-        let mut writer = begun(by_gtid);
-        writer.reconnect();
+        let (mut writer, mut files) = begun(by_gtid);
+        files.reconnect(&mut writer);
         let pos = pos.unwrap_or_else(|| writer.location().position.pos);
         let outcome = writer.take(&made_up_rotate(name, pos));
         assert_eq!(outcome.is_ok(), is_good, "{by_gtid} {name} {pos}");
@@ -264,7 +276,7 @@ fn another_file_of_the_same_name_is_refused() {
     let mut files = Files::default();
     let sent = dump(NAME, file, &Location::default(), true);
     files.all(&mut writer, &sent).unwrap();
-    writer.reconnect();
+    files.reconnect(&mut writer);
     let sent = dump(NAME, other, &Location::default(), true);
     let error = files.all(&mut writer, &sent).unwrap_err().to_string();
     assert!(error.contains("it is another one"), "{error}");

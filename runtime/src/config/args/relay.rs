@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dm_core::binlog::{FileName, Flavor, GtidSet, Position};
+use dm_core::binlog::{FileName, GtidSet, Position};
 use dm_core::error::Result;
 
 use super::given::Given;
@@ -103,11 +103,8 @@ fn position(flag: &str, text: &str) -> Result<Position> {
 }
 
 fn gtids(text: &str) -> Result<GtidSet> {
-    let set = GtidSet::parse(Flavor::Mysql, text)
-        .or_else(|_| GtidSet::parse(Flavor::Mariadb, text))
-        .ok()
-        .filter(|set| !set.is_empty());
-    set.ok_or_else(|| {
+    let set = GtidSet::parse_any(text).ok();
+    set.filter(|set| !set.is_empty()).ok_or_else(|| {
         flag_error(&format!(
             "invalid value {text:?} for flag -gtid: a set of transactions is needed, such as \
              7105f637-e6f4-11f1-a0c3-02fc00000001:1-5, or 0-1-5 of MariaDB"

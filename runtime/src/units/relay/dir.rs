@@ -13,16 +13,16 @@ use bytes::Bytes;
 use dm_core::{
     binlog::{FileName, Flavor, GtidSet, Position},
     error::{Code, Error, Result, code},
-    relay::{INDEX_FILE, Index, MAGIC, META_FILE, Meta, Scan, SubDir, Writer},
+    relay::{Contents, INDEX_FILE, Index, MAGIC, META_FILE, Meta, Scan, SubDir, TEMP, Writer},
 };
 use tracing::{info, warn};
 
-use crate::ports::disk::{Disk, Entry, File, Open};
+use crate::ports::disk::{Disk, File, Open};
 
 /// Whoever writes to a directory has this file in it locked.
 const LOCK_FILE: &str = "dm-worker.lock";
-/// What a small file is called until it is complete.
-const TEMP: &str = ".tmp";
+/// Number of the first sub-directory.
+const FIRST: u32 = 1;
 /// What a file is called in addition that can't be read: nobody takes it for a binlog then.
 const DAMAGED: &str = ".damaged";
 /// Bytes that are read at once.
@@ -56,7 +56,7 @@ impl<D: Disk> RelayDir<D> {
             disk.sync_dir(parent).await.map_err(failed)?;
         }
         let lock = lock(&disk, path, who).await?;
-        sweep(&disk, path, INDEX_FILE).await.map_err(failed)?;
+        let there = swept(&disk, path).await.map_err(failed)?;
         let index = read_small(&disk, &path.join(INDEX_FILE)).await;
         let mut dir = Self {
             index: Index::parse(&index.map_err(failed)?.unwrap_or_default())?,
@@ -64,13 +64,13 @@ impl<D: Disk> RelayDir<D> {
             path: path.to_owned(),
             _lock: lock,
         };
-        dir.trim().await?;
+        dir.trim(&there.sub_dirs).await?;
         if let Some(sub_dir) = dir.index.current().cloned() {
             let path = dir.path.join(sub_dir.to_string());
             // It may be gone though the index names it: the existing worker does not sync it.
             dir.disk.create_dir(&path).await.map_err(failed)?;
             dir.disk.sync_dir(&dir.path).await.map_err(failed)?;
-            sweep(&dir.disk, &path, META_FILE).await.map_err(failed)?;
+            swept(&dir.disk, &path).await.map_err(failed)?;
         }
         Ok(dir)
     }
@@ -95,10 +95,10 @@ impl<D: Disk> RelayDir<D> {
     ///
     /// # Errors
     /// 30033: there is something under its name. 30006, 30007: the disk failed.
-    pub(super) async fn begin(&mut self, server: &str, first: u32, meta: &Meta) -> Result<()> {
+    pub(super) async fn begin(&mut self, server: &str, meta: &Meta) -> Result<()> {
         let next = match self.index.current() {
             Some(current) => current.next(server)?,
-            None => SubDir::new(server, first)?,
+            None => SubDir::new(server, FIRST)?,
         };
         let path = self.path.join(next.to_string());
         let failed = |code: &'static Code| {
@@ -112,7 +112,7 @@ impl<D: Disk> RelayDir<D> {
         let there = self.disk.list(&path).await;
         let there = there.map_err(failed(&code::RELAY_MKDIR))?;
         // Left behind by somebody who came no further than this.
-        if let Some(file) = binlog_files(there).first() {
+        if let Some(file) = Contents::of(there).files.first() {
             return Err(Error::new(
                 &code::RELAY_MKDIR,
                 format!(
@@ -158,22 +158,12 @@ impl<D: Disk> RelayDir<D> {
         let path = self.path_of("");
         let failed = |error| failed("recover", &path, &error);
         let there = self.disk.list(&path).await.map_err(failed)?;
-        let mut files = binlog_files(there);
-        // A source may have given its files another name; it has the newest one, and is written
-        // before that begins.
-        let newest = match self.read_meta().await {
-            Ok(meta) => meta.position.file,
-            Err(error) => {
-                warn!(%error, "the files say what is needed");
-                String::new()
-            }
-        };
-        let base = |name: &str| {
-            FileName::parse(name)
-                .map_or("", |name| name.base)
-                .to_owned()
-        };
-        files.sort_by_key(|name| base(name) == base(&newest));
+        let mut files = Contents::of(there).files;
+        // A source may have given its files another name. The meta file has the newest one, as it
+        // is written before that begins; where it can't be read, the order of names must do.
+        let meta = self.read_meta().await;
+        let newest = meta.as_ref().map_or("", |meta| &meta.position.file);
+        files.sort_by_key(|name| base(name) == base(newest));
         let mut end = self.end_of(&mut files, flavor).await?;
         // The file before may have lost its end, if somebody did not sync it.
         if let (Some((name, scan)), Some(before)) = (&end, files.pop()) {
@@ -194,7 +184,7 @@ impl<D: Disk> RelayDir<D> {
                 Ok(Writer::behind(flavor, by_gtid, &name, scan))
             }
             None => {
-                let meta = self.read_meta().await?;
+                let meta = meta?;
                 let Position { file, .. } = meta.position;
                 // No text is that of the empty set, too. If it was another one, the source sends
                 // more than is needed, or says that it can't.
@@ -225,7 +215,7 @@ impl<D: Disk> RelayDir<D> {
             if scan.has_content() {
                 return Ok(Some((name, scan)));
             }
-            if scan.end() <= Position::FIRST && self.is_short(&name).await.map_err(failed)? {
+            if self.is_short(&name).await.map_err(failed)? {
                 info!(file = name, "is empty and goes away");
                 self.remove(&name).await.map_err(failed)?;
                 continue;
@@ -314,11 +304,9 @@ impl<D: Disk> RelayDir<D> {
     }
 
     /// Forgets the oldest sub-directories that are gone.
-    async fn trim(&mut self) -> Result<()> {
-        let failed = |error| failed("read", &self.path, &error);
-        let there = self.disk.list(&self.path).await.map_err(failed)?;
+    async fn trim(&mut self, there: &[SubDir]) -> Result<()> {
         let mut index = self.index.clone();
-        index.trim(|dir| !there.iter().any(|entry| entry.name == dir.to_string()));
+        index.trim(|dir| !there.contains(dir));
         if index == self.index {
             return Ok(());
         }
@@ -349,6 +337,11 @@ impl<D: Disk> RelayDir<D> {
     }
 }
 
+/// What the name of a binlog file begins with.
+fn base(name: &str) -> &str {
+    FileName::parse(name).map_or("", |name| name.base)
+}
+
 async fn lock<D: Disk>(disk: &D, dir: &Path, who: &str) -> Result<D::File> {
     let path = dir.join(LOCK_FILE);
     let failed = |error| failed("lock", &path, &error);
@@ -375,18 +368,13 @@ async fn lock<D: Disk>(disk: &D, dir: &Path, who: &str) -> Result<D::File> {
     Ok(file)
 }
 
-/// Removes what was to become a small file and did not.
-async fn sweep<D: Disk>(disk: &D, dir: &Path, name: &str) -> io::Result<()> {
-    for Entry { name: found, len } in disk.list(dir).await? {
-        let rest = found.strip_prefix(name).filter(|rest| !rest.is_empty());
-        // The existing worker appends digits.
-        let is_temp =
-            rest.is_some_and(|rest| rest == TEMP || rest.bytes().all(|byte| byte.is_ascii_digit()));
-        if is_temp && len.is_some() {
-            disk.remove(&dir.join(&found)).await?;
-        }
+/// What is in a directory, from which what was to become a small file and did not is removed.
+async fn swept<D: Disk>(disk: &D, dir: &Path) -> io::Result<Contents> {
+    let contents = Contents::of(disk.list(dir).await?);
+    for name in &contents.leftovers {
+        disk.remove(&dir.join(name)).await?;
     }
-    Ok(())
+    Ok(contents)
 }
 
 async fn read_small<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Bytes>> {
@@ -395,21 +383,6 @@ async fn read_small<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Bytes>>
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// The binlog files among what is in a directory, the oldest first.
-fn binlog_files(there: Vec<Entry>) -> Vec<String> {
-    let mut files: Vec<_> = there
-        .into_iter()
-        .filter(|entry| entry.len.is_some())
-        .filter_map(|entry| {
-            let name = FileName::parse(&entry.name).ok()?;
-            let order = (name.base.to_owned(), name.sequence);
-            (name.sequence > 0).then_some((order, entry.name))
-        })
-        .collect();
-    files.sort();
-    files.into_iter().map(|(_, name)| name).collect()
 }
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> Error {

@@ -1,19 +1,13 @@
 //! What a relay lets others see.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dm_core::{relay::SubDir, sync::progress::Location};
-use tokio::sync::Notify;
 
 /// Where the relay of a source stands. It outlives pauses.
 #[derive(Debug, Default)]
 pub struct RelayFacts {
     end: Mutex<Option<RelayEnd>>,
-    bytes: AtomicU64,
-    grown: Notify,
 }
 
 /// Up to where there are whole transactions that survive a power cut.
@@ -36,16 +30,6 @@ impl RelayFacts {
         self.lock().clone()
     }
 
-    /// Bytes written so far.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Relaxed)
-    }
-
-    pub(super) fn count(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes as u64, Relaxed);
-    }
-
     pub(super) fn wrote(&self, dir: Option<&SubDir>, file: &str, len: u64, location: Location) {
         *self.lock() = dir.map(|dir| RelayEnd {
             sub_dir: dir.clone(),
@@ -53,7 +37,6 @@ impl RelayFacts {
             len,
             location,
         });
-        self.grown.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<RelayEnd>> {

@@ -49,8 +49,8 @@ pub(super) enum Order {
 
 /// The side that has the disk.
 pub(super) struct Log<D: Disk> {
-    pub(super) dir: RelayDir<D>,
-    pub(super) facts: Arc<RelayFacts>,
+    dir: RelayDir<D>,
+    facts: Arc<RelayFacts>,
     /// The file that is written, with its name.
     file: Option<(String, D::File)>,
     /// Bytes that are written and not synced, and since when.
@@ -148,7 +148,6 @@ impl<D: Disk> Log<D> {
         written.map_err(|error| failed(&self.dir.path_of(name), &error))?;
         self.unsynced += len;
         self.since.get_or_insert_with(Instant::now);
-        self.facts.count(len);
         Ok(())
     }
 
