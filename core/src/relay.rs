@@ -18,6 +18,7 @@ mod contents;
 mod filler;
 mod index;
 mod meta;
+mod reader;
 #[cfg(test)]
 mod samples;
 mod scan;
@@ -29,6 +30,7 @@ pub use self::{
     contents::{Contents, TEMP},
     index::{INDEX_FILE, Index},
     meta::{META_FILE, Meta},
+    reader::{Unread, file_behind},
     scan::{MAGIC, Scan},
     sub_dir::SubDir,
     writer::{Step, Writer},

@@ -59,7 +59,7 @@ async fn main() -> ExitCode {
         },
         Command::Standalone(args) => {
             let key = args.secret_key.as_ref().map(|key| key.0.as_slice());
-            let entries = config::entries(&args.sources, &args.tasks, key)
+            let entries = config::entries(&args.sources, &args.tasks, key, &args.data_dir)
                 .and_then(|entries| start_log(&args.worker).map(|()| entries));
             match entries {
                 Ok(entries) => ended(&args.worker, modes::standalone(&args, entries).await),

@@ -271,7 +271,12 @@ fn sync_status(facts: &SyncFacts, end: Option<&SourceEnd>) -> SyncStatus {
             .unwrap_or_default(),
         syncer_binlog_gtid: flushed.as_ref().and_then(gtids).unwrap_or_default(),
         synced,
-        binlog_type: "remote".to_owned(),
+        binlog_type: if facts.reads_relay() {
+            "local"
+        } else {
+            "remote"
+        }
+        .to_owned(),
         seconds_behind_master: i64::try_from(facts.lag(unix_now())).unwrap_or(i64::MAX),
         total_rows: rows,
         total_rps: rates.total,

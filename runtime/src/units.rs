@@ -20,7 +20,7 @@ use tokio::{sync::watch, time::Instant};
 
 use self::{
     relay::{RelayFacts, RelayUnit},
-    sync::{SyncFacts, SyncUnit},
+    sync::{Relay, SyncFacts, SyncUnit},
 };
 use crate::{
     config::support,
@@ -213,10 +213,12 @@ impl<K: Connect> Units<K> {
         facts.note_start(Instant::now());
         let fence = (!self.alone).then_some(fence);
         let alone = self.alone;
+        let relay = (job.use_relay).then(|| self.facts.relay(&job.source.source_id));
         let ended = SyncUnit {
             connect: self.connect,
             job,
             fence,
+            relay: relay.map(Relay::new),
             facts: Arc::clone(&facts),
             events,
         }
@@ -235,16 +237,23 @@ impl<K: Connect> Units<K> {
     async fn relay(self, config: Arc<SourceConfig>, stop: StopSignal, events: Events) -> Outcome {
         self.facts.note(&config);
         let id = &config.source_id;
-        RelayUnit {
+        let facts = self.facts.relay(id);
+        let ended = RelayUnit {
             connect: self.connect,
             who: format!("worker {} for source {id}", self.facts.0.worker),
             needed: self.facts.applied(id),
-            facts: self.facts.relay(id),
+            facts: Arc::clone(&facts),
             config,
             events,
         }
         .run(stop)
-        .await
+        .await;
+        if let Outcome::Failed(errors) = &ended
+            && let Some(error) = errors.first()
+        {
+            facts.failed(error);
+        }
+        ended
     }
 
     /// Says whether a unit has never done anything for a subtask.
@@ -262,11 +271,6 @@ fn check(job: &Job, unit: UnitKind) -> Result<()> {
     arguments.try_for_each(|args| support::unsupported_arguments(&job.task.name, args))?;
     if unit != UnitKind::Sync {
         return Err(mode_refused(job));
-    }
-    if job.use_relay {
-        return Err(support::refused(
-            "reading from the relay log, which `start-relay` asks for",
-        ));
     }
     Ok(())
 }

@@ -87,6 +87,8 @@ pub struct Job {
     pub batch: u32,
     /// More lines for the task file.
     pub task_extra: String,
+    /// More lines for the source file.
+    pub source_extra: String,
 }
 
 impl Job {
@@ -108,6 +110,7 @@ impl Job {
             slots: 8,
             batch: 100,
             task_extra: String::new(),
+            source_extra: String::new(),
         })
     }
 
@@ -122,9 +125,10 @@ impl Job {
     pub fn source_yaml(&self) -> String {
         let flavor = self.flavor();
         format!(
-            "source-id: {}\nflavor: {flavor}\nenable-gtid: {}\nfrom:\n{}",
+            "source-id: {}\nflavor: {flavor}\nenable-gtid: {}\n{}from:\n{}",
             self.source_id,
             self.gtid,
+            self.source_extra,
             login(&self.source)
         )
     }

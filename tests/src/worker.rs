@@ -193,6 +193,14 @@ impl Worker {
         }
     }
 
+    /// Writes the files of its job anew, for the next start.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write_files(&self, job: &Job) -> Result<()> {
+        job.write_files(&self.dir).map(drop)
+    }
+
     /// Starts it again with the same arguments, after a kill or a stop.
     ///
     /// # Errors

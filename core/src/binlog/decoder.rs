@@ -24,7 +24,7 @@ const STATEMENT_TABLES_MAX: usize = 16 * TABLES_MAX;
 ///
 /// Feed every event in order, first to [`Self::frame`], then to [`Self::event`]. After an error the
 /// stream is to be read again from a known position, with a new decoder.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Decoder {
     flavor: Flavor,
     unchecked: bool,
@@ -61,6 +61,11 @@ impl Decoder {
     #[must_use]
     pub const fn has_checksums(&self) -> Option<bool> {
         self.checksum
+    }
+
+    /// The next event is the one that begins at this offset of the file, between two transactions.
+    pub fn seek(&mut self, pos: u64) {
+        self.pos = pos;
     }
 
     /// Checks length and CRC of a whole event as it came, and completes its end position.

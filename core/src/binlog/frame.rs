@@ -142,6 +142,19 @@ impl Header {
     const ARTIFICIAL: u16 = 0x0020;
     const IGNORABLE: u16 = 0x0080;
 
+    /// The header of an event that is in no file.
+    #[must_use]
+    pub const fn made_up(event_type: u8) -> Self {
+        Self {
+            timestamp: 0,
+            event_type,
+            server_id: 0,
+            event_size: 0,
+            log_pos: 0,
+            flags: Self::ARTIFICIAL,
+        }
+    }
+
     /// Reads the header of a whole event and checks that its length field is that of `raw`.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ use super::BinlogError;
 ///
 /// Ordered by the number in the file name, then by offset: `binlog.999999` comes before
 /// `binlog.1000000`. A name may carry the sub-directory number of a relay log,
-/// `mysql-bin|000002.000003`, which then counts first; [`Self::plain`] takes it away, and positions
-/// should be compared plain unless both come from the same relay directory.
+/// `mysql-bin|000002.000003`, which then counts first; [`Self::plain`] takes it away, and
+/// [`Self::compare`] compares two of which only one has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Position {
     /// Name of the binlog file; empty means "the first one that the source still has".
@@ -42,6 +42,35 @@ impl Position {
             file,
             pos: self.pos,
         }
+    }
+
+    /// Compares two positions of which one may have been read from the source and the other one
+    /// from its relay log: the number of the sub-directory counts if both carry one. That is no
+    /// order of more than two.
+    #[must_use]
+    pub fn compare(&self, other: &Self) -> Ordering {
+        if self.file == other.file || self.relay().is_some() == other.relay().is_some() {
+            return self.cmp(other);
+        }
+        self.plain().cmp(&other.plain())
+    }
+
+    /// The same position in the sub-directory of this number of a relay log. A name that can't be
+    /// taken apart stays as it is.
+    #[must_use]
+    pub fn in_relay(&self, number: u32) -> Self {
+        let name = FileName::parse(&self.file);
+        let file = name.map_or_else(|_| self.file.clone(), |name| name.in_relay(number));
+        Self {
+            file,
+            pos: self.pos,
+        }
+    }
+
+    /// Number of the sub-directory of a relay log that the name carries, if it does.
+    #[must_use]
+    pub fn relay(&self) -> Option<u32> {
+        FileName::parse(&self.file).ok()?.relay
     }
 
     /// The two numbers that order a file: relay sub-directory and sequence, zero where absent.
@@ -145,6 +174,12 @@ impl<'a> FileName<'a> {
     pub fn plain(&self) -> String {
         format!("{}.{}", self.base, self.digits)
     }
+
+    /// The name of a relay log's file, in the sub-directory of this number.
+    #[must_use]
+    pub fn in_relay(&self, number: u32) -> String {
+        format!("{}|{number:06}.{}", self.base, self.digits)
+    }
 }
 
 #[cfg(test)]
@@ -186,6 +221,19 @@ mod tests {
             at("mysql-bin|abc.000003", 7)
         );
         assert_eq!(FileName::parse("m|000000.1").unwrap().relay, None);
+        assert_eq!(
+            at("mysql|bin|000002.000006", 7).in_relay(13),
+            at("mysql|bin|000013.000006", 7)
+        );
+        assert_eq!(at("m.0000001", 7).in_relay(2).relay(), Some(2));
+        assert_eq!(at("", 7).in_relay(2), at("", 7));
+        for (a, b, order) in [
+            ("m|000001.000009", "m|000002.000001", Ordering::Less),
+            ("m.000009", "m|000002.000001", Ordering::Greater),
+            ("m|000002.000001", "m.000001", Ordering::Equal),
+        ] {
+            assert_eq!(at(a, 4).compare(&at(b, 4)), order, "{a} {b}");
+        }
     }
 
     #[test]

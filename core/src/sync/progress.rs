@@ -30,7 +30,7 @@ impl Location {
     pub fn reaches(&self, other: &Self, by_gtid: bool) -> bool {
         match (&self.gtids, &other.gtids) {
             (Some(own), Some(other)) if by_gtid => own.contains(other),
-            _ => self.position >= other.position,
+            _ => self.position.compare(&other.position).is_ge(),
         }
     }
 
@@ -38,7 +38,7 @@ impl Location {
     pub fn contains(&self, txn: &TxnId, by_gtid: bool) -> bool {
         match (&self.gtids, &txn.gtid) {
             (Some(gtids), Some(gtid)) if by_gtid => gtids.contains_txn(gtid),
-            _ => txn.start < self.position,
+            _ => txn.start.compare(&self.position).is_lt(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use dm_core::control::{Key, SourceBound, SourceConfig, SubtaskConfig, SubtaskStage};
+use dm_core::control::{Key, RelayStage, SourceBound, SourceConfig, SubtaskConfig, SubtaskStage};
 use dm_core::error::{Error, Result, code};
 use dm_core::status::Stage;
 use uuid::Uuid;
@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::task::Task;
 use super::{read_file, source, support};
 
-/// Reads and checks the files; `key` decrypts their passwords.
+/// Reads and checks the files; `key` decrypts their passwords. Relay logs go below `data_dir`, each
+/// source's in a directory of its own, unless a source names another place.
 ///
 /// # Errors
 /// A file that can't be read or is wrong, 20032 for two files that say the same of something, and
@@ -20,10 +21,15 @@ pub fn entries(
     sources: &[PathBuf],
     tasks: &[PathBuf],
     key: Option<&[u8]>,
+    data_dir: &Path,
 ) -> Result<Vec<(Bytes, Bytes)>> {
     let mut configs: Vec<SourceConfig> = Vec::new();
     for (index, path) in sources.iter().enumerate() {
-        let config = source(&path.display().to_string(), &read_file(path)?, key)?;
+        let mut config = source(&path.display().to_string(), &read_file(path)?, key)?;
+        if Path::new(&config.relay_dir).is_relative() {
+            let place = data_dir.join(&config.relay_dir).join(&config.source_id);
+            config.relay_dir = place.display().to_string();
+        }
         let id = &config.source_id;
         if let Some(first) = configs.iter().position(|other| other.source_id == *id) {
             return Err(twice(
@@ -88,6 +94,13 @@ fn encode(
             worker: id.clone(),
         };
         put(Key::Bound { worker: id.clone() }, bound.to_json());
+        if source.enable_relay {
+            let stage = RelayStage {
+                expect: Stage::Running.number().into(),
+                source: id.clone(),
+            };
+            put(Key::RelayStage { source: id.clone() }, stage.to_json());
+        }
         put(Key::Source { source: id }, source.to_toml());
     }
     for subtask in subtasks {
@@ -131,7 +144,23 @@ mod tests {
             };
             texts.iter().enumerate().map(file).collect()
         };
-        entries(&write("s", sources), &write("t", tasks), None)
+        entries(&write("s", sources), &write("t", tasks), None, dir.path())
+    }
+
+    /// Two sources never share one, and a place that is named is taken as it is.
+    #[test]
+    fn relay_logs_have_directories_of_their_own() {
+        let relay_dir = |more: &str| {
+            let source = format!("{SOURCE}{more}\n");
+            let found = read(&[&source], &[TASK]).expect("valid");
+            let key = Bytes::from(Key::Source { source: "s".into() }.encode());
+            let (_, value) = found.iter().find(|(k, _)| *k == key).expect("a source");
+            let text = std::str::from_utf8(value).expect("text");
+            SourceConfig::from_toml(text).expect("valid").relay_dir
+        };
+        assert!(relay_dir("enable-relay: true").ends_with("/relay-dir/s"));
+        assert!(relay_dir("relay-dir: logs/here").ends_with("/logs/here/s"));
+        assert_eq!(relay_dir("relay-dir: /r"), "/r");
     }
 
     #[test]

@@ -5,7 +5,6 @@ use dm_core::control::document::Reader;
 use dm_core::control::record::Field;
 use dm_core::error::Result;
 
-use super::support::refused;
 use super::{decrypt, finish_yaml, invalid, parse_yaml, refuse_deprecated, refuse_keys};
 
 /// Settings of the checker that are not for the operator to choose.
@@ -62,9 +61,6 @@ pub fn source(file: &str, text: &str, key: Option<&[u8]>) -> Result<SourceConfig
     config.tracer = None;
     if config.relay_dir.is_empty() {
         config.relay_dir = RELAY_DIR.into();
-    }
-    if config.relay_dir != RELAY_DIR {
-        return Err(refused("`relay-dir`").annotate(file));
     }
     config.from.password.0 = decrypt(&config.from.password.0, key);
     config.adjust().map_err(|error| error.annotate(file))?;
@@ -131,7 +127,6 @@ mod tests {
             ("auto-fix-gtid: true", 20900),
             ("checker: {backoff-max: 1ms}", 20043),
             ("flavor: x", 11010),
-            ("relay-dir: /r", 20901),
         ] {
             let error = source("s.yaml", &format!("{LEAST}{more}\n"), None).expect_err(more);
             assert_eq!(error.code, number, "{more}: {error}");

@@ -69,17 +69,8 @@ pub fn unsupported(task: &SubtaskConfig, source: &SourceConfig) -> Result<()> {
         task.experimental.async_checkpoint_flush,
         "experimental: async-checkpoint-flush",
     );
-    refuse(task.use_relay || source.enable_relay, "enable-relay");
     let standard = SourceConfig::standard();
     refuse(source.purge != standard.purge, "purge of the source");
-    refuse(
-        !source.relay_binlog_name.is_empty(),
-        "relay-binlog-name of the source",
-    );
-    refuse(
-        !source.relay_binlog_gtid.is_empty(),
-        "relay-binlog-gtid of the source",
-    );
     refuse(!source.enable, "enable: false of the source");
     refuse(
         task.to
@@ -208,17 +199,15 @@ mod tests {
         task.sync.max_retry = 100;
         task.shard_mode = "optimistic".into();
         task.validator.mode = "full".into();
-        let source = SourceConfig {
-            enable_relay: true,
-            ..SourceConfig::standard()
-        };
+        let mut source = SourceConfig::standard();
+        source.enable = false;
         let message = unsupported(&task, &source).expect_err("a lot").message;
         for key in [
             "task-mode: all",
             "shard-mode: optimistic",
             "mode: full",
             "max-retry",
-            "relay",
+            "enable: false",
         ] {
             assert!(message.contains(key), "{message}");
         }
@@ -239,7 +228,7 @@ mod tests {
             change(&mut task, &mut source);
             unsupported(&task, &source).err().map(|error| error.message)
         };
-        let cases: [(&str, Change); 8] = [
+        let cases: [(&str, Change); 6] = [
             ("syncers: enable-ansi-quotes", |task, _| {
                 task.sync.enable_ansi_quotes = true;
             }),
@@ -253,12 +242,6 @@ mod tests {
                 source.enable = false
             }),
             ("purge of the source", |_, source| source.purge.expires = 1),
-            ("relay-binlog-name of the source", |_, source| {
-                source.relay_binlog_name = "b.000001".into();
-            }),
-            ("relay-binlog-gtid of the source", |_, source| {
-                source.relay_binlog_gtid = "0-1-1".into();
-            }),
             ("syncers: safe-mode-duration", |task, _| {
                 task.sync.safe_mode_duration = "61s".into();
             }),
@@ -287,7 +270,6 @@ mod tests {
         assert_eq!(refused(&mode), None);
     }
 
-    /// What a master stores of a source that does not relay is no wish for a relay.
     #[test]
     fn recorded_sources_ask_for_nothing_but_their_filters() {
         let golden = include_str!("../../../core/testdata/golden/etcd-events.jsonl");
@@ -305,10 +287,8 @@ mod tests {
             let mut task = recorded("22-start-task-incr");
             task.filter_rules = None;
             task.expression_filter = None;
-            if !source.enable_relay {
-                assert_eq!(unsupported(&task, &source), Ok(()), "{key}");
-                seen += 1;
-            }
+            assert_eq!(unsupported(&task, &source), Ok(()), "{key}");
+            seen += 1;
         }
         assert!(seen > 0);
     }

@@ -6,7 +6,11 @@
 
 mod dir;
 mod facts;
+mod follow;
 mod log;
+#[cfg(all(test, not(madsim)))]
+mod samples;
+mod shelf;
 
 use std::{path::Path, pin::pin, sync::Arc};
 
@@ -24,6 +28,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::{info, warn};
 
 pub use self::facts::{RelayEnd, RelayFacts};
+pub(super) use self::follow::{Follower, Found, RelayLog};
 use self::{
     dir::RelayDir,
     log::{Log, Order},
@@ -117,8 +122,10 @@ impl<K: Connect> RelayUnit<K> {
         );
         // Where it stood before, perhaps with another server, is over.
         let file = writer.file().unwrap_or_default();
-        self.facts
-            .wrote(dir.current(), file, writer.boundary(), at.clone());
+        if let Some(end) = dir.end(file, writer.boundary(), at.clone()) {
+            self.facts.shelf().lock().await.clear();
+            self.facts.stands(end);
+        }
         self.events.send(lifecycle::Event::Initialised);
         let stream = asked(stop, source.dump(&self.start(at)?)).await?;
         let stream = stream.map_err(Failure::Stream)?;

@@ -8,6 +8,7 @@
 mod cursor;
 mod ddl;
 mod facts;
+mod origin;
 pub(crate) mod payload;
 mod reader;
 mod resume;
@@ -34,8 +35,10 @@ use tokio::{sync::mpsc, time::Instant};
 use tracing::{info, warn};
 
 pub use self::facts::SyncFacts;
+pub(super) use self::origin::Relay;
 use self::{
     cursor::Cursor,
+    origin::{Names, look_for},
     reader::Reader,
     resume::Beginning,
     run::{Ended, Run},
@@ -62,6 +65,8 @@ enum Failure {
     Fenced(Error),
     /// The binlog stream broke; reading on from the recorded progress may help.
     Stream(Error),
+    /// The relay log can't be read; the source may help.
+    Relay(Error),
     /// It is not known what is applied; the recorded progress says it.
     Lost(Error),
     /// An operator, or time, must help.
@@ -82,6 +87,7 @@ impl Failure {
         match self {
             Self::Fenced(error) => Self::Fenced(with(error)),
             Self::Stream(error) => Self::Stream(with(error)),
+            Self::Relay(error) => Self::Relay(with(error)),
             Self::Lost(error) => Self::Lost(with(error)),
             Self::Other(error) => Self::Other(with(error)),
         }
@@ -96,6 +102,8 @@ pub(super) struct SyncUnit<K> {
     pub(super) job: Job,
     /// The fence of this ownership; `None` to take the next of the target's own counter.
     pub(super) fence: Option<Fence>,
+    /// The relay of its source, if it is to read the log of that.
+    pub(super) relay: Option<Relay>,
     /// Counters that outlive this run.
     pub(super) facts: Arc<SyncFacts>,
     /// Where it reports that it works.
@@ -119,8 +127,13 @@ impl<K: Connect> SyncUnit<K> {
             }
             match result {
                 Ok(Ended::Stopped) => return Outcome::Ok(Reply::Stopped),
-                Ok(Ended::Resized) => {}
+                Ok(Ended::Resized | Ended::Better) => {}
                 Err(Failure::Fenced(error)) => return Outcome::Fenced(error),
+                Err(Failure::Relay(error)) => {
+                    if let Some(relay) = &mut self.relay {
+                        relay.failed(&error);
+                    }
+                }
                 Err(Failure::Stream(error) | Failure::Lost(error)) if breaks.is_rare() => {
                     warn!(%error, "starting over from the recorded progress");
                 }
@@ -156,6 +169,11 @@ impl<K: Connect> SyncUnit<K> {
             checkpoint,
             ..
         } = recovered;
+        let log = (self.relay.as_ref()).map(|relay| relay.log(&self.connect, &self.job, &upstream));
+        let names = match (&mut self.relay, &log) {
+            (Some(relay), Some(log)) => relay.names(log).await,
+            _ => Names::Plain,
+        };
         if progress.is_empty() {
             if checkpoint.is_some() {
                 // Up to the takeover its owner may have applied what was not there at the probe.
@@ -167,20 +185,23 @@ impl<K: Connect> SyncUnit<K> {
                 why,
             } = Beginning::choose(checkpoint, task, &upstream)?;
             if config.enable_gtid && at.gtids.is_none() {
-                at.gtids = Some(source.gtids_at(&at.position).await?);
+                at.gtids = Some(source.gtids_at(&at.position.plain()).await?);
             }
             // Nothing is recorded that nobody can start at.
             resume::start(&at, config.enable_gtid)?;
+            safe_until = unsafe_end;
+            let mut places = vec![&mut at.position];
+            places.extend(safe_until.as_mut().map(|until| &mut until.position));
+            names.settle(&mut places, config.enable_gtid)?;
             info!(source = config.source_id, task = task.name, at = %at, "starts at {why}");
             progress = target
-                .reset(planning.slots, &at, unsafe_end.as_ref())
+                .reset(planning.slots, &at, safe_until.as_ref())
                 .await?;
-            safe_until = unsafe_end;
         }
         if config.enable_gtid
             && let Some(mut at) = resume::without_gtids(&progress)
         {
-            at.gtids = Some(source.gtids_at(&at.position).await?);
+            at.gtids = Some(source.gtids_at(&at.position.plain()).await?);
             info!(source = config.source_id, task = task.name, at = %at, "goes on by GTID");
             progress = target
                 .reset(planning.slots, &at, safe_until.as_ref())
@@ -194,18 +215,40 @@ impl<K: Connect> SyncUnit<K> {
                     .as_ref()
                     .is_some_and(|gtids| !gtids.is_empty())
             });
+        let places = resume::places(&mut progress, safe_until.as_mut());
+        names.settle(&mut { places }, planning.by_gtid)?;
         let (done, results) = mpsc::unbounded_channel();
         let planner = Planner::new(planning.clone(), progress);
         let slots = Slots::start(tasks, &target, planner.slots(), &done);
         self.facts.note_flushed(planner.location());
         let from = resume::start(planner.location(), planning.by_gtid)?;
+        let decoder = Decoder::new(upstream.flavor);
+        let follower = match (&mut self.relay, &log) {
+            (Some(relay), Some(log)) => relay.open(log, planner.location(), &from).await,
+            _ => None,
+        };
+        let reads_relay = follower.is_some();
+        self.facts.note_origin(reads_relay);
         info!(
             source = config.source_id,
             task = task.name,
             %from,
-            "reading the binlog"
+            "reading the {}",
+            if reads_relay { "relay log" } else { "binlog" }
         );
-        let stream = source.dump(&from).await.map_err(Failure::Stream)?;
+        let mut better = None;
+        let reader = match follower {
+            Some(follower) => Reader::relay(tasks, follower, decoder, &self.facts),
+            None => {
+                let from = names.ask(from, &upstream)?;
+                let stream = source.dump(&from).await.map_err(Failure::Stream)?;
+                if let Some(log) = log {
+                    let facts = Arc::clone(&self.facts);
+                    better = Some(look_for(tasks, log, facts, planning.by_gtid));
+                }
+                Reader::stream(tasks, stream, names.number(), decoder, &self.facts)
+            }
+        };
         let mut run = Run {
             facts: &self.facts,
             tables: Tables::new(source, Arc::clone(&target), rules),
@@ -213,12 +256,7 @@ impl<K: Connect> SyncUnit<K> {
             planner,
             slots,
             results,
-            reader: Reader::start(
-                tasks,
-                stream,
-                Decoder::new(upstream.flavor),
-                Arc::clone(&self.facts),
-            ),
+            reader,
             safe_until,
             always_safe: task.sync.safe_mode,
             by_gtid: planning.by_gtid,
@@ -229,9 +267,13 @@ impl<K: Connect> SyncUnit<K> {
             chunk: None,
             barrier: None,
             alone: BTreeSet::new(),
+            better,
             target: Arc::clone(&target),
         };
-        let ended = run.until_stopped(stop).await?;
+        let ended = match run.until_stopped(stop).await {
+            Err(Failure::Stream(error)) if reads_relay => return Err(Failure::Relay(error)),
+            ended => ended?,
+        };
         if let Ended::Resized = ended {
             let at = run.planner.location().clone();
             info!(slots = planning.slots, at = %at, "changing the number of slots");

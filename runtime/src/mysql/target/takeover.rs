@@ -15,7 +15,7 @@ use std::{pin::pin, sync::atomic::Ordering, time::Duration};
 use dm_core::{
     binlog::Dialect,
     error::{Error, Result, code},
-    sync::progress::{Fence, Location},
+    sync::progress::Fence,
 };
 use mysql_async::Row;
 use tokio::time::{Instant, sleep, timeout};
@@ -28,7 +28,7 @@ use crate::{
         meta::{CONTROL, ProgressRow},
         session::{Literal, Session, Values},
     },
-    ports::{Applied, Checkpoint, Recovered},
+    ports::{Applied, Recovered},
 };
 
 /// How long former owners may finish by themselves.
@@ -219,22 +219,9 @@ impl Inner {
         Ok(Recovered {
             fence,
             slots,
-            checkpoint: checkpoint.map(plain),
+            checkpoint,
             safe_until,
         })
-    }
-}
-
-/// With the names of the source's own files: the existing worker puts the number of a directory of
-/// its relay log into them.
-fn plain(checkpoint: Checkpoint) -> Checkpoint {
-    let plain = |location: Location| Location {
-        position: location.position.plain(),
-        ..location
-    };
-    Checkpoint {
-        global: plain(checkpoint.global),
-        exit_safe: checkpoint.exit_safe.map(plain),
     }
 }
 

@@ -14,9 +14,11 @@ use dm_core::{
     binlog::{FileName, Flavor, GtidSet, Position},
     error::{Code, Error, Result, code},
     relay::{Contents, INDEX_FILE, Index, MAGIC, META_FILE, Meta, Scan, SubDir, TEMP, Writer},
+    sync::progress::Location,
 };
 use tracing::{info, warn};
 
+use super::RelayEnd;
 use crate::ports::disk::{Disk, File, Open};
 
 /// Whoever writes to a directory has this file in it locked.
@@ -78,6 +80,16 @@ impl<D: Disk> RelayDir<D> {
     /// The sub-directory that is written to.
     pub(super) fn current(&self) -> Option<&SubDir> {
         self.index.current()
+    }
+
+    /// What is said of it once its newest file has so many bytes that count.
+    pub(super) fn end(&self, file: &str, len: u64, location: Location) -> Option<RelayEnd> {
+        Some(RelayEnd {
+            sub_dir: self.current()?.clone(),
+            file: file.to_owned(),
+            len,
+            location,
+        })
     }
 
     /// A file in it.
@@ -159,15 +171,16 @@ impl<D: Disk> RelayDir<D> {
         let failed = |error| failed("recover", &path, &error);
         let there = self.disk.list(&path).await.map_err(failed)?;
         let mut files = Contents::of(there).files;
-        // A source may have given its files another name. The meta file has the newest one, as it
-        // is written before that begins; where it can't be read, the order of names must do.
+        // The meta file is written before the newest file begins.
         let meta = self.read_meta().await;
         let newest = meta.as_ref().map_or("", |meta| &meta.position.file);
-        files.sort_by_key(|name| base(name) == base(newest));
+        order(&mut files, newest);
         let mut end = self.end_of(&mut files, flavor).await?;
         // The file before may have lost its end, if somebody did not sync it.
         if let (Some((name, scan)), Some(before)) = (&end, files.pop()) {
-            let earlier = self.scan(&before, flavor).await.map_err(failed)?;
+            let earlier = scanned(&self.disk, &self.path_of(&before), flavor)
+                .await
+                .map_err(failed)?;
             let has_all = match (earlier.gtids(), scan.before()) {
                 (Some(have), Some(needed)) => have.covers(needed),
                 _ => true,
@@ -211,7 +224,7 @@ impl<D: Disk> RelayDir<D> {
         while let Some(name) = files.pop() {
             let path = self.path_of(&name);
             let failed = |error| failed("recover", &path, &error);
-            let scan = self.scan(&name, flavor).await.map_err(failed)?;
+            let scan = scanned(&self.disk, &path, flavor).await.map_err(failed)?;
             if scan.has_content() {
                 return Ok(Some((name, scan)));
             }
@@ -245,35 +258,6 @@ impl<D: Disk> RelayDir<D> {
         let file = self.disk.open(&self.path_of(name), Open::Read).await?;
         let begin = file.read_at(0, MAGIC.len() + 1).await?;
         Ok(begin.len() <= MAGIC.len())
-    }
-
-    /// Reads a file as far as it makes sense.
-    async fn scan(&self, name: &str, flavor: Flavor) -> io::Result<Scan> {
-        let file = self.disk.open(&self.path_of(name), Open::Read).await?;
-        let mut scan = Scan::new(flavor);
-        let mut rest = Bytes::new();
-        let mut wanted = PIECE;
-        loop {
-            let piece = file.read_at(scan.end() + rest.len() as u64, wanted).await?;
-            if piece.is_empty() {
-                return Ok(scan);
-            }
-            let joined = if rest.is_empty() {
-                piece
-            } else {
-                Bytes::from([&rest[..], &piece[..]].concat())
-            };
-            match scan.read(&joined) {
-                Ok(left) => rest = left,
-                Err(error) => {
-                    warn!(file = name, %error, "what is behind is read again");
-                    return Ok(scan);
-                }
-            }
-            // A large event need not be joined piece by piece.
-            let next = scan.wants(&rest).unwrap_or_default();
-            wanted = next.saturating_sub(rest.len()).clamp(PIECE, 64 * PIECE);
-        }
     }
 
     async fn cut(&self, name: &str, len: u64) -> io::Result<()> {
@@ -337,6 +321,41 @@ impl<D: Disk> RelayDir<D> {
     }
 }
 
+/// Reads a file as far as it makes sense.
+pub(super) async fn scanned<D: Disk>(disk: &D, path: &Path, flavor: Flavor) -> io::Result<Scan> {
+    let file = disk.open(path, Open::Read).await?;
+    let mut scan = Scan::new(flavor);
+    let mut rest = Bytes::new();
+    let mut wanted = PIECE;
+    loop {
+        let piece = file.read_at(scan.end() + rest.len() as u64, wanted).await?;
+        if piece.is_empty() {
+            return Ok(scan);
+        }
+        let joined = if rest.is_empty() {
+            piece
+        } else {
+            Bytes::from([&rest[..], &piece[..]].concat())
+        };
+        match scan.read(&joined) {
+            Ok(left) => rest = left,
+            Err(error) => {
+                warn!(file = %path.display(), %error, "what is behind is read again");
+                return Ok(scan);
+            }
+        }
+        // A large event need not be joined piece by piece.
+        let next = scan.wants(&rest).unwrap_or_default();
+        wanted = next.saturating_sub(rest.len()).clamp(PIECE, 64 * PIECE);
+    }
+}
+
+/// Puts the files of a sub-directory, which are in the order of their names, in that in which they
+/// were written: a source may have given its files another name since.
+pub(super) fn order(files: &mut [String], newest: &str) {
+    files.sort_by_key(|name| base(name) == base(newest));
+}
+
 /// What the name of a binlog file begins with.
 fn base(name: &str) -> &str {
     FileName::parse(name).map_or("", |name| name.base)
@@ -377,7 +396,7 @@ async fn swept<D: Disk>(disk: &D, dir: &Path) -> io::Result<Contents> {
     Ok(contents)
 }
 
-async fn read_small<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Bytes>> {
+pub(super) async fn read_small<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Bytes>> {
     match disk.open(path, Open::Read).await {
         Ok(file) => file.read_at(0, SMALL_MAX as usize).await.map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

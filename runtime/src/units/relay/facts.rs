@@ -1,13 +1,27 @@
 //! What a relay lets others see.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use dm_core::{error::Error, relay::SubDir, sync::progress::Location};
+use tokio::{
+    sync::{Mutex, watch},
+    time::Instant,
+};
 
-use dm_core::{relay::SubDir, sync::progress::Location};
+use super::shelf::Shelf;
 
 /// Where the relay of a source stands. It outlives pauses.
 #[derive(Debug, Default)]
 pub struct RelayFacts {
-    end: Mutex<Option<RelayEnd>>,
+    state: watch::Sender<State>,
+    shelf: Mutex<Shelf>,
+}
+
+/// What readers wait for.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Where it stands, once that is known.
+    pub(super) end: Option<RelayEnd>,
+    /// When and why it stopped, if it has written nothing since.
+    pub(super) failed: Option<(Instant, Error)>,
 }
 
 /// Up to where there are whole transactions that survive a power cut.
@@ -15,7 +29,7 @@ pub struct RelayFacts {
 pub struct RelayEnd {
     /// The sub-directory that is written to.
     pub sub_dir: SubDir,
-    /// The file that is written.
+    /// The file that is written; empty before the first one.
     pub file: String,
     /// How much of it counts.
     pub len: u64,
@@ -27,20 +41,70 @@ impl RelayFacts {
     /// Where it stands, once that is known.
     #[must_use]
     pub fn end(&self) -> Option<RelayEnd> {
-        self.lock().clone()
+        self.state.borrow().end.clone()
     }
 
-    pub(super) fn wrote(&self, dir: Option<&SubDir>, file: &str, len: u64, location: Location) {
-        *self.lock() = dir.map(|dir| RelayEnd {
-            sub_dir: dir.clone(),
-            file: file.to_owned(),
-            len,
-            location,
+    /// What is read of it lately, by several subtasks perhaps.
+    pub(super) const fn shelf(&self) -> &Mutex<Shelf> {
+        &self.shelf
+    }
+
+    /// How many read it.
+    pub(super) fn readers(&self) -> usize {
+        self.state.receiver_count()
+    }
+
+    /// Tells of every change.
+    pub(super) fn watch(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// It found out where it stands.
+    pub(super) fn stands(&self, end: RelayEnd) {
+        self.state.send_modify(|state| state.end = Some(end));
+    }
+
+    /// It has made progress.
+    pub(super) fn wrote(&self, end: RelayEnd) {
+        self.set(State {
+            end: Some(end),
+            failed: None,
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<RelayEnd>> {
-        // It is replaced as a whole.
-        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn set(&self, state: State) {
+        self.state.send_replace(state);
+    }
+
+    /// It is over, and may be tried again.
+    pub(in crate::units) fn failed(&self, error: &Error) {
+        self.state.send_modify(|state| {
+            // Readers count from when it stopped, however often it was tried since.
+            let since = state.failed.as_ref().map(|(since, _)| *since);
+            state.failed = Some((since.unwrap_or_else(Instant::now), error.clone()));
+        });
+    }
+}
+
+impl State {
+    /// How much of a file is complete, if it is the one that is written.
+    pub(super) fn written(&self, sub_dir: &SubDir, file: &str) -> Option<u64> {
+        let end = self.end.as_ref()?;
+        (end.sub_dir == *sub_dir && end.file == file).then_some(end.len)
+    }
+
+    /// Whether everything before a location is there, and what comes next will be.
+    pub(super) fn reaches(&self, at: &Location, by_gtid: bool) -> bool {
+        let (Some(end), None) = (&self.end, &self.failed) else {
+            return false;
+        };
+        let RelayEnd {
+            sub_dir, location, ..
+        } = end;
+        let location = Location {
+            position: location.position.in_relay(sub_dir.number()),
+            gtids: location.gtids.clone(),
+        };
+        !end.file.is_empty() && location.reaches(at, by_gtid)
     }
 }

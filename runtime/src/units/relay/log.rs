@@ -165,8 +165,9 @@ impl<D: Disk> Log<D> {
         if let (Some((boundary, location)), Some((name, _))) = (self.mark.take(), &self.file) {
             self.durable = boundary;
             self.location = Some(location.clone());
-            self.facts
-                .wrote(self.dir.current(), name, boundary, location);
+            if let Some(end) = self.dir.end(name, boundary, location) {
+                self.facts.wrote(end);
+            }
         }
         Ok(())
     }

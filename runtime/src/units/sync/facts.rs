@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -34,6 +34,8 @@ pub struct SyncFacts {
     pub target_bytes: AtomicU64,
     /// What Prometheus is told.
     pub metrics: SyncMetrics,
+    /// Whether it reads the source's relay log.
+    reads_relay: AtomicBool,
     places: Mutex<Places>,
 }
 
@@ -69,8 +71,19 @@ impl SyncFacts {
             rows: AtomicU64::default(),
             target_bytes: AtomicU64::default(),
             metrics,
+            reads_relay: AtomicBool::default(),
             places: Mutex::default(),
         }
+    }
+
+    /// Whether it reads the source's relay log, and not the source.
+    #[must_use]
+    pub fn reads_relay(&self) -> bool {
+        self.reads_relay.load(Relaxed)
+    }
+
+    pub(super) fn note_origin(&self, is_relay: bool) {
+        self.reads_relay.store(is_relay, Relaxed);
     }
 
     /// Everything up to here is applied in the target.
@@ -122,7 +135,7 @@ impl SyncFacts {
         show(&end.position, master_file, master_pos);
         let mut places = self.places();
         let applied = places.applied.as_ref().or(places.flushed.as_ref());
-        let offset = applied.and_then(|at| end.offset(&at.position));
+        let offset = applied.and_then(|at| end.offset(&at.position.plain()));
         let (Some(offset), Some(total)) = (offset, end.offset(&end.position)) else {
             return;
         };
@@ -140,7 +153,10 @@ impl SyncFacts {
 
     /// The unit starts to work.
     pub(in crate::units) fn note_start(&self, now: Instant) {
-        self.places().started = Some((now, self.rows.load(Relaxed)));
+        let mut places = self.places();
+        places.started = Some((now, self.rows.load(Relaxed)));
+        // It is read again from where everything is applied, perhaps by other names.
+        places.timeline.clear();
     }
 
     fn note_sample(&self, now: Instant) {

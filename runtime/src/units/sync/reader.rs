@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use dm_core::{
-    binlog::{Decoder, Event, Frame, Header},
+    binlog::{Decoder, Event, Frame, Header, Position, event_type},
     error::{Error, Result, code},
 };
 use tokio::{
@@ -13,12 +13,17 @@ use tokio::{
 };
 
 use super::{SyncFacts, payload::Payload, tasks::Tasks};
-use crate::{panics::caught, ports::EventStream};
+use crate::{
+    panics::caught,
+    ports::{EventStream, disk::Disk},
+    units::relay::{Follower, Found},
+};
 
 /// Events handed over at once, at most: amortises the wake-up of the planning loop.
 const CHUNK_EVENTS_MAX: usize = 256;
 /// Bytes read ahead of the planner, decoded and waiting. A larger event goes alone.
 const READ_AHEAD_BYTES: usize = 16 << 20;
+
 /// A decoded event with the header of the outermost event that brought it.
 #[derive(Debug)]
 pub(super) struct Item {
@@ -44,34 +49,40 @@ impl Chunk {
     }
 }
 
-/// What a task reads from a stream.
+/// What a task reads.
 pub(super) struct Reader(mpsc::UnboundedReceiver<Result<Chunk>>);
 
 impl Reader {
-    /// Starts to read.
-    pub(super) fn start<S: EventStream>(
+    /// Starts to read from the source. Its files are called by the number of a sub-directory of its
+    /// relay log, if one is given.
+    pub(super) fn stream<S: EventStream>(
         tasks: &mut Tasks,
         stream: S,
+        number: Option<u32>,
         decoder: Decoder,
-        facts: Arc<SyncFacts>,
+        facts: &Arc<SyncFacts>,
     ) -> Self {
-        // Bounded by the semaphore, in bytes, not by the number of chunks.
-        let (sender, chunks) = mpsc::unbounded_channel();
+        let (mut output, reader) = Output::new(decoder, facts);
         tasks.start(async move {
-            let mut reading = Reading {
-                stream,
-                decoder,
-                payload: None,
-                opened: false,
-                facts,
-            };
-            let ended = caught(reading.run(&sender)).await;
-            if let Err(error) = ended.unwrap_or_else(Err) {
-                // The loop may have ended already.
-                let _ = sender.send(Err(error));
-            }
+            let ended = caught(from_source(stream, number, &mut output)).await;
+            output.end(ended);
         });
-        Self(chunks)
+        reader
+    }
+
+    /// Starts to read from a relay log.
+    pub(super) fn relay<D: Disk>(
+        tasks: &mut Tasks,
+        follower: Follower<D>,
+        decoder: Decoder,
+        facts: &Arc<SyncFacts>,
+    ) -> Self {
+        let (mut output, reader) = Output::new(decoder, facts);
+        tasks.start(async move {
+            let ended = caught(from_relay(follower, &mut output)).await;
+            output.end(ended);
+        });
+        reader
     }
 
     /// The next events. Cancel-safe.
@@ -79,121 +90,185 @@ impl Reader {
     /// # Errors
     /// What ended the stream.
     pub(super) async fn next(&mut self) -> Result<Chunk> {
-        match self.0.recv().await {
-            Some(chunk) => chunk,
-            None => Err(Error::new(
-                &code::SYNCER_GET_EVENT,
-                "the binlog reader has ended",
-            )),
-        }
+        self.0.recv().await.unwrap_or_else(|| Err(ended()))
     }
+}
+
+fn ended() -> Error {
+    Error::new(&code::SYNCER_GET_EVENT, "the binlog reader has ended")
 }
 
 /// The side of the task.
-struct Reading<S> {
-    stream: S,
+struct Output {
+    /// Bounded by the budget, in bytes, not by the number of chunks.
+    chunks: mpsc::UnboundedSender<Result<Chunk>>,
+    budget: Arc<Semaphore>,
+    /// What was read and is not handed over yet.
+    items: VecDeque<Item>,
+    bytes: usize,
+    /// Of the stream, and of what comes compressed.
     decoder: Decoder,
-    /// A compressed transaction that is being opened, event by event: decompressed as a whole it
-    /// need not fit in memory.
-    payload: Option<(Header, Payload)>,
-    /// Whether an event of it was read.
-    opened: bool,
     facts: Arc<SyncFacts>,
 }
 
-impl<S: EventStream> Reading<S> {
-    async fn run(&mut self, chunks: &mpsc::UnboundedSender<Result<Chunk>>) -> Result<()> {
-        let budget = Arc::new(Semaphore::new(READ_AHEAD_BYTES));
-        loop {
-            let mut items = VecDeque::new();
-            let mut bytes = 0;
-            while items.len() < CHUNK_EVENTS_MAX && bytes < READ_AHEAD_BYTES / 4 {
-                let Some((item, size)) = self.next(items.is_empty()).await? else {
-                    break;
-                };
-                bytes += size;
-                items.push_back(item);
-            }
-            let permits = bytes.clamp(1, READ_AHEAD_BYTES) as u32;
-            let Ok(memory) = Arc::clone(&budget).acquire_many_owned(permits).await else {
-                unreachable!("the semaphore is never closed");
-            };
-            let chunk = Chunk {
-                items,
-                _memory: memory,
-            };
-            if chunks.send(Ok(chunk)).is_err() {
-                return Ok(());
-            }
-        }
+impl Output {
+    fn new(decoder: Decoder, facts: &Arc<SyncFacts>) -> (Self, Reader) {
+        let (chunks, reader) = mpsc::unbounded_channel();
+        let output = Self {
+            chunks,
+            budget: Arc::new(Semaphore::new(READ_AHEAD_BYTES)),
+            items: VecDeque::new(),
+            bytes: 0,
+            decoder,
+            facts: Arc::clone(facts),
+        };
+        (output, Reader(reader))
     }
 
-    /// The next event and the bytes that it holds; where `waits` is not set, only one that has
-    /// arrived already.
-    async fn next(&mut self, waits: bool) -> Result<Option<(Item, usize)>> {
-        loop {
-            if let Some((header, payload)) = &mut self.payload {
-                let header = *header;
-                if let Some(raw) = payload.next()? {
-                    let frame = Frame::inside_payload(&raw)?;
-                    let item = Item {
-                        header,
-                        event: self.decoder.event(&frame)?,
-                        shares: std::mem::replace(&mut self.opened, true),
-                    };
-                    return Ok(Some((item, raw.len())));
-                }
-                self.payload = None;
-            }
-            let Some(raw) = self.raw(waits).await? else {
-                return Ok(None);
-            };
-            let mut bytes = raw.len();
-            let frame = self.decoder.frame(raw)?;
-            let header = frame.header;
-            match self.decoder.event(&frame)? {
-                Event::Payload {
-                    compression,
-                    uncompressed_size,
-                    body,
-                } => {
-                    let payload = Payload::open(compression, uncompressed_size, body)?;
-                    self.payload = Some((header, payload));
-                    self.opened = false;
-                }
-                event => {
-                    // MariaDB's `log_bin_compress` makes events smaller than what they hold.
-                    if let Event::Rows(rows) = &event {
-                        bytes = bytes.max(rows.rows_len());
-                    }
+    /// An event was read. A compressed transaction is opened event by event: decompressed as a
+    /// whole it need not fit in memory.
+    async fn put(&mut self, header: Header, event: Event) -> Result<()> {
+        self.facts
+            .metrics
+            .event_size
+            .observe(f64::from(header.event_size));
+        match event {
+            Event::Payload {
+                compression,
+                uncompressed_size,
+                body,
+            } => {
+                let mut payload = Payload::open(compression, uncompressed_size, body)?;
+                let mut shares = false;
+                while let Some(raw) = payload.next()? {
+                    let event = self.decoder.event(&Frame::inside_payload(&raw)?)?;
                     let item = Item {
                         header,
                         event,
-                        shares: false,
+                        shares: std::mem::replace(&mut shares, true),
                     };
-                    return Ok(Some((item, bytes)));
+                    self.push(item, raw.len()).await?;
                 }
+                Ok(())
+            }
+            event => {
+                let mut bytes = header.event_size as usize;
+                // MariaDB's `log_bin_compress` makes events smaller than what they hold.
+                if let Event::Rows(rows) = &event {
+                    bytes = bytes.max(rows.rows_len());
+                }
+                let item = Item {
+                    header,
+                    event,
+                    shares: false,
+                };
+                self.push(item, bytes).await
             }
         }
     }
 
-    async fn raw(&mut self, waits: bool) -> Result<Option<Bytes>> {
-        let metrics = &self.facts.metrics;
-        let raw = if waits {
-            let start = Instant::now();
-            let raw = self.stream.next().await?;
-            metrics.read_duration.observe(start.elapsed().as_secs_f64());
-            raw
-        } else {
-            let raw = tokio::select! {
-                biased;
-                raw = self.stream.next() => raw?,
-                () = std::future::ready(()) => return Ok(None),
-            };
-            metrics.read_duration.observe(0.0);
-            raw
+    async fn push(&mut self, item: Item, bytes: usize) -> Result<()> {
+        self.items.push_back(item);
+        self.bytes += bytes;
+        if self.items.len() < CHUNK_EVENTS_MAX && self.bytes < READ_AHEAD_BYTES / 4 {
+            return Ok(());
+        }
+        self.flush().await
+    }
+
+    /// Reading is over.
+    fn end(&self, ended: Result<Result<()>>) {
+        if let Err(error) = ended.unwrap_or_else(Err) {
+            // Whoever reads may be over as well.
+            let _ = self.chunks.send(Err(error));
+        }
+    }
+
+    /// Hands over what was read.
+    async fn flush(&mut self) -> Result<()> {
+        if self.items.is_empty() {
+            return Ok(());
+        }
+        let permits = self.bytes.clamp(1, READ_AHEAD_BYTES) as u32;
+        let Ok(memory) = Arc::clone(&self.budget).acquire_many_owned(permits).await else {
+            unreachable!("the semaphore is never closed");
         };
-        metrics.event_size.observe(raw.len() as f64);
-        Ok(Some(raw))
+        self.bytes = 0;
+        let chunk = Chunk {
+            items: std::mem::take(&mut self.items),
+            _memory: memory,
+        };
+        self.chunks.send(Ok(chunk)).map_err(|_| ended())
+    }
+}
+
+async fn from_source<S: EventStream>(
+    mut stream: S,
+    number: Option<u32>,
+    out: &mut Output,
+) -> Result<()> {
+    loop {
+        let Some(raw) = raw(&mut stream, out).await? else {
+            out.flush().await?;
+            continue;
+        };
+        let frame = out.decoder.frame(raw)?;
+        let event = out.decoder.event(&frame)?;
+        out.put(frame.header, renamed(event, number)).await?;
+    }
+}
+
+/// The next event; while there are some that nobody has, only one that has arrived already.
+async fn raw<S: EventStream>(stream: &mut S, out: &Output) -> Result<Option<Bytes>> {
+    let read_duration = &out.facts.metrics.read_duration;
+    if out.items.is_empty() {
+        let start = Instant::now();
+        let raw = stream.next().await?;
+        read_duration.observe(start.elapsed().as_secs_f64());
+        return Ok(Some(raw));
+    }
+    tokio::select! {
+        biased;
+        raw = stream.next() => {
+            read_duration.observe(0.0);
+            raw.map(Some)
+        }
+        () = std::future::ready(()) => Ok(None),
+    }
+}
+
+async fn from_relay<D: Disk>(mut follower: Follower<D>, out: &mut Output) -> Result<()> {
+    let mut number = None;
+    loop {
+        let start = Instant::now();
+        match follower.next().await? {
+            Found::File(Position { file, pos }) => {
+                number = Position::new(&file, pos).relay();
+                let header = Header::made_up(event_type::ROTATE);
+                out.put(header, Event::Rotate { file, pos }).await?;
+            }
+            Found::Events(piece, from) => {
+                let waited = start.elapsed().as_secs_f64();
+                out.facts.metrics.read_duration.observe(waited);
+                for record in piece.from(from) {
+                    if follower.takes(&record.event)? {
+                        let event = renamed(record.event.clone(), number);
+                        out.put(record.header, event).await?;
+                    }
+                }
+            }
+        }
+        out.flush().await?;
+    }
+}
+
+/// With the name that the next file has in a relay log.
+fn renamed(event: Event, number: Option<u32>) -> Event {
+    match (event, number) {
+        (Event::Rotate { file, pos }, Some(number)) => {
+            let Position { file, pos } = Position::new(file, pos).in_relay(number);
+            Event::Rotate { file, pos }
+        }
+        (event, _) => event,
     }
 }

@@ -73,7 +73,24 @@ pub(super) fn without_gtids(slots: &[SlotProgress]) -> Option<Location> {
     (boundary.gtids.is_none() && slots.iter().all(is_there)).then(|| boundary.clone())
 }
 
-/// What to ask the source for, to read on from a location.
+/// All positions that a run compares with each other.
+pub(super) fn places<'a>(
+    slots: &'a mut [SlotProgress],
+    safe_until: Option<&'a mut Location>,
+) -> Vec<&'a mut Position> {
+    let mut places: Vec<_> = safe_until
+        .map(|until| &mut until.position)
+        .into_iter()
+        .collect();
+    for slot in slots {
+        let Applied { boundary, txn, .. } = &mut slot.applied;
+        places.push(&mut boundary.position);
+        places.extend(txn.as_mut().map(|txn| &mut txn.start));
+    }
+    places
+}
+
+/// What to ask for, to read on from a location.
 ///
 /// # Errors
 /// 20900 if the location is known by GTID only and the source is not read by GTID: a position

@@ -13,7 +13,7 @@ use dm_core::{
     time::Instant as Moment,
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Instant, sleep_until},
 };
 use tracing::{debug, info, warn};
@@ -62,6 +62,8 @@ pub(super) struct Run<'a, S: Source, T: Target> {
     pub(super) barrier: Option<Barrier>,
     /// The slots whose batches are tried with nothing else under way.
     pub(super) alone: BTreeSet<u32>,
+    /// Tells that the binlog can be read from somewhere better.
+    pub(super) better: Option<oneshot::Receiver<()>>,
 }
 
 /// How a run ended that was not told to stop.
@@ -70,13 +72,15 @@ pub(super) enum Ended {
     Stopped,
     /// The number of slots is to change, and everything is drained for it.
     Resized,
+    /// The binlog is to be read from somewhere else, and everything is drained for it.
+    Better,
 }
 
 impl<S: Source, T: Target> Run<'_, S, T> {
     /// Replicates until it is told to stop, then goes on to the end of the transaction, applies
     /// what it has, and writes the checkpoint.
     pub(super) async fn until_stopped(&mut self, stop: &mut StopSignal) -> Result<Ended, Failure> {
-        let mut stopping = false;
+        let mut why = None;
         loop {
             // Not one of the cases below: while there is always something to read, its turn would
             // never come.
@@ -85,8 +89,9 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                 self.hand_out();
                 self.checkpoint().await?;
             }
-            self.plan(stopping).await?;
-            let ending = self.is_ending(stopping);
+            let stopping = matches!(why, Some(Ended::Stopped));
+            self.plan(why.is_some()).await?;
+            let ending = self.is_ending(why.is_some());
             if ending {
                 self.planner.flush();
                 if self.planner.drained() {
@@ -97,11 +102,7 @@ impl<S: Source, T: Target> Run<'_, S, T> {
             self.hand_out();
             if ending && self.planner.drained() {
                 self.checkpoint().await?;
-                return Ok(if stopping {
-                    Ended::Stopped
-                } else {
-                    Ended::Resized
-                });
+                return Ok(why.unwrap_or(Ended::Resized));
             }
             let wants_events = self.chunk.is_none() && self.barrier.is_none() && !ending;
             let flush_at = self.flushed + self.flush_interval;
@@ -111,7 +112,8 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                 .map_or(flush_at, |at| self.started + at.0);
             tokio::select! {
                 biased;
-                () = stopped(stop, Stop::AtBoundary), if !stopping => stopping = true,
+                () = stopped(stop, Stop::AtBoundary), if !stopping => why = Some(Ended::Stopped),
+                () = told(&mut self.better), if why.is_none() => why = Some(Ended::Better),
                 Some(done) = self.results.recv() => {
                     self.settle(done)?;
                     while let Ok(done) = self.results.try_recv() {
@@ -138,16 +140,16 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         }
     }
 
-    /// Whether everything is at a place where the run may end, and is to end.
-    fn is_ending(&self, stopping: bool) -> bool {
-        let wanted = stopping || self.planner.wants_slots().is_some();
+    /// Whether everything is at a place where the run may end, and is `told` to, or wants to.
+    fn is_ending(&self, told: bool) -> bool {
+        let wanted = told || self.planner.wants_slots().is_some();
         wanted && self.cursor.is_at_boundary() && self.barrier.is_none()
     }
 
     /// Plans the events at hand, until there are none, memory is used up, a DDL has to wait, or the
     /// run can end.
-    async fn plan(&mut self, stopping: bool) -> Result<(), Failure> {
-        while !self.is_ending(stopping) {
+    async fn plan(&mut self, told: bool) -> Result<(), Failure> {
+        while !self.is_ending(told) {
             if let Some(barrier) = self.barrier.take() {
                 self.planner.flush();
                 if !self.planner.drained() && Guard::DdlDrain.holds() {
@@ -394,6 +396,17 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         error.annotate(&format!(
             "startLocation: [{start}], endLocation: [{end}]{sql}"
         ))
+    }
+}
+
+/// Waits for a word that comes once, or never.
+async fn told(word: &mut Option<oneshot::Receiver<()>>) {
+    let is_said = match word {
+        Some(word) => word.await.is_ok(),
+        None => false,
+    };
+    if !is_said {
+        std::future::pending().await
     }
 }
 

@@ -3,33 +3,10 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
-use crate::disk::LocalDisk;
+use crate::{disk::LocalDisk, units::relay::samples::recorded};
 
 const UUID: &str = "0a0431f2-e6eb-11f1-beb0-02fc00000001";
 const SUB_DIR: &str = "0a0431f2-e6eb-11f1-beb0-02fc00000001.000001";
-
-/// A copy of what the existing worker left behind.
-fn recorded(name: &str) -> TempDir {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("testdata/relay")
-        .join(name);
-    let to = TempDir::new().unwrap();
-    copy(&from, to.path());
-    to
-}
-
-fn copy(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            fs::create_dir(&to).unwrap();
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
-}
 
 async fn open(dir: &TempDir) -> Result<RelayDir<LocalDisk>> {
     RelayDir::open(LocalDisk, dir.path(), "a test").await

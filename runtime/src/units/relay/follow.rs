@@ -1,0 +1,441 @@
+//! Reads a relay log on behalf of a subtask, and follows it as it grows.
+//!
+//! Only whole transactions that survive a power cut are read. Whatever state the files are in, it
+//! reads on, or waits for what the relay tells next, or fails: it never looks twice at the same.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use dm_core::{
+    binlog::{Decoder, Event, Flavor, GtidSet, Position},
+    error::{Error, Result, code},
+    relay::{Contents, INDEX_FILE, Index, SubDir, Unread, file_behind},
+    sync::progress::Location,
+};
+use tokio::{
+    sync::watch,
+    time::{sleep_until, timeout},
+};
+
+use super::{
+    HEAD_EVENTS, RelayFacts,
+    dir::{order, read_small, scanned},
+    facts::State,
+    shelf::{Piece, broken, check_magic, unread},
+};
+use crate::ports::{
+    Start,
+    disk::{Disk, File, Open},
+};
+
+/// So long a relay that has stopped by itself may take to go on, before its readers give it up.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// So long a subtask that starts waits for the relay to come up to it.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// A relay log that subtasks can read.
+#[derive(Clone, Debug)]
+pub(in crate::units) struct RelayLog<D> {
+    disk: D,
+    path: PathBuf,
+    flavor: Flavor,
+    facts: Arc<RelayFacts>,
+}
+
+impl<D: Disk> RelayLog<D> {
+    /// The one in a directory.
+    pub(in crate::units) fn new(
+        disk: D,
+        path: &str,
+        flavor: Flavor,
+        facts: &Arc<RelayFacts>,
+    ) -> Self {
+        Self {
+            disk,
+            path: PathBuf::from(path),
+            flavor,
+            facts: Arc::clone(facts),
+        }
+    }
+
+    /// Its sub-directories, as soon as the relay has found out where it stands.
+    ///
+    /// # Errors
+    /// It has not for a while. 11038, 28001, 28002, 30001: the index can't be read.
+    pub(in crate::units) async fn index(&self) -> Result<Index> {
+        self.until(|state| state.end.is_some()).await?;
+        self.read_index().await
+    }
+
+    /// Waits, but not for long, until the relay has everything before a location.
+    ///
+    /// # Errors
+    /// It does not come to that.
+    pub(in crate::units) async fn reach(&self, at: &Location, by_gtid: bool) -> Result<()> {
+        self.until(|state| state.reaches(at, by_gtid)).await
+    }
+
+    /// Waits until something is the case, or is not going to be soon.
+    async fn until(&self, is_so: impl Fn(&State) -> bool) -> Result<()> {
+        let mut state = self.facts.watch();
+        let decided = state.wait_for(|state| is_so(state) || state.failed.is_some());
+        // In time or not: what is the case now counts.
+        let _ = timeout(START_LIMIT, decided).await.is_ok();
+        let state = state.borrow();
+        match &state.failed {
+            _ if is_so(&state) => Ok(()),
+            Some((_, error)) => Err(stalled(error)),
+            None => Err(Error::new(
+                &code::RELAY_LOG_GIVEN_POS_TOO_BIG,
+                match &state.end {
+                    Some(end) => format!("the relay log has come to {} only", end.location),
+                    None => "the relay has not found out yet where its log ends".to_owned(),
+                },
+            )),
+        }
+    }
+
+    async fn read_index(&self) -> Result<Index> {
+        let path = self.path.join(INDEX_FILE);
+        let index = read_small(&self.disk, &path).await;
+        let index = index.map_err(|error| unread(&path, 0, &error))?;
+        Index::parse(&index.unwrap_or_default())
+    }
+
+    /// Whether it can be read from a location, right now.
+    pub(in crate::units) async fn serves(&self, at: &Location, from: &Start) -> bool {
+        let by_gtid = matches!(from, Start::Gtids(_));
+        let reaches = self.facts.watch().borrow().reaches(at, by_gtid);
+        reaches && self.open(from).await.is_ok()
+    }
+
+    /// Reads from a place on.
+    ///
+    /// # Errors
+    /// 11029, 11121, 22001: what begins there is not in the log. 11038: it can't be read.
+    pub(in crate::units) async fn open(&self, from: &Start) -> Result<Follower<D>> {
+        let state = self.facts.watch();
+        let index = self.read_index().await?;
+        let (place, unread) = match from {
+            Start::Position(position) => {
+                let plain = position.plain();
+                let place = (sub_dir_of(&index, position)?, plain.file, plain.pos);
+                (place, None)
+            }
+            Start::Gtids(have) => {
+                let (sub_dir, file) = self.first_for(&index, have).await?;
+                let unread = Unread::new(have.clone());
+                ((sub_dir, file, Position::FIRST), Some(unread))
+            }
+        };
+        let (sub_dir, file, pos) = place;
+        Ok(Follower {
+            at: Opened::at(self, sub_dir, file, pos).await?,
+            log: self.clone(),
+            state,
+            unread,
+            turned: false,
+        })
+    }
+
+    /// The files of a sub-directory, in order.
+    async fn files(&self, sub_dir: &SubDir) -> Result<Vec<String>> {
+        let path = self.path.join(sub_dir.to_string());
+        let names = match self.disk.list(&path).await {
+            Ok(names) => names,
+            // The index may name some that are gone.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(unread(&path, 0, &error)),
+        };
+        let mut files = Contents::of(names).files;
+        let state = self.facts.watch();
+        let state = state.borrow();
+        let newest = (state.end.as_ref()).filter(|end| end.sub_dir == *sub_dir);
+        order(&mut files, newest.map_or("", |end| &end.file));
+        Ok(files)
+    }
+
+    /// The newest file before which there is nothing but what a subtask has.
+    async fn first_for(&self, index: &Index, have: &GtidSet) -> Result<(SubDir, String)> {
+        for sub_dir in index.iter().rev() {
+            for file in self.files(sub_dir).await?.into_iter().rev() {
+                let path = self.path.join(sub_dir.to_string()).join(&file);
+                let before = self.before(&path).await?;
+                if before.is_some_and(|before| have.contains(&before)) {
+                    return Ok((sub_dir.clone(), file));
+                }
+            }
+        }
+        Err(Error::new(
+            &code::NO_RELAY_POS_MATCH_GTID,
+            format!("no file of the relay log begins with {have}"),
+        ))
+    }
+
+    /// The transactions before a file, as it says itself; nothing where it is too short for that.
+    async fn before(&self, path: &Path) -> Result<Option<GtidSet>> {
+        let unread = |error| unread(path, 0, &error);
+        let file = self.disk.open(path, Open::Read).await.map_err(unread)?;
+        let mut decoder = Decoder::new(self.flavor).accept_unchecked();
+        let mut at = Position::FIRST;
+        for _ in 0..HEAD_EVENTS {
+            // It may have been begun just now.
+            let Ok(piece) = Piece::first(&file, (path, at), decoder).await else {
+                return Ok(None);
+            };
+            let Some(record) = piece.from(at).first() else {
+                return Ok(None);
+            };
+            if let Event::PreviousGtids(before) | Event::MariadbGtidList(before) = &record.event {
+                return Ok(Some(before.clone()));
+            }
+            at = piece.end();
+            decoder = piece.decoder().clone();
+        }
+        Ok(None)
+    }
+}
+
+/// The sub-directory that the name of a file means: the newest one, if it has no number.
+fn sub_dir_of(index: &Index, position: &Position) -> Result<SubDir> {
+    let found = match position.relay() {
+        Some(number) => index.get(number),
+        None => index.current(),
+    };
+    found.cloned().ok_or_else(|| {
+        Error::new(
+            &code::BINLOG_EXTRACT_POSITION,
+            format!("{INDEX_FILE} has no sub-directory for {position}"),
+        )
+    })
+}
+
+/// What comes next in a relay log.
+#[derive(Debug)]
+pub(in crate::units) enum Found {
+    /// What follows begins here; the name has the number of the sub-directory.
+    File(Position),
+    /// Events, from an offset on.
+    Events(Arc<Piece>, u64),
+}
+
+/// Follows a relay log.
+pub(in crate::units) struct Follower<D: Disk> {
+    log: RelayLog<D>,
+    state: watch::Receiver<State>,
+    at: Opened<D::File>,
+    unread: Option<Unread>,
+    /// Whether it said which file it reads.
+    turned: bool,
+}
+
+/// An open file, and where in it reading is.
+struct Opened<F> {
+    sub_dir: SubDir,
+    name: String,
+    path: PathBuf,
+    file: F,
+    pos: u64,
+    decoder: Decoder,
+    /// Which file comes next, as it says at its end.
+    next: Option<String>,
+    /// Where it ends, once it is not written any more.
+    limit: Option<u64>,
+}
+
+impl<F: File> Opened<F> {
+    async fn at<D: Disk<File = F>>(
+        log: &RelayLog<D>,
+        sub_dir: SubDir,
+        name: String,
+        pos: u64,
+    ) -> Result<Self> {
+        let path = log.path.join(sub_dir.to_string()).join(&name);
+        let opened = log.disk.open(&path, Open::Read).await;
+        let file = opened.map_err(|error| {
+            let message = format!("the relay log lacks {}", path.display());
+            Error::new(&code::GET_RELAY_LOG_STAT, message).with_cause(error.to_string())
+        })?;
+        let mut decoder = Decoder::new(log.flavor);
+        if pos > Position::FIRST {
+            check_magic(&file, &path).await?;
+            let head = Piece::first(&file, (&path, Position::FIRST), decoder).await?;
+            if head.end() > pos {
+                return Err(broken(&path, pos, "that is inside its first event"));
+            }
+            decoder = head.decoder().clone();
+            decoder.seek(pos);
+        }
+        Ok(Self {
+            sub_dir,
+            name,
+            path,
+            file,
+            pos,
+            decoder,
+            next: None,
+            limit: None,
+        })
+    }
+}
+
+impl<D: Disk> Follower<D> {
+    /// Whether an event that was found is read; by GTID, those that are known are not.
+    ///
+    /// # Errors
+    /// 11038: it has no GTID.
+    pub(in crate::units) fn takes(&mut self, event: &Event) -> Result<bool> {
+        self.unread
+            .as_mut()
+            .map_or(Ok(true), |unread| unread.takes(event))
+    }
+
+    /// What comes next. Waits for it.
+    ///
+    /// # Errors
+    /// 11038, 11029: the log can't be read here. Or the relay has stopped, for a reason that is
+    /// told, and has not gone on for some time.
+    pub(in crate::units) async fn next(&mut self) -> Result<Found> {
+        loop {
+            if !std::mem::replace(&mut self.turned, true) {
+                let Opened {
+                    sub_dir, name, pos, ..
+                } = &self.at;
+                let position = Position::new(name, *pos).in_relay(sub_dir.number());
+                return Ok(Found::File(position));
+            }
+            let Opened { sub_dir, name, .. } = &self.at;
+            let written = self.state.borrow_and_update().written(sub_dir, name);
+            let limit = match written {
+                Some(len) if self.at.pos >= len => {
+                    self.wait().await?;
+                    continue;
+                }
+                Some(len) => len,
+                None => self.end().await?,
+            };
+            let from = self.at.pos;
+            let piece = self.piece(limit).await?;
+            if !piece.from(from).is_empty() {
+                return Ok(Found::Events(piece, from));
+            }
+            self.turn().await?;
+        }
+    }
+
+    async fn piece(&mut self, limit: u64) -> Result<Arc<Piece>> {
+        let Opened {
+            sub_dir,
+            name,
+            path,
+            file,
+            pos,
+            decoder,
+            next,
+            ..
+        } = &mut self.at;
+        if *pos == Position::FIRST {
+            check_magic(file, path).await?;
+        }
+        // Whoever comes second waits here for the first one, and finds what it has read.
+        let mut shelf = self.log.facts.shelf().lock().await;
+        let piece = match shelf.find(sub_dir, name, *pos) {
+            Some(piece) => piece,
+            None => {
+                let place = (&**path, *pos, limit);
+                let piece = Arc::new(Piece::read(file, place, decoder.clone()).await?);
+                if self.log.facts.readers() > 1 {
+                    shelf.keep(sub_dir, name, &piece);
+                }
+                piece
+            }
+        };
+        drop(shelf);
+        *pos = piece.end().max(*pos);
+        decoder.clone_from(piece.decoder());
+        if let Some(Event::Rotate { file, .. }) = piece.last() {
+            *next = Some(file.clone());
+        }
+        Ok(piece)
+    }
+
+    /// Waits for a word of the relay.
+    async fn wait(&mut self) -> Result<()> {
+        let failed = self.state.borrow().failed.clone();
+        let Some((since, error)) = failed else {
+            // Who tells lives as long as the log.
+            let _ = self.state.changed().await;
+            return Ok(());
+        };
+        tokio::select! {
+            biased;
+            _ = self.state.changed() => Ok(()),
+            () = sleep_until(since + PATIENCE) => Err(stalled(&error)),
+        }
+    }
+
+    /// Where a file ends that is not written any more. The last one of a sub-directory, behind
+    /// which another server's begin, may end with a part of a transaction.
+    async fn end(&mut self) -> Result<u64> {
+        if let Some(limit) = self.at.limit {
+            return Ok(limit);
+        }
+        let Opened { sub_dir, name, .. } = &self.at;
+        let is_current = self
+            .state
+            .borrow()
+            .end
+            .as_ref()
+            .is_some_and(|end| end.sub_dir == *sub_dir);
+        let limit = if is_current || self.log.files(sub_dir).await?.last() != Some(name) {
+            u64::MAX
+        } else {
+            let Opened { path, .. } = &self.at;
+            let read = scanned(&self.log.disk, path, self.log.flavor).await;
+            read.map_err(|error| unread(path, 0, &error))?.boundary()
+        };
+        self.at.limit = Some(limit);
+        Ok(limit)
+    }
+
+    /// Goes on in the next file, if there is one, and else waits for it.
+    async fn turn(&mut self) -> Result<()> {
+        let Opened {
+            sub_dir,
+            name,
+            next,
+            ..
+        } = &self.at;
+        let files = self.log.files(sub_dir).await?;
+        if let Some(next) = file_behind(&files, name, next.as_deref())? {
+            let sub_dir = sub_dir.clone();
+            return self.enter(sub_dir, next.to_owned()).await;
+        }
+        let index = self.log.read_index().await?;
+        let mut before = sub_dir;
+        while let Some(sub_dir) = index.behind(before) {
+            if let Some(first) = self.log.files(sub_dir).await?.into_iter().next() {
+                return self.enter(sub_dir.clone(), first).await;
+            }
+            before = sub_dir;
+        }
+        // The relay tells of a file only behind its first transaction.
+        self.wait().await
+    }
+
+    async fn enter(&mut self, sub_dir: SubDir, name: String) -> Result<()> {
+        self.at = Opened::at(&self.log, sub_dir, name, Position::FIRST).await?;
+        self.turned = false;
+        Ok(())
+    }
+}
+
+fn stalled(why: &Error) -> Error {
+    why.clone().annotate("the relay has stopped")
+}
+
+#[cfg(all(test, not(madsim)))]
+mod tests;
