@@ -19,6 +19,7 @@ mod filler;
 mod index;
 mod meta;
 mod reader;
+mod purge;
 #[cfg(test)]
 mod samples;
 mod scan;
@@ -31,6 +32,7 @@ pub use self::{
     index::{INDEX_FILE, Index},
     meta::{META_FILE, Meta},
     reader::{Unread, file_behind},
+    purge::{Holdings, Need, Plan, Removal, Shelf, Stored, Strategy},
     scan::{MAGIC, Scan},
     sub_dir::SubDir,
     writer::{Step, Writer},

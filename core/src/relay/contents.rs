@@ -58,7 +58,7 @@ fn is_leftover(name: &str) -> bool {
     behind.is_some_and(|rest| rest == TEMP || rest.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn order(name: &str) -> (&str, u64, &str) {
+pub(super) fn order(name: &str) -> (&str, u64, &str) {
     let parts = FileName::parse(name);
     parts.map_or(("", 0, name), |parts| (parts.base, parts.sequence, name))
 }
