@@ -18,8 +18,8 @@ mod contents;
 mod filler;
 mod index;
 mod meta;
-mod reader;
 mod purge;
+mod reader;
 #[cfg(test)]
 mod samples;
 mod scan;
@@ -31,8 +31,8 @@ pub use self::{
     contents::{Contents, TEMP},
     index::{INDEX_FILE, Index},
     meta::{META_FILE, Meta},
+    purge::{Holdings, Need, Plan, Removal, Shelf, Stored, Strategy, no_active_log},
     reader::{Unread, file_behind},
-    purge::{Holdings, Need, Plan, Removal, Shelf, Stored, Strategy},
     scan::{MAGIC, Scan},
     sub_dir::SubDir,
     writer::{Step, Writer},

@@ -24,15 +24,15 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, unix_now},
     driver::Driver,
     http,
     metrics::Metrics,
     mysql::connect::Connector,
     ports::Control,
     rpc::Facts as _,
-    status::{Observer, unix_now},
-    units::{Facts, Units},
+    status::Observer,
+    units::{Facts, Units, relay::Purger},
 };
 
 /// Time between two progress lines in a log.
@@ -78,6 +78,7 @@ pub async fn run<C: Control>(parts: Parts<C>) -> Result<()> {
     let metrics = Arc::new(Metrics::default());
     let facts = Facts::new(&metrics, &worker);
     let units = Units::new(connect.clone(), alone, facts.clone());
+    let purger = Purger::new(connect.clone(), facts.clone(), views.clone());
     let (commands, inbox) = mpsc::unbounded_channel();
     let observer = Arc::new(Observer {
         worker,
@@ -87,10 +88,12 @@ pub async fn run<C: Control>(parts: Parts<C>) -> Result<()> {
         looks: AtomicU64::new(0),
         facts: facts.clone(),
         connect,
+        purger: purger.clone(),
     });
     let signals = tokio::spawn(forward_signals(signals()?, commands));
     let progress = tokio::spawn(show_progress(views, facts.clone()));
     let watching = tokio::spawn(watch_sources(Arc::clone(&observer)));
+    let purging = tokio::spawn(purger.run());
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(http::serve(listener, tls, observer, metrics, async {
         // Also when the sender is gone.
@@ -103,6 +106,7 @@ pub async fn run<C: Control>(parts: Parts<C>) -> Result<()> {
     progress.abort();
     let _ = progress.await;
     watching.abort();
+    purging.abort();
     drop(stop);
     match server.await {
         Ok(Ok(())) => Ok(()),

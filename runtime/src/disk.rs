@@ -6,12 +6,13 @@ use std::{
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::UNIX_EPOCH,
 };
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
-use crate::ports::disk::{Disk, File, Open};
+use crate::ports::disk::{Disk, File, Open, Space, Stat};
 
 /// The rights of relay directories and binlog files, as the existing worker has them.
 const DIR_MODE: u32 = 0o744;
@@ -91,6 +92,34 @@ impl Disk for LocalDisk {
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
         at(path, fs::remove_file).await
+    }
+
+    async fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        at(path, fs::remove_dir).await
+    }
+
+    async fn stat(&self, path: &Path) -> io::Result<Stat> {
+        let stat = |path| {
+            let found = fs::metadata(path)?;
+            // What is older than that is old enough.
+            let modified = found.modified()?.duration_since(UNIX_EPOCH);
+            Ok(Stat {
+                bytes: found.len(),
+                modified: modified.unwrap_or_default(),
+            })
+        };
+        at(path, stat).await
+    }
+
+    async fn space(&self, path: &Path) -> io::Result<Space> {
+        let space = |path| {
+            let found = rustix::fs::statvfs(&path)?;
+            Ok(Space {
+                capacity: found.f_blocks.saturating_mul(found.f_frsize),
+                available: found.f_bavail.saturating_mul(found.f_frsize),
+            })
+        };
+        at(path, space).await
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {

@@ -161,6 +161,12 @@ static OPERATE_ERROR: Desc = Desc {
     kind: Kind::Counter,
 };
 
+static RELAY_SPACE: Desc = Desc {
+    name: "dm_relay_space",
+    help: "the space of storage for relay component",
+    kind: Kind::Gauge,
+};
+
 static CPU_USAGE: Desc = Desc {
     name: "dm_worker_cpu_usage",
     help: "the cpu usage of worker",
@@ -204,6 +210,13 @@ impl Metrics {
     pub fn operate_error(&self, worker: &str, kind: &str) {
         self.cell(&OPERATE_ERROR, &[("worker", worker), ("type", kind)])
             .add(1.0);
+    }
+
+    /// Says how many bytes the file system of a relay directory has, and how many are free.
+    pub fn relay_space(&self, capacity: u64, available: u64) {
+        for (kind, bytes) in [("capacity", capacity), ("available", available)] {
+            self.cell(&RELAY_SPACE, &[("type", kind)]).set(bytes as f64);
+        }
     }
 
     /// Forgets all series that have each of these labels.

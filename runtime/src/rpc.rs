@@ -15,6 +15,7 @@ use std::{
 
 use dm_core::{
     error::{Error, code},
+    relay::Strategy,
     status::{SourceStatus, SubtaskStatus, UnitStatus},
 };
 use futures_util::future::BoxFuture;
@@ -37,7 +38,7 @@ pub mod pb {
     tonic::include_proto!("pb");
 }
 
-/// What the world may ask about this worker.
+/// What the world may ask this worker.
 pub trait Facts: Send + Sync + 'static {
     /// The worker's name.
     fn worker(&self) -> &str;
@@ -54,6 +55,12 @@ pub trait Facts: Send + Sync + 'static {
 
     /// The worker's configuration, as TOML.
     fn config(&self) -> String;
+
+    /// Removes relay logs that nobody needs.
+    ///
+    /// # Errors
+    /// Why they are not removed, or not all of them.
+    fn purge(&self, strategy: Strategy) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
 /// What is known about a source.
@@ -177,8 +184,23 @@ impl<F: Facts> pb::worker_server::Worker for Service<F> {
         }))
     }
 
+    async fn purge_relay(
+        &self,
+        request: Request<pb::PurgeRelayRequest>,
+    ) -> Result<Response<pb::CommonWorkerResponse>, Status> {
+        let purged = match convert::strategy(request.into_inner()) {
+            Ok(strategy) => self.facts.purge(strategy).await,
+            Err(error) => Err(error),
+        };
+        // A master fills in who says so.
+        Ok(Response::new(pb::CommonWorkerResponse {
+            result: purged.is_ok(),
+            msg: purged.map_or_else(|error| error.to_string(), |()| String::new()),
+            ..<_>::default()
+        }))
+    }
+
     refuse! {
-        purge_relay(PurgeRelayRequest) -> CommonWorkerResponse, "PurgeRelay";
         operate_schema(OperateWorkerSchemaRequest) -> CommonWorkerResponse, "OperateSchema";
         operate_v1_meta(OperateV1MetaRequest) -> OperateV1MetaResponse, "OperateV1Meta";
         handle_error(HandleWorkerErrorRequest) -> CommonWorkerResponse, "HandleError";

@@ -3,13 +3,14 @@
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use dm_core::{
     binlog::Position,
     error::{Error, Result},
     lifecycle::{Command, RelayView, SourceView, SubtaskView, View},
+    relay::Strategy,
     status::{
         ProcessResult, RelayStatus, SourceStatus, SubtaskStatus, SyncStatus, UnitKind, UnitStatus,
     },
@@ -21,12 +22,13 @@ use tokio::{
 };
 
 use crate::{
+    clock::unix_now,
     metrics::TaskStage,
     ports::{Connect, Source, SourceEnd},
     rpc::{self, SourceFacts},
     units::{
         Facts,
-        relay::{RelayEnd, RelayFacts},
+        relay::{Purger, RelayEnd, RelayFacts},
         sync::SyncFacts,
     },
 };
@@ -51,6 +53,8 @@ pub struct Observer<K> {
     pub facts: Facts,
     /// The way to the sources.
     pub connect: K,
+    /// Removes relay logs.
+    pub purger: Purger<K>,
 }
 
 impl<K: Connect> rpc::Facts for Observer<K> {
@@ -107,6 +111,10 @@ impl<K: Connect> rpc::Facts for Observer<K> {
 
     fn config(&self) -> String {
         self.config.clone()
+    }
+
+    async fn purge(&self, strategy: Strategy) -> Result<()> {
+        self.purger.on_request(strategy).await
     }
 }
 
@@ -293,10 +301,4 @@ fn is_synced(flushed: &Location, end: &SourceEnd) -> bool {
         Some(gtids) if !end.gtids.is_empty() => *gtids == end.gtids,
         _ => flushed.position.plain() == end.position.plain(),
     }
-}
-
-pub(crate) fn unix_now() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
 }

@@ -139,6 +139,24 @@ impl Facts {
         Arc::clone(self.known().relays.entry(source.to_owned()).or_default())
     }
 
+    /// From where on each subtask of a source needs its binlog, by task, where that is known.
+    fn needs(&self, source: &str) -> BTreeMap<String, Option<Location>> {
+        let known = self.known();
+        let subtasks = known.subtasks.iter().filter(|((of, _), _)| of == source);
+        subtasks
+            .map(|((_, task), facts)| {
+                // A checkpoint may be behind: the existing worker would go on from there.
+                let from = facts.flushed().or_else(|| facts.applied());
+                (task.clone(), from)
+            })
+            .collect()
+    }
+
+    /// Who holds the relay directory of a source, in the words of whoever finds it locked.
+    fn holder(&self, source: &str) -> String {
+        format!("worker {} for source {source}", self.0.worker)
+    }
+
     /// Up to where the subtask of a source that is furthest behind has applied everything.
     fn applied(&self, source: &str) -> Option<Location> {
         let known = self.known();
@@ -210,6 +228,14 @@ impl<K: Connect> Units<K> {
         }
         self.facts.note(&job.source);
         let facts = self.facts.of(&job.source.source_id, &job.task.name);
+        // In this order: a purge either sees the subtask, or is seen.
+        if let Err(error) = self
+            .facts
+            .relay(&job.source.source_id)
+            .may_start(&job.task.name)
+        {
+            return Outcome::Failed(vec![error]);
+        }
         facts.note_start(Instant::now());
         let fence = (!self.alone).then_some(fence);
         let alone = self.alone;
@@ -240,7 +266,7 @@ impl<K: Connect> Units<K> {
         let facts = self.facts.relay(id);
         let ended = RelayUnit {
             connect: self.connect,
-            who: format!("worker {} for source {id}", self.facts.0.worker),
+            who: self.facts.holder(id),
             needed: self.facts.applied(id),
             facts: Arc::clone(&facts),
             config,

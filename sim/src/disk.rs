@@ -46,7 +46,7 @@ mod tree;
 pub use errno::Errno;
 pub use faults::{Failing, Faults, Timed};
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::dice::Dice;
 use dir::Dir;
@@ -64,6 +64,8 @@ pub struct Disk {
     /// How many handles there have been; none comes twice.
     handles: u64,
     device: Device,
+    /// What files are stamped with that are written to.
+    now: Duration,
 }
 
 /// A process of the machine, which has handles.
@@ -115,12 +117,24 @@ impl Disk {
             open: BTreeMap::new(),
             handles: 0,
             device: Device::new(dice),
+            now: Duration::ZERO,
         }
     }
 
     /// From now on this is wrong with it, and nothing else.
     pub fn set_faults(&mut self, faults: Faults) {
         self.device.set(faults);
+    }
+
+    /// What time it is from now on, since 1970.
+    pub const fn set_now(&mut self, now: Duration) {
+        self.now = now;
+    }
+
+    /// All bytes that there are.
+    #[must_use]
+    pub const fn capacity(&self) -> u64 {
+        self.device.capacity()
     }
 
     /// The bytes that are free, in whole blocks.
@@ -178,7 +192,7 @@ impl Disk {
             let node = match (disk.tree.resolve(path), mode) {
                 (Ok(_), Mode::CreateNew) => return Err(Errno::AlreadyExists),
                 (Err(Errno::NotFound), Mode::Create | Mode::CreateNew) => {
-                    disk.create(path, Node::File(File::default()))?
+                    disk.create(path, Node::File(File::new(disk.now)))?
                 }
                 (found, _) => found?,
             };
@@ -267,6 +281,17 @@ impl Disk {
         self.timed(Class::Read, |disk| {
             let node = disk.tree.resolve(path)?;
             Ok(disk.tree[node].kind())
+        })
+    }
+
+    /// When the content of a file was changed last, since 1970.
+    pub fn modified(&mut self, path: &str) -> Timed<Duration> {
+        self.timed(Class::Read, |disk| {
+            let node = disk.tree.resolve(path)?;
+            match &disk.tree[node] {
+                Node::File(file) => Ok(file.modified()),
+                Node::Dir(_) => Err(Errno::IsADirectory),
+            }
         })
     }
 
@@ -442,11 +467,15 @@ impl Disk {
         }
     }
 
+    /// A file of which the content is about to change.
     fn writable(&mut self, handle: Handle) -> Result<&mut File> {
         let open = self.opened(handle)?;
         let node = open.node;
         match (open.write, self.tree.nodes.get_mut(&node)) {
-            (true, Some(Node::File(file))) => Ok(file),
+            (true, Some(Node::File(file))) => {
+                file.touch(self.now);
+                Ok(file)
+            }
             _ => Err(Errno::BadHandle),
         }
     }

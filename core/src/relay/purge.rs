@@ -5,7 +5,6 @@
 //! moment the removal ends at, what is left has no hole.
 
 use alloc::{
-    borrow::ToOwned,
     format,
     string::{String, ToString},
     vec::Vec,
@@ -141,7 +140,7 @@ impl Holdings<'_> {
             .min_by_key(|mark| (mark.place, mark.file.sequence));
         let Some(first) = first else {
             // What the relay writes is always among them.
-            return Err(no_active());
+            return Err(no_active_log());
         };
         if !first.may_be_missing && !self.has(first) {
             return Err(Error::new(
@@ -193,7 +192,7 @@ impl Holdings<'_> {
     fn marks<'a>(&'a self, strategy: &'a Strategy) -> Result<Vec<Mark<'a>>> {
         let (sub_dir, file) = self.written;
         let Ok(file) = FileName::parse(file) else {
-            return Err(no_active());
+            return Err(no_active_log());
         };
         let mut marks = Vec::from([Mark {
             may_be_missing: true,
@@ -236,7 +235,7 @@ impl Holdings<'_> {
                     let listed = self.index.iter().find(|dir| **dir == wanted);
                     listed.ok_or_else(|| not_listed(name))?
                 }
-                None => self.index.current().ok_or_else(no_active)?,
+                None => self.index.current().ok_or_else(no_active_log)?,
             };
             marks.push(self.mark("the request", sub_dir, file)?);
         }
@@ -291,7 +290,9 @@ impl Holdings<'_> {
     }
 }
 
-fn no_active() -> Error {
+/// The error of a relay that has not said yet which file it writes.
+#[must_use]
+pub fn no_active_log() -> Error {
     Error::new(
         &code::RELAY_NO_ACTIVE_RELAY_LOG,
         "no active relay log file found: it is not known which one the relay writes",

@@ -69,8 +69,6 @@ pub fn unsupported(task: &SubtaskConfig, source: &SourceConfig) -> Result<()> {
         task.experimental.async_checkpoint_flush,
         "experimental: async-checkpoint-flush",
     );
-    let standard = SourceConfig::standard();
-    refuse(source.purge != standard.purge, "purge of the source");
     refuse(!source.enable, "enable: false of the source");
     refuse(
         task.to
@@ -228,7 +226,7 @@ mod tests {
             change(&mut task, &mut source);
             unsupported(&task, &source).err().map(|error| error.message)
         };
-        let cases: [(&str, Change); 6] = [
+        let cases: [(&str, Change); 5] = [
             ("syncers: enable-ansi-quotes", |task, _| {
                 task.sync.enable_ansi_quotes = true;
             }),
@@ -241,7 +239,6 @@ mod tests {
             ("enable: false of the source", |_, source| {
                 source.enable = false
             }),
-            ("purge of the source", |_, source| source.purge.expires = 1),
             ("syncers: safe-mode-duration", |task, _| {
                 task.sync.safe_mode_duration = "61s".into();
             }),

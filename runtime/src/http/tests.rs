@@ -1,6 +1,11 @@
 use std::{net::SocketAddr, path::PathBuf};
 
-use dm_core::status::{SourceStatus, Stage, SubtaskStatus};
+use dm_core::{
+    error::{Error, code},
+    relay::Strategy,
+    status::{SourceStatus, Stage, SubtaskStatus},
+};
+use prost::Message;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -49,6 +54,16 @@ impl Facts for Fixed {
 
     fn config(&self) -> String {
         "name = \"worker1\"\n".into()
+    }
+
+    async fn purge(&self, strategy: Strategy) -> Result<(), Error> {
+        match strategy {
+            Strategy::File { sub_dir: None, .. } => Ok(()),
+            other => Err(Error::new(
+                &code::RELAY_OTHER_STRATEGY_IS_PURGING,
+                other.to_string(),
+            )),
+        }
     }
 }
 
@@ -106,6 +121,33 @@ async fn one_port_speaks_grpc_and_http() {
         .unwrap()
         .into_inner();
     assert_eq!(config.cfg, "name = \"worker1\"\n");
+    for (asked, answered) in [
+        (
+            pb::PurgeRelayRequest {
+                filename: "binlog.000005".into(),
+                ..<_>::default()
+            },
+            true,
+        ),
+        (
+            pb::PurgeRelayRequest {
+                time: 7,
+                filename: "binlog.000005".into(),
+                ..<_>::default()
+            },
+            false,
+        ),
+    ] {
+        let answer = client.purge_relay(asked).await.unwrap().into_inner();
+        if answered {
+            // As it was recorded.
+            assert_eq!(answer.encode_to_vec(), [0x08, 0x01]);
+        } else {
+            assert!(!answer.result && answer.source.is_empty() && answer.worker.is_empty());
+            assert!(answer.msg.starts_with("[code=30036:"), "{}", answer.msg);
+            assert!(answer.msg.contains("time strategy"), "{}", answer.msg);
+        }
+    }
     let refused = client
         .operate_schema(pb::OperateWorkerSchemaRequest::default())
         .await;

@@ -1,6 +1,6 @@
 //! The door to files, which a relay log needs.
 
-use std::{future::Future, io, path::Path};
+use std::{future::Future, io, path::Path, time::Duration};
 
 use bytes::Bytes;
 
@@ -28,6 +28,15 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// Removes a file.
     fn remove(&self, path: &Path) -> impl Future<Output = io::Result<()>> + Send;
 
+    /// Removes a directory that is empty.
+    fn remove_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Looks at a file.
+    fn stat(&self, path: &Path) -> impl Future<Output = io::Result<Stat>> + Send;
+
+    /// Looks at the file system that something is on.
+    fn space(&self, path: &Path) -> impl Future<Output = io::Result<Space>> + Send;
+
     /// Makes the names in a directory survive.
     fn sync_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>> + Send;
 }
@@ -52,6 +61,24 @@ pub trait File: Send + Sync + 'static {
     /// Locks it against everybody else who asks, for as long as it is open. Returns whether that
     /// worked; it does not wait.
     fn lock(&self) -> impl Future<Output = io::Result<bool>> + Send;
+}
+
+/// What is known of a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Stat {
+    /// Its size.
+    pub bytes: u64,
+    /// When its content was changed last, since 1970.
+    pub modified: Duration,
+}
+
+/// The size of a file system, in bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Space {
+    /// All of it.
+    pub capacity: u64,
+    /// What this process may still write.
+    pub available: u64,
 }
 
 /// What a file is opened for.

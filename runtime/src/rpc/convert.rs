@@ -1,7 +1,8 @@
 //! From the core's view of things to messages.
 
 use dm_core::{
-    error::Error,
+    error::{Error, code},
+    relay::Strategy,
     status::{
         DumpStatus, LoadStatus, ProcessResult, RelayStatus, ShardingGroup, SourceStatus,
         SubtaskStatus, SyncStatus, UnitStatus, ValidationStatus,
@@ -9,6 +10,33 @@ use dm_core::{
 };
 
 use super::pb;
+
+/// What a request to purge asks for: the first that it says counts.
+///
+/// # Errors
+/// 30039: nothing.
+pub(super) fn strategy(request: pb::PurgeRelayRequest) -> Result<Strategy, Error> {
+    let pb::PurgeRelayRequest {
+        inactive,
+        time,
+        filename,
+        sub_dir,
+    } = request;
+    if inactive {
+        return Ok(Strategy::Inactive);
+    }
+    match u64::try_from(time) {
+        Ok(time) if time > 0 => Ok(Strategy::Time(time)),
+        _ if !filename.is_empty() => Ok(Strategy::File {
+            name: filename,
+            sub_dir: (!sub_dir.is_empty()).then_some(sub_dir),
+        }),
+        _ => {
+            let text = "request not valid: it says neither `inactive` nor `time` nor `filename`";
+            Err(Error::new(&code::RELAY_PURGE_REQUEST_NOT_VALID, text))
+        }
+    }
+}
 
 impl From<Error> for pb::ProcessError {
     fn from(error: Error) -> Self {

@@ -4,13 +4,15 @@
 //! (`dm_core::relay`), the other one has the disk. What a reader may see is what survives a power
 //! cut: so no subtask is ever ahead of its relay log.
 
+mod claims;
 mod dir;
 mod facts;
 mod follow;
 mod log;
+mod pieces;
+mod purge;
 #[cfg(all(test, not(madsim)))]
 mod samples;
-mod shelf;
 
 use std::{path::Path, pin::pin, sync::Arc};
 
@@ -27,11 +29,14 @@ use futures_util::FutureExt;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{info, warn};
 
-pub use self::facts::{RelayEnd, RelayFacts};
 pub(super) use self::follow::{Follower, Found, RelayLog};
 use self::{
     dir::RelayDir,
     log::{Log, Order},
+};
+pub use self::{
+    facts::{RelayEnd, RelayFacts},
+    purge::Purger,
 };
 use super::{Breaks, Stop, StopSignal, stopped};
 use crate::ports::{Connect, EventStream, Events, Source, SourceFacts, Start};
@@ -104,6 +109,7 @@ impl<K: Connect> RelayUnit<K> {
         let source = self.connect.source(config);
         let upstream = asked(stop, source.probe()).await?.map_err(Failure::Other)?;
         let path = Path::new(&config.relay_dir);
+        let opening = asked(stop, self.facts.claims.open()).await?;
         let mut dir = RelayDir::open(self.connect.disk(), path, &self.who).await?;
         if dir
             .current()
@@ -123,9 +129,10 @@ impl<K: Connect> RelayUnit<K> {
         // Where it stood before, perhaps with another server, is over.
         let file = writer.file().unwrap_or_default();
         if let Some(end) = dir.end(file, writer.boundary(), at.clone()) {
-            self.facts.shelf().lock().await.clear();
+            self.facts.pieces().lock().await.clear();
             self.facts.stands(end);
         }
+        drop(opening);
         self.events.send(lifecycle::Event::Initialised);
         let stream = asked(stop, source.dump(&self.start(at)?)).await?;
         let stream = stream.map_err(Failure::Stream)?;

@@ -1,6 +1,6 @@
 //! Content, and what a power cut leaves of it.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::{collections::BTreeSet, ops::Range, time::Duration};
 
 use super::torn;
 use crate::dice::Dice;
@@ -25,6 +25,8 @@ pub(super) struct File {
     lost: BTreeSet<usize>,
     size_lost: bool,
     failures: u64,
+    /// When it was changed last. It is never older after a power cut: nobody needs more.
+    modified: Duration,
 }
 
 /// One change of content or size.
@@ -35,6 +37,23 @@ pub(super) enum Change {
 }
 
 impl File {
+    /// An empty one.
+    pub(super) fn new(now: Duration) -> Self {
+        Self {
+            modified: now,
+            ..Self::default()
+        }
+    }
+
+    pub(super) const fn modified(&self) -> Duration {
+        self.modified
+    }
+
+    /// Its content changes now.
+    pub(super) const fn touch(&mut self, now: Duration) {
+        self.modified = now;
+    }
+
     pub(super) fn seen(&self) -> &[u8] {
         &self.seen
     }

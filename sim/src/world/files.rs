@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use dm_runtime::ports::disk as ports;
+use dm_runtime::{clock::unix_now, ports::disk as ports};
 use tokio::time::sleep;
 
 use crate::{
@@ -56,7 +56,11 @@ impl Machine {
     }
 
     async fn call<T>(&self, call: impl FnOnce(&mut Disk) -> Timed<T>) -> io::Result<T> {
-        let Timed { cost, result } = call(&mut self.lock());
+        let Timed { cost, result } = {
+            let mut disk = self.lock();
+            disk.set_now(unix_now());
+            call(&mut disk)
+        };
         sleep(cost).await;
         result.map_err(|error| io::Error::from_raw_os_error(error.code()))
     }
@@ -124,6 +128,30 @@ impl ports::Disk for Files {
     async fn remove(&self, path: &Path) -> io::Result<()> {
         let path = text(path);
         self.machine.call(|disk| disk.remove(&path)).await
+    }
+
+    async fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let path = text(path);
+        self.machine.call(|disk| disk.remove_dir(&path)).await
+    }
+
+    async fn stat(&self, path: &Path) -> io::Result<ports::Stat> {
+        let path = text(path);
+        let kind = self.machine.call(|disk| disk.stat(&path)).await?;
+        let bytes = match kind {
+            Kind::File(bytes) => bytes,
+            Kind::Dir => 0,
+        };
+        let modified = self.machine.call(|disk| disk.modified(&path)).await?;
+        Ok(ports::Stat { bytes, modified })
+    }
+
+    async fn space(&self, _: &Path) -> io::Result<ports::Space> {
+        let disk = self.machine.lock();
+        Ok(ports::Space {
+            capacity: disk.capacity(),
+            available: disk.free(),
+        })
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {

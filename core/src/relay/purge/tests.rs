@@ -1,4 +1,4 @@
-use alloc::{collections::BTreeSet, vec};
+use alloc::{borrow::ToOwned, collections::BTreeSet, vec};
 
 use proptest::{prelude::*, sample::Index as Pick, strategy::Strategy as _};
 

@@ -361,7 +361,8 @@ fn base(name: &str) -> &str {
     FileName::parse(name).map_or("", |name| name.base)
 }
 
-async fn lock<D: Disk>(disk: &D, dir: &Path, who: &str) -> Result<D::File> {
+/// Locks a directory, as long as the file is open.
+pub(super) async fn lock<D: Disk>(disk: &D, dir: &Path, who: &str) -> Result<D::File> {
     let path = dir.join(LOCK_FILE);
     let failed = |error| failed("lock", &path, &error);
     let file = match disk.open(&path, Open::CreateNew).await {
@@ -396,6 +397,7 @@ async fn swept<D: Disk>(disk: &D, dir: &Path) -> io::Result<Contents> {
     Ok(contents)
 }
 
+/// The content of a small file, if there is one.
 pub(super) async fn read_small<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Bytes>> {
     match disk.open(path, Open::Read).await {
         Ok(file) => file.read_at(0, SMALL_MAX as usize).await.map(Some),

@@ -1,18 +1,24 @@
 //! What a relay lets others see.
 
-use dm_core::{error::Error, relay::SubDir, sync::progress::Location};
+use dm_core::{
+    error::{Error, Result},
+    relay::SubDir,
+    sync::progress::Location,
+};
 use tokio::{
     sync::{Mutex, watch},
     time::Instant,
 };
 
-use super::shelf::Shelf;
+use super::{claims::Claims, pieces::Pieces};
 
 /// Where the relay of a source stands. It outlives pauses.
 #[derive(Debug, Default)]
 pub struct RelayFacts {
     state: watch::Sender<State>,
-    shelf: Mutex<Shelf>,
+    pieces: Mutex<Pieces>,
+    /// Who takes files away.
+    pub(super) claims: Claims,
 }
 
 /// What readers wait for.
@@ -45,8 +51,8 @@ impl RelayFacts {
     }
 
     /// What is read of it lately, by several subtasks perhaps.
-    pub(super) const fn shelf(&self) -> &Mutex<Shelf> {
-        &self.shelf
+    pub(super) const fn pieces(&self) -> &Mutex<Pieces> {
+        &self.pieces
     }
 
     /// How many read it.
@@ -57,6 +63,14 @@ impl RelayFacts {
     /// Tells of every change.
     pub(super) fn watch(&self) -> watch::Receiver<State> {
         self.state.subscribe()
+    }
+
+    /// Fails while files are removed: nobody would keep what a task needs that starts now.
+    ///
+    /// # Errors
+    /// 40068.
+    pub(in crate::units) fn may_start(&self, task: &str) -> Result<()> {
+        self.claims.start(task)
     }
 
     /// It found out where it stands.

@@ -24,7 +24,7 @@ use super::{
     HEAD_EVENTS, RelayFacts,
     dir::{order, read_small, scanned},
     facts::State,
-    shelf::{Piece, broken, check_magic, unread},
+    pieces::{Piece, broken, check_magic, unread},
 };
 use crate::ports::{
     Start,
@@ -341,19 +341,19 @@ impl<D: Disk> Follower<D> {
             check_magic(file, path).await?;
         }
         // Whoever comes second waits here for the first one, and finds what it has read.
-        let mut shelf = self.log.facts.shelf().lock().await;
-        let piece = match shelf.find(sub_dir, name, *pos) {
+        let mut kept = self.log.facts.pieces().lock().await;
+        let piece = match kept.find(sub_dir, name, *pos) {
             Some(piece) => piece,
             None => {
                 let place = (&**path, *pos, limit);
                 let piece = Arc::new(Piece::read(file, place, decoder.clone()).await?);
                 if self.log.facts.readers() > 1 {
-                    shelf.keep(sub_dir, name, &piece);
+                    kept.keep(sub_dir, name, &piece);
                 }
                 piece
             }
         };
-        drop(shelf);
+        drop(kept);
         *pos = piece.end().max(*pos);
         decoder.clone_from(piece.decoder());
         if let Some(Event::Rotate { file, .. }) = piece.last() {

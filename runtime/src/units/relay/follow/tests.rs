@@ -247,7 +247,7 @@ async fn the_end_is_where_the_relay_says() {
         while let Some(found) = next(&mut follower).await.unwrap() {
             if let Found::Events(piece, from) = found {
                 assert_eq!(piece.end(), window[1]);
-                let count = |record: &&crate::units::relay::shelf::Record| {
+                let count = |record: &&crate::units::relay::pieces::Record| {
                     matches!(record.event, Event::Gtid { .. })
                 };
                 seen += piece.from(from).iter().filter(count).count();
@@ -257,7 +257,7 @@ async fn the_end_is_where_the_relay_says() {
         // Whoever is close gets the same piece.
         if window[0] > starts[3] {
             while next(&mut other).await.unwrap().is_some() {}
-            let kept = log.facts.shelf().lock().await;
+            let kept = log.facts.pieces().lock().await;
             let end = &end;
             let piece = kept.find(&end.sub_dir, &end.file, window[0]).unwrap();
             assert!(Arc::strong_count(&piece) >= 2);

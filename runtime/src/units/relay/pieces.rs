@@ -16,7 +16,7 @@ const PIECE_BYTES: u64 = 256 << 10;
 const EVENT_BYTES_MAX: u32 = (1 << 30) + (1 << 20);
 /// Memory for what others may want, and how many pieces it is at most: at the end of the log each
 /// may be small.
-const SHELF_BYTES: u64 = 8 << 20;
+const KEPT_BYTES: u64 = 8 << 20;
 const PIECES_MAX: usize = 64;
 
 /// Events that follow each other in a file.
@@ -173,12 +173,12 @@ pub(super) fn broken(path: &Path, at: u64, why: &str) -> Error {
 
 /// The pieces that were read last, the newest one last.
 #[derive(Debug, Default)]
-pub(super) struct Shelf {
+pub(super) struct Pieces {
     pieces: VecDeque<(SubDir, String, Arc<Piece>)>,
     bytes: u64,
 }
 
-impl Shelf {
+impl Pieces {
     /// The piece that has the event which begins here.
     pub(super) fn find(&self, sub_dir: &SubDir, file: &str, at: u64) -> Option<Arc<Piece>> {
         let mut newest = self.pieces.iter().rev();
@@ -192,7 +192,7 @@ impl Shelf {
         self.bytes += bytes(piece);
         let entry = (sub_dir.clone(), file.to_owned(), Arc::clone(piece));
         self.pieces.push_back(entry);
-        while self.bytes > SHELF_BYTES || self.pieces.len() > PIECES_MAX {
+        while self.bytes > KEPT_BYTES || self.pieces.len() > PIECES_MAX {
             let Some((_, _, oldest)) = self.pieces.pop_front() else {
                 break;
             };

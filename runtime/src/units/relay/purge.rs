@@ -1,0 +1,384 @@
+//! Removes relay logs that nobody needs: when somebody asks, and as the source's `purge` says.
+//!
+//! The index is left as it is: it belongs to the relay, which leaves the sub-directories out that
+//! are gone when it opens the directory the next time. Until then there are no more of them than
+//! there were moves of the source, and readers pass over them. So a purge only removes, from the
+//! oldest on, and whatever moment it ends at, the next one goes on.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use dm_core::{
+    control::SourceConfig,
+    error::{Code, Error, Result, code},
+    lifecycle::{SourceView, View},
+    relay::{
+        Contents, Holdings, INDEX_FILE, Index, Need, Plan, Removal, Shelf, Stored, Strategy,
+        no_active_log,
+    },
+    status::Stage,
+    sync::progress::Location,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+use tracing::{info, warn};
+
+use super::dir::{lock, read_small};
+use crate::{
+    clock::unix_now,
+    panics::caught,
+    ports::{
+        Connect,
+        disk::{Disk, Space},
+    },
+    units::Facts,
+};
+
+/// How often it is asked how much space is left, and whether a purge is due.
+const PERIOD: Duration = Duration::from_secs(10);
+const HOUR_S: u64 = 60 * 60;
+const GIB: u64 = 1 << 30;
+
+/// Purges the relay logs of a worker.
+#[derive(Clone, Debug)]
+pub struct Purger<K> {
+    connect: K,
+    facts: Facts,
+    view: watch::Receiver<View>,
+}
+
+/// What a purge is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Cause {
+    /// Somebody asks.
+    Request,
+    /// Files are older than `expires`.
+    Expired,
+    /// There is less space than `remain-space`.
+    Space,
+}
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Removed {
+    files: u64,
+    bytes: u64,
+    sub_dirs: u64,
+}
+
+impl<K: Connect> Purger<K> {
+    /// Purges what these units relay, in a machine that looks like this.
+    pub const fn new(connect: K, facts: Facts, view: watch::Receiver<View>) -> Self {
+        Self {
+            connect,
+            facts,
+            view,
+        }
+    }
+
+    /// Does what somebody asks for. Without a relay there is nothing to do. Once begun, it goes on
+    /// though nobody waits for it any more.
+    ///
+    /// # Errors
+    /// 40070: there is no source. 30039: there are several that are relayed. 30035 to 30041, 28002
+    /// and 11025: why nothing was removed, or not all; 28001 and 11024: the disk can't be read.
+    pub async fn on_request(&self, strategy: Strategy) -> Result<()> {
+        let source = {
+            let view = self.view.borrow();
+            if view.sources.is_empty() {
+                return Err(Error::new(&code::WORKER_NO_START, code::NO_SOURCE_TEXT));
+            }
+            let mut relayed = view.sources.iter().filter(|it| it.relay.is_some());
+            let Some(source) = relayed.next() else {
+                return Ok(());
+            };
+            if relayed.next().is_some() {
+                return Err(Error::new(
+                    &code::RELAY_PURGE_REQUEST_NOT_VALID,
+                    "request for one source not valid: this worker relays several ones",
+                ));
+            }
+            source.name.clone()
+        };
+        let this = self.clone();
+        let purge = async move { this.purge(&source, &strategy, Cause::Request).await };
+        let ended = tokio::spawn(caught(purge)).await;
+        let ended = ended.map_err(|error| {
+            Error::new(&code::NOT_SET, "the purge broke off").with_cause(error.to_string())
+        });
+        ended.flatten().flatten().map(drop)
+    }
+
+    /// Purges whenever that is due, as long as it is polled.
+    pub async fn run(self) {
+        let mut looked = BTreeMap::new();
+        loop {
+            sleep(PERIOD).await;
+            self.tick(&mut looked, Instant::now()).await;
+        }
+    }
+
+    /// Looks at each source whose interval is over. It begins when the relay is first seen.
+    async fn tick(&self, looked: &mut BTreeMap<String, Instant>, now: Instant) {
+        let relayed = self.relayed();
+        looked.retain(|source, _| relayed.contains(source));
+        for source in relayed {
+            let Some(config) = self.facts.source(&source) else {
+                continue;
+            };
+            let space = self.measure(&config).await;
+            let last = looked.entry(source).or_insert(now);
+            let interval = u64::try_from(config.purge.interval).unwrap_or_default();
+            if interval > 0 && now.duration_since(*last) >= Duration::from_secs(interval) {
+                *last = now;
+                self.look(&config, space).await;
+            }
+        }
+    }
+
+    /// The sources of which the relay is on, by id.
+    fn relayed(&self) -> Vec<String> {
+        let view = self.view.borrow();
+        let is_on = |source: &&SourceView| {
+            let relay = source.relay.as_ref();
+            relay.is_some_and(|relay| relay.stage != Stage::Stopped)
+        };
+        let relayed = view.sources.iter().filter(is_on);
+        relayed.map(|source| source.name.clone()).collect()
+    }
+
+    /// Says how much space there is, also to Prometheus.
+    async fn measure(&self, config: &SourceConfig) -> Option<Space> {
+        let space = self
+            .connect
+            .disk()
+            .space(Path::new(&config.relay_dir))
+            .await;
+        match space {
+            Ok(space) => {
+                let Space {
+                    capacity,
+                    available,
+                } = space;
+                self.facts.0.metrics.relay_space(capacity, available);
+                Some(space)
+            }
+            Err(error) => {
+                warn!(source = config.source_id, %error, "cannot tell how much space is left");
+                None
+            }
+        }
+    }
+
+    /// Purges if that is due.
+    async fn look(&self, config: &SourceConfig, space: Option<Space>) {
+        let (source, purge) = (&config.source_id, &config.purge);
+        let positive = |number: i64| u64::try_from(number).unwrap_or_default();
+        let wanted = positive(purge.remain_space).saturating_mul(GIB);
+        let missing = space.map_or(0, |space| wanted.saturating_sub(space.available));
+        let expires = positive(purge.expires).saturating_mul(HOUR_S);
+        let (strategy, cause) = if missing > 0 {
+            (Strategy::Space(missing), Cause::Space)
+        } else if expires > 0 {
+            let until = unix_now().as_secs().saturating_sub(expires);
+            (Strategy::Time(until), Cause::Expired)
+        } else {
+            return;
+        };
+        match self.purge(source, &strategy, cause).await {
+            Ok(removed) if removed.bytes < missing => warn!(
+                source,
+                bytes = missing - removed.bytes,
+                "`remain-space` is not free, and no other relay log may go"
+            ),
+            Ok(_) => {}
+            Err(error) => warn!(source, %strategy, "relay logs are not purged: {error}"),
+        }
+    }
+
+    /// Removes what a strategy says and nobody needs.
+    async fn purge(&self, source: &str, strategy: &Strategy, cause: Cause) -> Result<Removed> {
+        let relay = self.facts.relay(source);
+        let _held = relay.claims.purge(strategy)?;
+        let (Some(config), Some(end)) = (self.facts.source(source), relay.end()) else {
+            return Err(no_active_log());
+        };
+        let view = self.view.borrow().clone();
+        let Some(view) = view.sources.iter().find(|view| view.name == source) else {
+            return Ok(Removed::default());
+        };
+        let disk = self.connect.disk();
+        let path = Path::new(&config.relay_dir);
+        // A relay that runs holds the lock; otherwise somebody else may have come.
+        let is_running = view
+            .relay
+            .as_ref()
+            .is_some_and(|relay| relay.live.is_some());
+        let _lock = match is_running {
+            true => None,
+            false => Some(lock(&disk, path, &self.facts.holder(source)).await?),
+        };
+        let (index, shelves) = read(&disk, path).await?;
+        let plan = Holdings {
+            index: &index,
+            shelves: &shelves,
+            written: (&end.sub_dir, &end.file),
+            needs: &needs(self.facts.needs(source), view, cause),
+        };
+        let Plan { removals, limit } = plan.plan(strategy)?;
+        let mut removed = Removed::default();
+        let ended = carry_out(&disk, path, &removals, &mut removed).await;
+        let Removed {
+            files,
+            bytes,
+            sub_dirs,
+        } = removed;
+        if !removals.is_empty() {
+            info!(source, ?cause, %strategy, files, bytes, sub_dirs, limit, "relay logs removed");
+        } else if cause == Cause::Request {
+            info!(source, %strategy, limit, "no relay log may go");
+        }
+        ended.map(|()| removed)
+    }
+}
+
+/// What the subtasks of a source need, of which so much is known.
+fn needs(
+    mut known: BTreeMap<String, Option<Location>>,
+    source: &SourceView,
+    cause: Cause,
+) -> Vec<Need> {
+    for task in &source.subtasks {
+        match task.stage {
+            // It finds out where it is, or never has.
+            Stage::New | Stage::Resuming => drop(known.insert(task.name.clone(), None)),
+            Stage::Stopped | Stage::Finished => drop(known.remove(&task.name)),
+            _ => drop(known.entry(task.name.clone()).or_default()),
+        }
+    }
+    let needs = known.into_iter().map(|(task, from)| Need {
+        who: format!("task {task}"),
+        file: from.map(|from| from.position.file),
+    });
+    // The tasks run elsewhere, with what they need, until one day they come here. An automatic
+    // purge does not wait for that day, or the disk would fill up; nor does the existing worker.
+    let elsewhere = (!source.bound && cause == Cause::Request).then(|| Need {
+        who: "the worker that runs the tasks of the source".to_owned(),
+        file: None,
+    });
+    needs.chain(elsewhere).collect()
+}
+
+/// What is in a relay directory.
+async fn read<D: Disk>(disk: &D, path: &Path) -> Result<(Index, Vec<Shelf>)> {
+    let index = path.join(INDEX_FILE);
+    let bytes = read_small(disk, &index).await;
+    let unread = |error| failed(&code::RELAY_PARSE_UUID_INDEX, "read", &index, &error);
+    let index = Index::parse(&bytes.map_err(unread)?.unwrap_or_default())?;
+    let mut shelves = Vec::new();
+    for sub_dir in index.iter() {
+        let path = path.join(sub_dir.to_string());
+        let failed = |error| failed(&code::READ_DIR, "read dir", &path, &error);
+        let Some(names) = there(disk.list(&path).await).map_err(failed)? else {
+            continue;
+        };
+        let mut files = Vec::new();
+        for name in Contents::of(names).files {
+            let stat = disk.stat(&path.join(&name)).await.map_err(failed)?;
+            files.push(Stored {
+                name,
+                bytes: stat.bytes,
+                modified_s: stat.modified.as_secs(),
+            });
+        }
+        shelves.push(Shelf {
+            sub_dir: sub_dir.clone(),
+            files,
+        });
+    }
+    Ok((index, shelves))
+}
+
+/// Removes one thing after the other. What is gone of a sub-directory stays gone before anything of
+/// the next one goes.
+async fn carry_out<D: Disk>(
+    disk: &D,
+    path: &Path,
+    removals: &[Removal],
+    removed: &mut Removed,
+) -> Result<()> {
+    let mut unsynced: Option<PathBuf> = None;
+    for removal in removals {
+        match removal {
+            Removal::File {
+                sub_dir,
+                name,
+                bytes,
+            } => {
+                let dir = path.join(sub_dir.to_string());
+                let file = dir.join(name);
+                let gone = there(disk.remove(&file).await);
+                gone.map_err(|error| not_removed(&file, &error))?;
+                removed.files += 1;
+                removed.bytes += bytes;
+                unsynced = Some(dir);
+            }
+            Removal::Dir(sub_dir) => {
+                let dir = path.join(sub_dir.to_string());
+                remove_dir(disk, path, &dir)
+                    .await
+                    .map_err(|error| not_removed(&dir, &error))?;
+                removed.sub_dirs += 1;
+                unsynced = None;
+            }
+        }
+    }
+    match unsynced {
+        Some(dir) => disk
+            .sync_dir(&dir)
+            .await
+            .map_err(|error| not_removed(&dir, &error)),
+        None => Ok(()),
+    }
+}
+
+/// Removes a sub-directory, in which there are no binlog files any more.
+async fn remove_dir<D: Disk>(disk: &D, path: &Path, dir: &Path) -> io::Result<()> {
+    disk.sync_dir(dir).await?;
+    for (name, is_dir) in disk.list(dir).await? {
+        // One that is none of ours stays, and keeps the sub-directory.
+        if !is_dir {
+            disk.remove(&dir.join(name)).await?;
+        }
+    }
+    disk.remove_dir(dir).await?;
+    disk.sync_dir(path).await
+}
+
+/// Nothing, if there is nothing.
+fn there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+fn failed(code: &'static Code, what: &str, path: &Path, error: &io::Error) -> Error {
+    Error::new(code, format!("{what}: {}", path.display())).with_cause(error.to_string())
+}
+
+fn not_removed(path: &Path, error: &io::Error) -> Error {
+    let message = format!("remove relay log {} failed", path.display());
+    Error::new(&code::RELAY_REMOVE_FILE_FAIL, message)
+        .with_cause(error.to_string())
+        .with_workaround("What is older is gone. Remove the cause; the next purge goes on here.")
+}
+
+#[cfg(all(test, not(madsim)))]
+mod tests;
