@@ -284,12 +284,12 @@ impl Disk {
         })
     }
 
-    /// When the content of a file was changed last, since 1970.
-    pub fn modified(&mut self, path: &str) -> Timed<Duration> {
+    /// The size of a file, and when its content was changed last, since 1970.
+    pub fn stat_file(&mut self, path: &str) -> Timed<(u64, Duration)> {
         self.timed(Class::Read, |disk| {
             let node = disk.tree.resolve(path)?;
             match &disk.tree[node] {
-                Node::File(file) => Ok(file.modified()),
+                Node::File(file) => Ok((file.len(), file.modified())),
                 Node::Dir(_) => Err(Errno::IsADirectory),
             }
         })

@@ -35,7 +35,10 @@ use dm_sim::values;
 pub use dm_sim::values::Expect;
 
 use crate::{Error, Result, job::Job, servers::Etcd};
-use pb::{QueryStatusRequest, QueryStatusResponse, RegisterWorkerRequest, RegisterWorkerResponse};
+use pb::{
+    CommonWorkerResponse, PurgeRelayRequest, QueryStatusRequest, QueryStatusResponse,
+    RegisterWorkerRequest, RegisterWorkerResponse,
+};
 
 /// How often a master asks before it gives up.
 const POLLS: u32 = 10;
@@ -278,17 +281,26 @@ impl Master {
     /// # Errors
     /// When it cannot be reached.
     pub async fn query(&self, worker: &str, task: &str) -> Result<QueryStatusResponse> {
-        let address = {
-            let registered = self
-                .registered
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            registered
-                .get(worker)
-                .cloned()
-                .ok_or_else(|| format!("{worker} never registered"))?
+        query_status(&self.address(worker)?, task).await
+    }
+
+    /// `purge-relay`, as `dmctl` asks for it: what is before a file of the newest sub-directory.
+    ///
+    /// # Errors
+    /// When the worker cannot be reached.
+    pub async fn purge_relay(&self, worker: &str, file: &str) -> Result<CommonWorkerResponse> {
+        let request = PurgeRelayRequest {
+            filename: file.to_owned(),
+            ..<_>::default()
         };
-        query_status(&address, task).await
+        call(&self.address(worker)?, "/pb.Worker/PurgeRelay", request).await
+    }
+
+    fn address(&self, worker: &str) -> Result<String> {
+        let registered = self.registered.lock();
+        let registered = registered.unwrap_or_else(PoisonError::into_inner);
+        let address = registered.get(worker).cloned();
+        address.ok_or_else(|| format!("{worker} never registered").into())
     }
 
     async fn stage_reached(&self, job: &Job, worker: &str, expect: Expect) -> Result<()> {

@@ -172,6 +172,30 @@ fn files_have_zeros_where_nothing_was_written() {
 }
 
 #[test]
+fn files_know_when_they_were_changed() {
+    let mut disk = disk();
+    let at = Duration::from_secs;
+    disk.set_now(at(5));
+    ok(disk.create_dir("/d"));
+    let f = durable(&mut disk, "/f", b"abc");
+    disk.set_now(at(6));
+    let g = file(&mut disk, "/g", b"");
+    disk.set_now(at(7));
+    // To read, to sync and to give a name is no change.
+    ok(disk.read_at(f, 0, 9));
+    ok(disk.sync_file(f));
+    ok(disk.rename("/f", "/h"));
+    assert_eq!(ok(disk.stat_file("/h")), (3, at(5)));
+    assert_eq!(ok(disk.stat_file("/g")), (0, at(6)));
+    ok(disk.append(g, b"x"));
+    ok(disk.set_len(f, 1));
+    assert_eq!(ok(disk.stat_file("/g")), (1, at(7)));
+    assert_eq!(ok(disk.stat_file("/h")), (1, at(7)));
+    assert_eq!(disk.stat_file("/d").result, Err(Errno::IsADirectory));
+    assert_eq!(disk.capacity(), Faults::default().capacity);
+}
+
+#[test]
 fn a_lock_goes_with_its_handle() {
     let mut disk = disk();
     ok(disk.create_dir("/d"));

@@ -137,12 +137,7 @@ impl ports::Disk for Files {
 
     async fn stat(&self, path: &Path) -> io::Result<ports::Stat> {
         let path = text(path);
-        let kind = self.machine.call(|disk| disk.stat(&path)).await?;
-        let bytes = match kind {
-            Kind::File(bytes) => bytes,
-            Kind::Dir => 0,
-        };
-        let modified = self.machine.call(|disk| disk.modified(&path)).await?;
+        let (bytes, modified) = self.machine.call(|disk| disk.stat_file(&path)).await?;
         Ok(ports::Stat { bytes, modified })
     }
 

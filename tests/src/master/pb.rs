@@ -42,6 +42,30 @@ pub struct QueryStatusResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
+pub struct PurgeRelayRequest {
+    #[prost(bool, tag = "1")]
+    pub inactive: bool,
+    #[prost(int64, tag = "2")]
+    pub time: i64,
+    #[prost(string, tag = "3")]
+    pub filename: String,
+    #[prost(string, tag = "4")]
+    pub sub_dir: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct CommonWorkerResponse {
+    #[prost(bool, tag = "1")]
+    pub result: bool,
+    #[prost(string, tag = "2")]
+    pub msg: String,
+    #[prost(string, tag = "3")]
+    pub source: String,
+    #[prost(string, tag = "4")]
+    pub worker: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
 pub struct SourceStatus {
     #[prost(string, tag = "1")]
     pub source: String,

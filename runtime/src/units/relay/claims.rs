@@ -55,10 +55,7 @@ impl Claims {
     pub(super) fn purge(&self, strategy: &Strategy) -> Result<Held<'_>, Error> {
         self.take(Claim::Purging(strategy.clone()))
             .map_err(|other| match other {
-                Claim::Opening => Error::new(
-                    &code::RELAY_PURGE_IS_FORBIDDEN,
-                    "relay log purge is forbidden temporarily, because the relay is about to start",
-                ),
+                Claim::Opening => about_to_start(),
                 Claim::Purging(other) if discriminant(&other) == discriminant(strategy) => {
                     Error::new(
                         &code::RELAY_THIS_STRATEGY_IS_PURGING,
@@ -99,6 +96,14 @@ impl Claims {
             None => Ok(Held(self)),
         }
     }
+}
+
+/// The error of a relay that looks for its end, or is about to.
+pub(super) fn about_to_start() -> Error {
+    Error::new(
+        &code::RELAY_PURGE_IS_FORBIDDEN,
+        "relay log purge is forbidden temporarily, because the relay is about to start",
+    )
 }
 
 #[cfg(all(test, not(madsim)))]

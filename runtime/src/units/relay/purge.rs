@@ -29,7 +29,10 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::dir::{lock, read_small};
+use super::{
+    claims::about_to_start,
+    dir::{lock, read_small},
+};
 use crate::{
     clock::unix_now,
     panics::caught,
@@ -155,25 +158,18 @@ impl<K: Connect> Purger<K> {
 
     /// Says how much space there is, also to Prometheus.
     async fn measure(&self, config: &SourceConfig) -> Option<Space> {
-        let space = self
-            .connect
-            .disk()
-            .space(Path::new(&config.relay_dir))
-            .await;
-        match space {
-            Ok(space) => {
-                let Space {
-                    capacity,
-                    available,
-                } = space;
-                self.facts.0.metrics.relay_space(capacity, available);
-                Some(space)
-            }
-            Err(error) => {
-                warn!(source = config.source_id, %error, "cannot tell how much space is left");
-                None
-            }
-        }
+        let path = Path::new(&config.relay_dir);
+        // A relay that has not begun has no directory.
+        let space = there(self.connect.disk().space(path).await);
+        let space = space.unwrap_or_else(|error| {
+            warn!(source = config.source_id, %error, "cannot tell how much space is left");
+            None
+        })?;
+        self.facts
+            .0
+            .metrics
+            .relay_space(space.capacity, space.available);
+        Some(space)
     }
 
     /// Purges if that is due.
@@ -213,16 +209,19 @@ impl<K: Connect> Purger<K> {
         let Some(view) = view.sources.iter().find(|view| view.name == source) else {
             return Ok(Removed::default());
         };
+        let Some(relay) = &view.relay else {
+            return Ok(Removed::default());
+        };
+        // Where it stood in an earlier life may be in another directory.
+        if matches!(relay.stage, Stage::New | Stage::Resuming) {
+            return Err(about_to_start());
+        }
         let disk = self.connect.disk();
         let path = Path::new(&config.relay_dir);
         // A relay that runs holds the lock; otherwise somebody else may have come.
-        let is_running = view
-            .relay
-            .as_ref()
-            .is_some_and(|relay| relay.live.is_some());
-        let _lock = match is_running {
-            true => None,
-            false => Some(lock(&disk, path, &self.facts.holder(source)).await?),
+        let _lock = match relay.live {
+            Some(_) => None,
+            None => Some(lock(&disk, path, &self.facts.holder(source)).await?),
         };
         let (index, shelves) = read(&disk, path).await?;
         let plan = Holdings {

@@ -186,6 +186,8 @@ async fn a_request_is_refused_as_long_as_something_is_unclear() {
     world.change(|view| view.sources = vec![source("one")]);
     assert_eq!(world.purge(all.clone()).await, Some(30037), "the end");
     drop(opening);
+    world.change(|view| view.sources[0].relay.as_mut().unwrap().stage = Stage::Resuming);
+    assert_eq!(world.purge(all.clone()).await, Some(30037), "the next life");
     assert_eq!(world.left(), ALL);
     world.change(|view| view.sources[0].relay = None);
     assert_eq!(world.purge(all.clone()).await, None, "there is no relay");
