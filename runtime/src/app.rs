@@ -24,14 +24,14 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    clock::{Clock, unix_now},
+    clock::Clock,
     driver::Driver,
     http,
     metrics::Metrics,
     mysql::connect::Connector,
     ports::Control,
     rpc::Facts as _,
-    status::Observer,
+    status::{Observer, unix_now},
     units::{Facts, Units, relay::Purger},
 };
 

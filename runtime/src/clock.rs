@@ -1,6 +1,6 @@
 //! The clock of a worker's process.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use dm_core::time::Instant;
 use tokio::time;
@@ -59,14 +59,6 @@ impl Clock {
     const fn rate(&self) -> u32 {
         ONE.saturating_add_signed(self.drift_ppm)
     }
-}
-
-/// The time of day, since 1970: what files and events are stamped with.
-#[must_use]
-pub fn unix_now() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
 }
 
 /// The rate of a good clock, in millionths.

@@ -6,13 +6,16 @@ use std::{
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::UNIX_EPOCH,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
-use crate::ports::disk::{Disk, File, Open, Space, Stat};
+use crate::{
+    ports::disk::{Disk, File, Open, Space, Stat},
+    status::unix_now,
+};
 
 /// The rights of relay directories and binlog files, as the existing worker has them.
 const DIR_MODE: u32 = 0o744;
@@ -120,6 +123,10 @@ impl Disk for LocalDisk {
             })
         };
         at(path, space).await
+    }
+
+    fn now(&self) -> Duration {
+        unix_now()
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {

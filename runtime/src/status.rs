@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use dm_core::{
@@ -22,7 +22,6 @@ use tokio::{
 };
 
 use crate::{
-    clock::unix_now,
     metrics::TaskStage,
     ports::{Connect, Source, SourceEnd},
     rpc::{self, SourceFacts},
@@ -301,4 +300,10 @@ fn is_synced(flushed: &Location, end: &SourceEnd) -> bool {
         Some(gtids) if !end.gtids.is_empty() => *gtids == end.gtids,
         _ => flushed.position.plain() == end.position.plain(),
     }
+}
+
+pub(crate) fn unix_now() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }

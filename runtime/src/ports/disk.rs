@@ -37,6 +37,9 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// Looks at the file system that something is on.
     fn space(&self, path: &Path) -> impl Future<Output = io::Result<Space>> + Send;
 
+    /// The time that files are stamped with now, since 1970.
+    fn now(&self) -> Duration;
+
     /// Makes the names in a directory survive.
     fn sync_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>> + Send;
 }

@@ -4,11 +4,12 @@ use std::{
     io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use dm_runtime::{clock::unix_now, ports::disk as ports};
-use tokio::time::sleep;
+use dm_runtime::ports::disk as ports;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     dice::Dice,
@@ -17,7 +18,11 @@ use crate::{
 
 /// The disk of a machine, which outlives its processes.
 #[derive(Clone)]
-pub(super) struct Machine(Arc<Mutex<Disk>>);
+pub(super) struct Machine {
+    disk: Arc<Mutex<Disk>>,
+    /// When it was made: its clock counts from then.
+    made: Instant,
+}
 
 /// The disk as one process has it.
 #[derive(Clone)]
@@ -35,7 +40,10 @@ pub(super) struct File {
 impl Machine {
     /// With an empty disk.
     pub(super) fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(Disk::new(&Dice::new(seed)))))
+        Self {
+            disk: Arc::new(Mutex::new(Disk::new(&Dice::new(seed)))),
+            made: Instant::now(),
+        }
     }
 
     /// For a process of it.
@@ -52,13 +60,13 @@ impl Machine {
     }
 
     fn lock(&self) -> MutexGuard<'_, Disk> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn call<T>(&self, call: impl FnOnce(&mut Disk) -> Timed<T>) -> io::Result<T> {
         let Timed { cost, result } = {
             let mut disk = self.lock();
-            disk.set_now(unix_now());
+            disk.set_now(self.made.elapsed());
             call(&mut disk)
         };
         sleep(cost).await;
@@ -147,6 +155,10 @@ impl ports::Disk for Files {
             capacity: disk.capacity(),
             available: disk.free(),
         })
+    }
+
+    fn now(&self) -> Duration {
+        self.machine.made.elapsed()
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {

@@ -34,7 +34,6 @@ use super::{
     dir::{lock, read_small},
 };
 use crate::{
-    clock::unix_now,
     panics::caught,
     ports::{
         Connect,
@@ -182,7 +181,7 @@ impl<K: Connect> Purger<K> {
         let (strategy, cause) = if missing > 0 {
             (Strategy::Space(missing), Cause::Space)
         } else if expires > 0 {
-            let until = unix_now().as_secs().saturating_sub(expires);
+            let until = self.connect.disk().now().as_secs().saturating_sub(expires);
             (Strategy::Time(until), Cause::Expired)
         } else {
             return;

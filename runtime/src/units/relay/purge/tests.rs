@@ -296,7 +296,7 @@ async fn what_is_due_goes_by_itself() {
     // What is too old, up to the first that is not.
     let age = |name: &str, seconds: u64| {
         let file = fs::File::open(world.dir.path().join(name)).unwrap();
-        let at = unix_now().saturating_sub(Duration::from_secs(seconds));
+        let at = LocalDisk.now().saturating_sub(Duration::from_secs(seconds));
         file.set_modified(UNIX_EPOCH + at).unwrap();
     };
     age(ALL[2], 2 * HOUR_S + 60);
@@ -403,6 +403,10 @@ impl Disk for Breaking {
 
     async fn space(&self, path: &Path) -> io::Result<Space> {
         LocalDisk.space(path).await
+    }
+
+    fn now(&self) -> Duration {
+        LocalDisk.now()
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
