@@ -88,6 +88,11 @@ impl Decoder {
             (_, None) => return Err(BinlogError::NoFormat),
             (_, Some(true)) if checked || !Guard::Checksum.holds() => CHECKSUM_LEN,
             (_, Some(true)) => return Err(checksum_error(&header)),
+            // One flipped bit, and the first event denies the checksums; these stand at the
+            // beginning of every file, and tell.
+            (kind::PREVIOUS_GTIDS | kind::GTID_LIST, Some(false)) if checked => {
+                return Err(BinlogError::Malformed("format description event"));
+            }
             (_, Some(false)) => 0,
         };
         self.complete(&mut header);
