@@ -7,9 +7,11 @@
 pub mod job;
 pub mod master;
 pub mod process;
+pub mod relay;
 pub mod servers;
 pub mod sql;
 pub mod types;
+pub mod volume;
 pub mod worker;
 pub mod workload;
 
@@ -32,6 +34,8 @@ pub fn seed() -> u64 {
     number("DM_TEST_SEED").unwrap_or(21)
 }
 
-fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
+/// A number that the environment gives, if it does.
+#[must_use]
+pub fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }

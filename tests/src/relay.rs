@@ -1,0 +1,293 @@
+//! The relay unit: in this process, or in one of its own that can be killed and measured; and what
+//! its files have to be compared with.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use dm_core::{
+    control::{SourceConfig, db::DbConfig, record::Secret},
+    lifecycle::{Era, Outcome, Start as Effect, Ticket},
+    relay::INDEX_FILE,
+};
+use dm_runtime::{
+    metrics::Metrics,
+    mysql::connect::Connector,
+    ports::{Events, SourceEnd},
+    units::{Facts, Stop, Units, relay::RelayEnd},
+};
+use tokio::{
+    sync::{mpsc::unbounded_channel, watch},
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use crate::{Result, job::Start, process, servers::Address, worker};
+
+const SOURCE: &str = "source-1";
+const TICKET: Ticket = Ticket { era: Era(1), op: 7 };
+/// How long it may take to get to an end.
+const LIMIT: Duration = Duration::from_secs(600);
+/// How often is looked whether it is there.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// A relay unit at work in this process.
+#[derive(Debug)]
+pub struct Relay {
+    stop: watch::Sender<Stop>,
+    unit: JoinHandle<Outcome>,
+    facts: Facts,
+    dir: PathBuf,
+}
+
+impl Relay {
+    /// Starts it.
+    #[must_use]
+    pub fn start(config: &Arc<SourceConfig>) -> Self {
+        let facts = Facts::new(&Arc::new(Metrics::default()), "worker-1");
+        let connect = Connector {
+            worker: "worker-1".into(),
+            secret_key: None,
+        };
+        let units = Units::new(connect, false, facts.clone());
+        let (stop, signal) = watch::channel(Stop::No);
+        let events = Events::new(TICKET, unbounded_channel().0);
+        let start = Effect::Relay {
+            source: Arc::clone(config),
+        };
+        Self {
+            stop,
+            unit: tokio::spawn(units.run(start, signal, events)),
+            facts,
+            dir: PathBuf::from(&config.relay_dir),
+        }
+    }
+
+    /// Stops it.
+    ///
+    /// # Errors
+    /// When it ended otherwise.
+    pub async fn stop(self, how: Stop) -> Result<()> {
+        self.stop.send(how)?;
+        self.ended().await
+    }
+
+    /// Waits until it ends.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn ended(self) -> Result<()> {
+        match self.unit.await? {
+            Outcome::Ok(_) => Ok(()),
+            other => Err(format!("the relay ended with {other:?}").into()),
+        }
+    }
+
+    /// Waits until it has everything up to an end.
+    ///
+    /// # Errors
+    /// When it fails, or takes too long.
+    ///
+    /// # Panics
+    /// When it tells of something that is not in its files.
+    pub async fn reach(&mut self, end: &SourceEnd) -> Result<()> {
+        let facts = self.facts.relay(SOURCE);
+        let start = Instant::now();
+        loop {
+            let end_now = facts.end();
+            if let Some(RelayEnd {
+                sub_dir,
+                file,
+                len,
+                location,
+            }) = &end_now
+                && !file.is_empty()
+            {
+                // What is told is there, and is one place.
+                let there = fs::metadata(self.dir.join(sub_dir.to_string()).join(file))?;
+                let at = &location.position;
+                let is_one = (file, *len) == (&at.file, at.pos) || at.pos == 4 && at.file > *file;
+                assert!(there.len() >= *len && is_one, "{end_now:?} {}", there.len());
+            }
+            let has = end_now.map(|end| end.location);
+            if has.as_ref().is_some_and(|has| has.position >= end.position) {
+                return Ok(());
+            }
+            if start.elapsed() > LIMIT || self.unit.is_finished() {
+                let ended = timeout(Duration::from_millis(100), &mut self.unit).await;
+                return Err(format!("at {has:?}, not at {}: {ended:?}", end.position).into());
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// What a relay unit has to do, and how a process of its own is told so.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The source.
+    pub source: Address,
+    /// The relay directory.
+    pub dir: PathBuf,
+    /// Where a new directory begins; its GTIDs count if it relays by GTID.
+    pub start: Start,
+    /// Whether it relays by GTID.
+    pub by_gtid: bool,
+    /// Whether it ends as soon as it has what the source had when it began.
+    pub to_end: bool,
+}
+
+impl Task {
+    /// The configuration of the source.
+    #[must_use]
+    pub fn config(&self) -> Arc<SourceConfig> {
+        let address = self.source.clone();
+        Arc::new(SourceConfig {
+            source_id: SOURCE.to_owned(),
+            from: DbConfig {
+                host: address.host,
+                port: address.port,
+                user: address.user,
+                password: Secret(address.password),
+                ..DbConfig::default()
+            },
+            relay_dir: self.dir.display().to_string(),
+            enable_gtid: self.by_gtid,
+            relay_binlog_name: self.start.file.clone(),
+            relay_binlog_gtid: self.start.gtids.clone(),
+            ..SourceConfig::standard()
+        })
+    }
+
+    /// The command that does it, with the program `relay_unit` of this package.
+    #[must_use]
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args([&self.source.host, &self.source.port.to_string()])
+            .args([&self.source.user, &self.source.password])
+            .arg(&self.dir)
+            .args([&self.start.file, &self.start.gtids])
+            .args([self.by_gtid.to_string(), self.to_end.to_string()]);
+        command
+    }
+
+    /// The task of such a command, by its arguments.
+    ///
+    /// # Errors
+    /// They are others.
+    pub fn parse(args: impl Iterator<Item = String>) -> Result<Self> {
+        let args: Vec<_> = args.collect();
+        let [
+            host,
+            port,
+            user,
+            password,
+            dir,
+            file,
+            gtids,
+            by_gtid,
+            to_end,
+        ] = &*args
+        else {
+            return Err(format!("9 arguments wanted, not {}", args.len()).into());
+        };
+        Ok(Self {
+            source: Address {
+                host: host.clone(),
+                port: port.parse()?,
+                user: user.clone(),
+                password: password.clone(),
+            },
+            dir: dir.into(),
+            start: Start {
+                file: file.clone(),
+                gtids: gtids.clone(),
+                ..Start::default()
+            },
+            by_gtid: by_gtid.parse()?,
+            to_end: to_end.parse()?,
+        })
+    }
+}
+
+/// The binlog files in a directory, by name.
+///
+/// # Errors
+/// When they can't be listed.
+pub fn binlogs(dir: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let digits = name.rsplit_once('.').map(|(_, digits)| digits);
+        if digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit())) {
+            files.insert(name.clone(), dir.join(&name));
+        }
+    }
+    Ok(files)
+}
+
+/// The only sub-directory of a relay directory.
+///
+/// # Errors
+/// There is none, or another one.
+pub fn sub_dir(dir: &Path) -> Result<PathBuf> {
+    let index = fs::read_to_string(dir.join(INDEX_FILE))?;
+    match &*index.lines().collect::<Vec<_>>() {
+        [one] => Ok(dir.join(one)),
+        other => Err(format!("the sub-directories are {other:?}").into()),
+    }
+}
+
+/// Where the events behind the FORMAT_DESCRIPTION begin: of that one a dump sends another form.
+fn body(file: &[u8]) -> usize {
+    let size = file.get(13..17).and_then(|size| size.try_into().ok());
+    4 + size.map(u32::from_le_bytes).unwrap_or_default() as usize
+}
+
+/// Whether relay files are beginnings of the source's, in `data_dir`, and have no gaps between
+/// them; how many are as long.
+///
+/// # Errors
+/// They are not, or can't be read.
+pub fn compare(relay: &Path, data_dir: &Path) -> Result<usize> {
+    let (relayed, there) = (binlogs(relay)?, binlogs(data_dir)?);
+    let mut whole = 0;
+    let mut last_is_whole = true;
+    let first = relayed.keys().next().cloned().unwrap_or_default();
+    for (name, theirs) in there.range(first..).take(relayed.len()) {
+        let ours = relayed
+            .get(name)
+            .ok_or_else(|| format!("{name} is missing"))?;
+        if !last_is_whole {
+            return Err(format!("the file before {name} has no end").into());
+        }
+        let (ours, theirs) = (fs::read(ours)?, fs::read(theirs)?);
+        let from = body(&theirs).min(ours.len());
+        if from > 4 && ours.len() > from && from != body(&ours)
+            || !theirs[from.min(theirs.len())..].starts_with(&ours[from..])
+        {
+            return Err(format!("{name} differs").into());
+        }
+        last_is_whole = ours.len() == theirs.len();
+        whole += usize::from(last_is_whole);
+    }
+    Ok(whole)
+}
+
+/// Runs the check that operators have, and returns what it says.
+///
+/// # Errors
+/// It finds problems.
+pub fn verify(dir: &Path) -> Result<String> {
+    let program = worker::binary()?;
+    process::run(
+        &program,
+        Command::new(&program).args(["relay", "verify"]).arg(dir),
+    )
+}
