@@ -4,7 +4,8 @@
 # make soak     play simulated worlds until stopped; failing seeds go to target/failing-seeds.txt
 # make fuzz     feed hostile bytes to every decoder, FUZZ_SECONDS (60) each; names what it finds
 # make mutants  show how soon simulated worlds notice that one of the worker's guards is missing
-# make bench    apply one binlog with this worker and with MySQL's own replica
+# make bench    apply a binlog with this worker and with MySQL's own replica; relay one with this
+#               worker and with mysqlbinlog
 
 CARGO ?= cargo
 JOBS ?= $(shell nproc)
@@ -16,7 +17,7 @@ export PROTOC := $(or $(PROTOC),$(shell command -v protoc),$(CURDIR)/target/serv
 .PHONY: help demo test verify soak fuzz mutants bench
 
 help:
-	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+	@sed -n '/^# make/,/^$$/s/^# //p' Makefile
 
 demo:
 	@scripts/servers mysql protoc
@@ -50,3 +51,4 @@ bench:
 	@scripts/servers
 	$(CARGO) build --release --locked --workspace --bins
 	@target/release/bench
+	@target/release/bench_relay

@@ -210,3 +210,48 @@ async fn a_full_disk_leaves_the_old_file() {
     assert!(error.is(&code::RELAY_FLUSH_LOCAL_META), "{error}");
     assert_eq!(fs::read_to_string(path.join(META_FILE)).unwrap(), before);
 }
+
+/// Damage anywhere in the newest file, or an end that was lost and has something else in its place:
+/// what is left is a beginning of what was there, or nothing is touched.
+#[tokio::test]
+async fn nothing_is_left_that_was_not_there() {
+    for (name, flavor, sub_dir, newest) in [
+        ("mysql", Flavor::Mysql, SUB_DIR, "binlog.000004"),
+        ("mysql", Flavor::Mysql, SUB_DIR, "binlog.000005"),
+        ("mariadb", Flavor::Mariadb, "0-3404.000001", "vm-bin.000002"),
+    ] {
+        let dir = recorded(name);
+        let sub_dir = dir.path().join(sub_dir);
+        if newest == "binlog.000004" {
+            fs::remove_file(sub_dir.join("binlog.000005")).unwrap();
+        }
+        let path = sub_dir.join(newest);
+        let whole = fs::read(&path).unwrap();
+        // A prime, so that all parts of events are met.
+        for at in (0..whole.len()).step_by(if whole.len() > 1000 { 67 } else { 7 }) {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1 << (at % 8);
+            let torn = [&whole[..at], &[0; 4096]].concat();
+            for bytes in [flipped, torn] {
+                fs::write(&path, &bytes).unwrap();
+                let recovered = open(&dir).await.unwrap().recover(flavor, true).await;
+                let writer = recovered.unwrap();
+                let aside = sub_dir.join(format!("{newest}{DAMAGED}"));
+                if writer.file() == Some(newest) {
+                    let left = fs::read(&path).unwrap();
+                    assert!(
+                        left.len() <= at && whole.starts_with(&left),
+                        "{newest} {at}"
+                    );
+                    assert_eq!(left.len() as u64, writer.boundary());
+                } else {
+                    assert!(!path.exists(), "{newest} {at}");
+                    if aside.exists() {
+                        assert_eq!(fs::read(&aside).unwrap(), bytes);
+                        fs::remove_file(aside).unwrap();
+                    }
+                }
+            }
+        }
+    }
+}
