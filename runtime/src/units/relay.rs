@@ -110,7 +110,8 @@ impl<K: Connect> RelayUnit<K> {
         let upstream = asked(stop, source.probe()).await?.map_err(Failure::Other)?;
         let path = Path::new(&config.relay_dir);
         let opening = asked(stop, self.facts.claims.open()).await?;
-        let mut dir = RelayDir::open(self.connect.disk(), path, &self.who).await?;
+        let id = &config.source_id;
+        let mut dir = RelayDir::open(self.connect.disk(), path, id, &self.who).await?;
         if dir
             .current()
             .is_none_or(|dir| dir.server() != upstream.server)

@@ -23,6 +23,8 @@ use crate::ports::disk::{Disk, File, Open};
 
 /// Whoever writes to a directory has this file in it locked.
 const LOCK_FILE: &str = "dm-worker.lock";
+/// Whose binlog is in a directory: the id of the source.
+const SOURCE_FILE: &str = "dm-worker.source";
 /// Number of the first sub-directory.
 const FIRST: u32 = 1;
 /// What a file is called in addition that can't be read: nobody takes it for a binlog then.
@@ -43,12 +45,13 @@ pub(super) struct RelayDir<D: Disk> {
 }
 
 impl<D: Disk> RelayDir<D> {
-    /// Opens a directory, which is made if it is not there, in the name of somebody.
+    /// Opens the directory of a source, which is made if it is not there, in the name of somebody.
+    /// One that has another source's binlog is emptied: whoever reads that does so elsewhere now.
     ///
     /// # Errors
     /// 30025: somebody else has it, or the disk can't be used. 28001, 28002, 30001: its index makes
     /// no sense.
-    pub(super) async fn open(disk: D, path: &Path, who: &str) -> Result<Self> {
+    pub(super) async fn open(disk: D, path: &Path, source: &str, who: &str) -> Result<Self> {
         let failed = |error| failed("open", path, &error);
         disk.create_dir(path).await.map_err(failed)?;
         if let Some(parent) = path
@@ -66,6 +69,7 @@ impl<D: Disk> RelayDir<D> {
             path: path.to_owned(),
             _lock: lock,
         };
+        dir.claim(source, &there.sub_dirs).await.map_err(failed)?;
         dir.trim(&there.sub_dirs).await?;
         if let Some(sub_dir) = dir.index.current().cloned() {
             let path = dir.path.join(sub_dir.to_string());
@@ -287,6 +291,27 @@ impl<D: Disk> RelayDir<D> {
         bytes?.map_or_else(|| Ok(Meta::default()), |bytes| Meta::parse(&bytes))
     }
 
+    /// Says whose binlog is in it. A directory of the existing worker does not say that.
+    async fn claim(&mut self, source: &str, there: &[SubDir]) -> io::Result<()> {
+        let of = read_small(&self.disk, &self.path.join(SOURCE_FILE)).await?;
+        if of.as_deref() == Some(source.as_bytes()) {
+            return Ok(());
+        }
+        if let Some(other) = of {
+            let other = String::from_utf8_lossy(&other);
+            warn!(source, %other, dir = %self.path.display(), "another source's relay log goes");
+            let none = Index::default();
+            self.replace(&self.path, INDEX_FILE, none.to_string())
+                .await?;
+            self.index = none;
+            for sub_dir in there {
+                remove_sub_dir(&self.disk, &self.path, sub_dir).await?;
+            }
+        }
+        self.replace(&self.path, SOURCE_FILE, source.to_owned())
+            .await
+    }
+
     /// Forgets the oldest sub-directories that are gone.
     async fn trim(&mut self, there: &[SubDir]) -> Result<()> {
         let mut index = self.index.clone();
@@ -359,6 +384,22 @@ pub(super) fn order(files: &mut [String], newest: &str) {
 /// What the name of a binlog file begins with.
 fn base(name: &str) -> &str {
     FileName::parse(name).map_or("", |name| name.base)
+}
+
+/// Removes a sub-directory with the files in it. Whatever else is there stays, and keeps it.
+pub(super) async fn remove_sub_dir<D: Disk>(
+    disk: &D,
+    path: &Path,
+    sub_dir: &SubDir,
+) -> io::Result<()> {
+    let dir = path.join(sub_dir.to_string());
+    for (name, is_dir) in disk.list(&dir).await? {
+        if !is_dir {
+            disk.remove(&dir.join(name)).await?;
+        }
+    }
+    disk.remove_dir(&dir).await?;
+    disk.sync_dir(path).await
 }
 
 /// Locks a directory, as long as the file is open.

@@ -31,7 +31,7 @@ use tracing::{info, warn};
 
 use super::{
     claims::about_to_start,
-    dir::{lock, read_small},
+    dir::{lock, read_small, remove_sub_dir},
 };
 use crate::{
     panics::caught,
@@ -329,9 +329,11 @@ async fn carry_out<D: Disk>(
             }
             Removal::Dir(sub_dir) => {
                 let dir = path.join(sub_dir.to_string());
-                remove_dir(disk, path, &dir)
-                    .await
-                    .map_err(|error| not_removed(&dir, &error))?;
+                let gone = match disk.sync_dir(&dir).await {
+                    Ok(()) => remove_sub_dir(disk, path, sub_dir).await,
+                    failed => failed,
+                };
+                gone.map_err(|error| not_removed(&dir, &error))?;
                 removed.sub_dirs += 1;
                 unsynced = None;
             }
@@ -344,19 +346,6 @@ async fn carry_out<D: Disk>(
             .map_err(|error| not_removed(&dir, &error)),
         None => Ok(()),
     }
-}
-
-/// Removes a sub-directory, in which there are no binlog files any more.
-async fn remove_dir<D: Disk>(disk: &D, path: &Path, dir: &Path) -> io::Result<()> {
-    disk.sync_dir(dir).await?;
-    for (name, is_dir) in disk.list(dir).await? {
-        // One that is none of ours stays, and keeps the sub-directory.
-        if !is_dir {
-            disk.remove(&dir.join(name)).await?;
-        }
-    }
-    disk.remove_dir(dir).await?;
-    disk.sync_dir(path).await
 }
 
 /// Nothing, if there is nothing.

@@ -9,7 +9,7 @@ const UUID: &str = "0a0431f2-e6eb-11f1-beb0-02fc00000001";
 const SUB_DIR: &str = "0a0431f2-e6eb-11f1-beb0-02fc00000001.000001";
 
 async fn open(dir: &TempDir) -> Result<RelayDir<LocalDisk>> {
-    RelayDir::open(LocalDisk, dir.path(), "a test").await
+    RelayDir::open(LocalDisk, dir.path(), "one", "a test").await
 }
 
 async fn recover(dir: &TempDir, flavor: Flavor) -> Writer {
@@ -21,6 +21,34 @@ fn at(writer: &Writer) -> (Position, String) {
     let location = writer.location();
     let gtids = location.gtids.map(|gtids| gtids.to_string());
     (location.position, gtids.unwrap_or_default())
+}
+
+/// A worker gets another source: what it has of the one before is of no use to it, and must never
+/// be taken for the other one's.
+#[tokio::test]
+async fn the_log_of_another_source_goes() {
+    let dir = recorded("switch");
+    drop(open(&dir).await.unwrap());
+    fs::write(dir.path().join("notes.txt"), "of somebody else").unwrap();
+    let kept = open(&dir).await.unwrap();
+    assert_eq!(kept.current().map(SubDir::number), Some(2));
+    drop(kept);
+    let other = RelayDir::open(LocalDisk, dir.path(), "two", "a test").await;
+    assert_eq!(other.unwrap().current(), None);
+    let mut left: Vec<_> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    let ours = [LOCK_FILE, SOURCE_FILE, "notes.txt", INDEX_FILE];
+    assert_eq!(left, ours);
+    // Where that broke off before it was done, it is done the next time.
+    let dir = recorded("switch");
+    fs::write(dir.path().join(SOURCE_FILE), "two").unwrap();
+    fs::write(dir.path().join(INDEX_FILE), "").unwrap();
+    assert_eq!(open(&dir).await.unwrap().current(), None);
+    let names = fs::read_dir(dir.path()).unwrap();
+    assert_eq!(names.count(), 3);
 }
 
 /// Their meta files say less than the files do.

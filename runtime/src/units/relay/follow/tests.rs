@@ -18,7 +18,7 @@ const LOGS: [(&str, Flavor); 3] = [
 
 /// The log in a directory, as it is when the relay has begun to work.
 async fn log(dir: &TempDir, flavor: Flavor) -> RelayLog<LocalDisk> {
-    let opened = RelayDir::open(LocalDisk, dir.path(), "a test").await;
+    let opened = RelayDir::open(LocalDisk, dir.path(), "one", "a test").await;
     let opened = opened.unwrap();
     let writer = opened.recover(flavor, true).await.unwrap();
     let file = writer.file().unwrap_or_default();

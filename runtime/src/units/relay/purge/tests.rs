@@ -16,6 +16,7 @@ use dm_core::{
 use tempfile::TempDir;
 
 use super::*;
+use crate::units::relay::RelayEnd;
 use crate::{
     disk::{LocalDisk, LocalFile},
     metrics::Metrics,
@@ -78,7 +79,12 @@ impl World {
         let world = Self::new();
         let sub_dir = NEW.parse::<SubDir>().unwrap();
         let relay = world.facts.relay("one");
-        relay.wrote(Some(&sub_dir), "m.000003", 10, Location::default());
+        relay.wrote(RelayEnd {
+            sub_dir,
+            file: "m.000003".to_owned(),
+            len: 10,
+            location: Location::default(),
+        });
         world
     }
 
@@ -155,7 +161,9 @@ async fn what_is_before_a_file_goes() {
     let index = world.dir.path().join(INDEX_FILE);
     assert!(fs::read_to_string(&index).unwrap().starts_with(OLD));
     let path = world.dir.path();
-    RelayDir::open(LocalDisk, path, "a test").await.unwrap();
+    RelayDir::open(LocalDisk, path, "one", "a test")
+        .await
+        .unwrap();
     assert_eq!(fs::read_to_string(&index).unwrap(), format!("{NEW}\n"));
     assert_eq!(world.purge(file("m.000001")).await, Some(11025));
 }
@@ -199,7 +207,7 @@ async fn a_request_is_refused_as_long_as_something_is_unclear() {
 #[tokio::test]
 async fn while_the_relay_rests_the_directory_must_be_nobody_elses() {
     let world = World::relaying();
-    let other = RelayDir::open(LocalDisk, world.dir.path(), "somebody else");
+    let other = RelayDir::open(LocalDisk, world.dir.path(), "one", "somebody else");
     let other = other.await.unwrap();
     let rest = |view: &mut View| {
         let relay = view.sources[0].relay.as_mut().unwrap();
@@ -217,7 +225,7 @@ async fn while_the_relay_rests_the_directory_must_be_nobody_elses() {
     assert_eq!(world.purge(Strategy::Inactive).await, None);
     assert_eq!(world.left(), ALL[6..]);
     // Nobody has it afterwards.
-    let again = RelayDir::open(LocalDisk, world.dir.path(), "a test").await;
+    let again = RelayDir::open(LocalDisk, world.dir.path(), "one", "a test").await;
     assert!(again.is_ok());
 }
 
