@@ -144,27 +144,13 @@ impl Facts {
         let known = self.known();
         let subtasks = known.subtasks.iter().filter(|((of, _), _)| of == source);
         subtasks
-            .map(|((_, task), facts)| {
-                // A checkpoint may be behind: the existing worker would go on from there.
-                let from = facts.flushed().or_else(|| facts.applied());
-                (task.clone(), from)
-            })
+            .map(|((_, task), facts)| (task.clone(), facts.needs()))
             .collect()
     }
 
     /// Who holds the relay directory of a source, in the words of whoever finds it locked.
     fn holder(&self, source: &str) -> String {
         format!("worker {} for source {source}", self.0.worker)
-    }
-
-    /// Up to where the subtask of a source that is furthest behind has applied everything.
-    fn applied(&self, source: &str) -> Option<Location> {
-        let known = self.known();
-        let subtasks = known.subtasks.iter();
-        let applied = subtasks
-            .filter(|((of, _), _)| of == source)
-            .filter_map(|(_, facts)| facts.applied());
-        applied.min_by(|a, b| a.position.plain().cmp(&b.position.plain()))
     }
 
     /// Forgets the subtasks that are not there any more, and their metrics.
@@ -221,7 +207,9 @@ impl<K: Connect> Units<K> {
     pub async fn run(self, start: Start, stop: StopSignal, events: Events) -> Outcome {
         let (job, unit, fence) = match start {
             Start::Subtask { job, unit, fence } => (job, unit, fence),
-            Start::Relay { source } => return self.relay(source, stop, events).await,
+            Start::Relay { source, tasks } => {
+                return self.relay(source, tasks, stop, events).await;
+            }
         };
         if let Err(error) = check(&job, unit) {
             return Outcome::Failed(vec![error]);
@@ -260,14 +248,21 @@ impl<K: Connect> Units<K> {
         }
     }
 
-    async fn relay(self, config: Arc<SourceConfig>, stop: StopSignal, events: Events) -> Outcome {
+    async fn relay(
+        self,
+        config: Arc<SourceConfig>,
+        tasks: Vec<String>,
+        stop: StopSignal,
+        events: Events,
+    ) -> Outcome {
         self.facts.note(&config);
         let id = &config.source_id;
         let facts = self.facts.relay(id);
         let ended = RelayUnit {
             connect: self.connect,
             who: self.facts.holder(id),
-            needed: self.facts.applied(id),
+            tasks,
+            subtasks: self.facts.clone(),
             facts: Arc::clone(&facts),
             config,
             events,

@@ -1,6 +1,6 @@
 //! What the machine wants done.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{string::String, sync::Arc, vec::Vec};
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -133,6 +133,9 @@ pub enum Start {
     Relay {
         /// The source.
         source: Arc<SourceConfig>,
+        /// Names of the tasks that are to run with it, and read what it writes. A new log begins
+        /// where the one begins that is furthest behind.
+        tasks: Vec<String>,
     },
     /// A unit of a subtask.
     Subtask {

@@ -1,6 +1,6 @@
 //! The relay of a source: on or off by the assignment, running or not by its own stage key.
 
-use alloc::{borrow::ToOwned, sync::Arc, vec::Vec};
+use alloc::{borrow::ToOwned, string::String, sync::Arc, vec::Vec};
 use core::time::Duration;
 
 use super::{
@@ -74,6 +74,7 @@ impl Relay {
         io: &mut Io,
         (name, source): (&str, &Arc<SourceConfig>),
         wanted: WantedStage,
+        tasks: impl Iterator<Item = String>,
     ) {
         if wanted.expect != Expect::Unclear {
             self.expect = wanted.expect;
@@ -94,7 +95,7 @@ impl Relay {
             }
             None if run => {
                 if self.may_run(now, io, source, wanted) {
-                    self.start(io, name, source);
+                    self.start(io, name, source, tasks.collect());
                 }
             }
             None => self.rest(),
@@ -144,13 +145,14 @@ impl Relay {
         self.backoff.check(now, &policy, &mut io.dice)
     }
 
-    fn start(&mut self, io: &mut Io, name: &str, source: &Arc<SourceConfig>) {
+    fn start(&mut self, io: &mut Io, name: &str, source: &Arc<SourceConfig>, tasks: Vec<String>) {
         if self.stage != Stage::New {
             self.stage = Stage::Resuming;
         }
         self.check_at = None;
         let effect = Effect::Unit(UnitCall::Start(Start::Relay {
             source: Arc::clone(source),
+            tasks,
         }));
         let pending = Pending::Relay {
             source: name.to_owned(),

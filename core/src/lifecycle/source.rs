@@ -11,7 +11,9 @@ use super::{
     ticket::Ticket,
     view::SourceView,
 };
-use crate::{control::SourceConfig, guard::Guard, sync::progress::Fence, time::Instant};
+use crate::{
+    control::SourceConfig, guard::Guard, status::Stage, sync::progress::Fence, time::Instant,
+};
 
 /// A source worker.
 #[derive(Clone, Debug)]
@@ -62,7 +64,12 @@ impl Source {
         let relay_on = wanted.filter(|wanted| wanted.relay_by_key || by_config);
         if let Some(wanted) = relay_on {
             let relay = self.relay.get_or_insert_with(|| Relay::new(now));
-            relay.turn(now, io, (name, &self.config), wanted.relay_stage);
+            let runs = |(_, task): &(&String, &WantedSubtask)| {
+                bound.is_some() && task.expect == Some(Stage::Running)
+            };
+            let tasks = wanted.subtasks.iter().filter(runs);
+            let tasks = tasks.map(|(task, _)| task.clone());
+            relay.turn(now, io, (name, &self.config), wanted.relay_stage, tasks);
         }
         let at = Surroundings {
             now,

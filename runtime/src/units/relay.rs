@@ -14,7 +14,7 @@ mod purge;
 #[cfg(all(test, not(madsim)))]
 mod samples;
 
-use std::{path::Path, pin::pin, sync::Arc};
+use std::{path::Path, pin::pin, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use dm_core::{
@@ -26,7 +26,10 @@ use dm_core::{
     sync::progress::Location,
 };
 use futures_util::FutureExt;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{Instant, sleep},
+};
 use tracing::{info, warn};
 
 pub(super) use self::follow::{Follower, Found, RelayLog};
@@ -38,13 +41,16 @@ pub use self::{
     facts::{RelayEnd, RelayFacts},
     purge::Purger,
 };
-use super::{Breaks, Stop, StopSignal, stopped};
+use super::{Breaks, Facts, Stop, StopSignal, stopped};
 use crate::ports::{Connect, EventStream, Events, Source, SourceFacts, Start};
 
 /// Bytes that are read and not written yet. A larger event goes alone.
 const READ_AHEAD_BYTES: usize = 16 << 20;
 /// Bytes that are handed over at once.
 const PIECE_BYTES: usize = 1 << 20;
+/// So long a new log waits for its readers to find out where they are, and so often it looks.
+const NEEDS_LIMIT: Duration = Duration::from_secs(10);
+const NEEDS_LOOK: Duration = Duration::from_millis(20);
 /// Events at the beginning of a file among which the one is that tells what was before.
 const HEAD_EVENTS: usize = 8;
 
@@ -56,8 +62,10 @@ pub(super) struct RelayUnit<K: Connect> {
     pub(super) config: Arc<SourceConfig>,
     /// Who has the directory, in the words of whoever finds it locked.
     pub(super) who: String,
-    /// Up to where the subtask that is furthest behind has applied everything, if there is one.
-    pub(super) needed: Option<Location>,
+    /// The tasks that are to read it.
+    pub(super) tasks: Vec<String>,
+    /// What is known of them.
+    pub(super) subtasks: Facts,
     /// What outlives this run.
     pub(super) facts: Arc<RelayFacts>,
     /// Where it reports that it works.
@@ -68,6 +76,8 @@ pub(super) struct RelayUnit<K: Connect> {
 enum Failure {
     /// The stream broke; another one may bring the rest.
     Stream(Error),
+    /// The source has no more what comes next in a log that nobody needs.
+    Outdated(Error),
     /// An operator, or time, must help.
     Other(Error),
     /// It was told to end while it waited for the source.
@@ -89,6 +99,9 @@ impl<K: Connect> RelayUnit<K> {
                 Ok(()) | Err(Failure::Stopped) => return Outcome::Ok(Reply::Stopped),
                 Err(Failure::Stream(error)) if breaks.is_rare() => {
                     warn!(%error, "connecting to the source again");
+                }
+                Err(Failure::Outdated(error)) => {
+                    warn!(%error, "all tasks are further: the relay log begins anew");
                 }
                 Err(Failure::Stream(error) | Failure::Other(error)) => {
                     return Outcome::Failed(vec![error]);
@@ -116,8 +129,12 @@ impl<K: Connect> RelayUnit<K> {
             .current()
             .is_none_or(|dir| dir.server() != upstream.server)
         {
-            let meta = self.beginning(&source, &dir, &upstream, stop).await?;
-            dir.begin(&upstream.server, &meta).await?;
+            let needed = asked(stop, self.needed()).await?;
+            let number = needed.as_ref().and_then(|needed| needed.position.relay());
+            let meta = self
+                .beginning(&source, &dir, &upstream, needed, stop)
+                .await?;
+            dir.begin(&upstream.server, number, &meta).await?;
         }
         let writer = dir.recover(upstream.flavor, config.enable_gtid).await?;
         let at = writer.location();
@@ -135,8 +152,14 @@ impl<K: Connect> RelayUnit<K> {
         }
         drop(opening);
         self.events.send(lifecycle::Event::Initialised);
-        let stream = asked(stop, source.dump(&self.start(at)?)).await?;
-        let stream = stream.map_err(Failure::Stream)?;
+        let stream = match asked(stop, source.dump(&self.start(at.clone())?)).await? {
+            Ok(stream) => stream,
+            Err(error) if is_gone(&error) && self.is_outdated(&at) => {
+                dir.clear().await?;
+                return Err(Failure::Outdated(error));
+            }
+            Err(error) => return Err(Failure::Stream(error)),
+        };
         let mut log = Log::open(dir, Arc::clone(&self.facts), &writer).await?;
         let (orders, mut waiting) = mpsc::unbounded_channel();
         let pump = Pump {
@@ -177,12 +200,41 @@ impl<K: Connect> RelayUnit<K> {
         }
     }
 
+    /// Up to where the task that is furthest behind has applied everything, if there is one. Waits,
+    /// but not for long, until that is known.
+    async fn needed(&self) -> Option<Location> {
+        let since = Instant::now();
+        loop {
+            let needs = self.subtasks.needs(&self.config.source_id);
+            let is_known = |task: &String| matches!(needs.get(task), Some(Some(_)));
+            if self.tasks.iter().all(is_known) || since.elapsed() > NEEDS_LIMIT {
+                let needs = needs.into_values().flatten();
+                return needs.min_by(|a, b| a.position.compare(&b.position));
+            }
+            sleep(NEEDS_LOOK).await;
+        }
+    }
+
+    /// Whether all tasks are known to be further than the end of the log.
+    fn is_outdated(&self, end: &Location) -> bool {
+        let by_gtid = self.config.enable_gtid;
+        let mut needs = self.subtasks.needs(&self.config.source_id);
+        let mut needs = self.tasks.iter().map(|task| needs.remove(task).flatten());
+        !self.tasks.is_empty()
+            && needs.all(|needed| {
+                needed.is_some_and(|needed| {
+                    needed.reaches(end, by_gtid) && !end.reaches(&needed, by_gtid)
+                })
+            })
+    }
+
     /// Where the first file of a new sub-directory begins.
     async fn beginning(
         &self,
         source: &K::Source,
         dir: &RelayDir<K::Disk>,
         upstream: &SourceFacts,
+        needed: Option<Location>,
         stop: &mut StopSignal,
     ) -> Result<Meta, Failure> {
         let SourceConfig {
@@ -191,7 +243,6 @@ impl<K: Connect> RelayUnit<K> {
             relay_binlog_gtid,
             ..
         } = &*self.config;
-        let needed = self.needed.as_ref();
         if !enable_gtid {
             let name = if dir.current().is_some() {
                 // Another server's files have nothing to do with those that were read before.
@@ -213,7 +264,7 @@ impl<K: Connect> RelayUnit<K> {
             Some(_) => dir.recover(upstream.flavor, true).await?.gtids().cloned(),
             None => None,
         };
-        let gtids = match before.or_else(|| needed.and_then(|needed| needed.gtids.clone())) {
+        let gtids = match before.or_else(|| needed?.gtids) {
             Some(gtids) => gtids,
             None if relay_binlog_gtid.is_empty() => upstream.end.gtids.clone(),
             None => GtidSet::parse(upstream.flavor, relay_binlog_gtid).map_err(|error| {
@@ -222,6 +273,11 @@ impl<K: Connect> RelayUnit<K> {
         };
         asked(stop, file_of(source, upstream.flavor, &gtids)).await?
     }
+}
+
+/// Whether a source says that it does not have any more what it is asked for.
+fn is_gone(error: &Error) -> bool {
+    error.cause.contains("Error 1236")
 }
 
 /// Waits for an answer of the source, unless the unit is told to end.

@@ -169,26 +169,37 @@ impl<K: Connect> SyncUnit<K> {
             checkpoint,
             ..
         } = recovered;
-        let log = (self.relay.as_ref()).map(|relay| relay.log(&self.connect, &self.job, &upstream));
-        let names = match (&mut self.relay, &log) {
-            (Some(relay), Some(log)) => relay.names(log).await,
-            _ => Names::Plain,
-        };
+        let mut beginning = None;
         if progress.is_empty() {
             if checkpoint.is_some() {
                 // Up to the takeover its owner may have applied what was not there at the probe.
                 upstream.end = source.end().await?;
             }
-            let Beginning {
-                mut at,
-                safe_until: unsafe_end,
-                why,
-            } = Beginning::choose(checkpoint, task, &upstream)?;
+            let mut chosen = Beginning::choose(checkpoint, task, &upstream)?;
+            let at = &mut chosen.at;
             if config.enable_gtid && at.gtids.is_none() {
                 at.gtids = Some(source.gtids_at(&at.position.plain()).await?);
             }
             // Nothing is recorded that nobody can start at.
-            resume::start(&at, config.enable_gtid)?;
+            resume::start(at, config.enable_gtid)?;
+            beginning = Some(chosen);
+        }
+        // A relay log begins with what is needed of it.
+        let chosen = beginning.as_ref().map(|beginning| &beginning.at);
+        if let Some(needed) = chosen.or_else(|| resume::lowest(&progress)) {
+            self.facts.note_needs(needed);
+        }
+        let log = (self.relay.as_ref()).map(|relay| relay.log(&self.connect, &self.job, &upstream));
+        let names = match (&mut self.relay, &log) {
+            (Some(relay), Some(log)) => relay.names(log).await,
+            _ => Names::Plain,
+        };
+        if let Some(Beginning {
+            mut at,
+            safe_until: unsafe_end,
+            why,
+        }) = beginning
+        {
             safe_until = unsafe_end;
             let mut places = vec![&mut at.position];
             places.extend(safe_until.as_mut().map(|until| &mut until.position));

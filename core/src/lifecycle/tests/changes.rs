@@ -200,7 +200,7 @@ fn d9_the_relay_directory_of_the_process_always_counts() {
     let mut starts = 0;
     for effect in world.take_effects() {
         let dir = match effect {
-            Effect::Unit(UnitCall::Start(Start::Relay { source })) => source.relay_dir.clone(),
+            Effect::Unit(UnitCall::Start(Start::Relay { source, .. })) => source.relay_dir.clone(),
             Effect::Unit(UnitCall::Start(Start::Subtask { job, .. })) => {
                 assert_eq!(job.source.relay_dir, "/relay/worker1");
                 job.task.relay_dir.clone()

@@ -224,7 +224,7 @@ impl World {
 
     fn start(&mut self, ticket: Ticket, start: &Start) {
         let unit = match start {
-            Start::Relay { source } => Unit {
+            Start::Relay { source, .. } => Unit {
                 source: source.source_id.clone(),
                 task: String::new(),
                 kind: UnitKind::Relay,

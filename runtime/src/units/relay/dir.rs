@@ -107,14 +107,20 @@ impl<D: Disk> RelayDir<D> {
         &self.disk
     }
 
-    /// Begins a sub-directory for a server, at a place.
+    /// Begins a sub-directory for a server, at a place. The first of all has the number that the
+    /// tasks' positions have, if they have one.
     ///
     /// # Errors
     /// 30033: there is something under its name. 30006, 30007: the disk failed.
-    pub(super) async fn begin(&mut self, server: &str, meta: &Meta) -> Result<()> {
+    pub(super) async fn begin(
+        &mut self,
+        server: &str,
+        number: Option<u32>,
+        meta: &Meta,
+    ) -> Result<()> {
         let next = match self.index.current() {
             Some(current) => current.next(server)?,
-            None => SubDir::new(server, FIRST)?,
+            None => SubDir::new(server, number.unwrap_or(FIRST))?,
         };
         let path = self.path.join(next.to_string());
         let failed = |code: &'static Code| {
@@ -291,6 +297,30 @@ impl<D: Disk> RelayDir<D> {
         bytes?.map_or_else(|| Ok(Meta::default()), |bytes| Meta::parse(&bytes))
     }
 
+    /// Removes all binlog files.
+    ///
+    /// # Errors
+    /// 30041: the disk failed.
+    pub(super) async fn clear(&mut self) -> Result<()> {
+        let listed = self.disk.list(&self.path).await;
+        let cleared = match listed {
+            Ok(names) => self.empty(&Contents::of(names).sub_dirs).await,
+            Err(error) => Err(error),
+        };
+        cleared.map_err(|error| coded(&code::RELAY_REMOVE_FILE_FAIL, "empty", &self.path, &error))
+    }
+
+    async fn empty(&mut self, sub_dirs: &[SubDir]) -> io::Result<()> {
+        let none = Index::default();
+        self.replace(&self.path, INDEX_FILE, none.to_string())
+            .await?;
+        self.index = none;
+        for sub_dir in sub_dirs {
+            remove_sub_dir(&self.disk, &self.path, sub_dir).await?;
+        }
+        Ok(())
+    }
+
     /// Says whose binlog is in it. A directory of the existing worker does not say that.
     async fn claim(&mut self, source: &str, there: &[SubDir]) -> io::Result<()> {
         let of = read_small(&self.disk, &self.path.join(SOURCE_FILE)).await?;
@@ -300,13 +330,7 @@ impl<D: Disk> RelayDir<D> {
         if let Some(other) = of {
             let other = String::from_utf8_lossy(&other);
             warn!(source, %other, dir = %self.path.display(), "another source's relay log goes");
-            let none = Index::default();
-            self.replace(&self.path, INDEX_FILE, none.to_string())
-                .await?;
-            self.index = none;
-            for sub_dir in there {
-                remove_sub_dir(&self.disk, &self.path, sub_dir).await?;
-            }
+            self.empty(there).await?;
         }
         self.replace(&self.path, SOURCE_FILE, source.to_owned())
             .await

@@ -44,6 +44,9 @@ struct Places {
     read: Option<Location>,
     applied: Option<Location>,
     flushed: Option<Location>,
+    /// From where on the binlog is needed, once this run knows. A checkpoint may be behind what is
+    /// applied: the existing worker would go on from there.
+    needs: Option<Location>,
     /// End position and commit time of transactions that were read, oldest first.
     timeline: VecDeque<(Position, u32)>,
     /// When the unit started, and the rows by then.
@@ -104,6 +107,16 @@ impl SyncFacts {
         self.places().flushed.clone()
     }
 
+    /// From where on it needs the binlog, once it knows.
+    pub(in crate::units) fn needs(&self) -> Option<Location> {
+        self.places().needs.clone()
+    }
+
+    /// Nothing before here is needed.
+    pub(super) fn note_needs(&self, from: &Location) {
+        self.places().needs = Some(from.clone());
+    }
+
     /// How long ago the oldest transaction that is not applied yet was committed at the source,
     /// in seconds; zero when everything that was read is applied.
     #[must_use]
@@ -157,6 +170,7 @@ impl SyncFacts {
         places.started = Some((now, self.rows.load(Relaxed)));
         // It is read again from where everything is applied, perhaps by other names.
         places.timeline.clear();
+        places.needs = None;
     }
 
     fn note_sample(&self, now: Instant) {
@@ -200,7 +214,9 @@ impl SyncFacts {
             &self.metrics.syncer_file,
             &self.metrics.syncer_pos,
         );
-        self.places().flushed = Some(upto.clone());
+        let mut places = self.places();
+        places.flushed = Some(upto.clone());
+        places.needs = Some(upto.clone());
     }
 
     /// A batch was committed, which took so long.

@@ -10,7 +10,7 @@ use dm_core::{
     binlog::Position,
     error::{Error, Result, code},
     lifecycle::Job,
-    relay::Index,
+    relay::{Index, SubDir},
     sync::progress::Location,
 };
 use tokio::{sync::oneshot, time::sleep};
@@ -155,6 +155,10 @@ impl Names {
         numbers.sort_unstable();
         numbers.dedup();
         let is_mixed = numbers.len() > 1 && !by_gtid;
+        let is_known = |number: &Option<u32>| match self {
+            Self::Plain => false,
+            Self::Relay(index) => number.is_some_and(|number| index.get(number).is_some()),
+        };
         match self {
             Self::Plain if is_mixed => {
                 return Err(refused(
@@ -163,12 +167,15 @@ impl Names {
                      behind the change of servers, or use GTIDs (`enable-gtid: true`).",
                 ));
             }
-            // Those without a number can only be of the one server that there ever was.
+            // Those without a number can only be of the one server that there ever was, and what is
+            // in another worker's relay log nobody knows here.
             Self::Relay(index)
-                if is_mixed && numbers[0].is_none() && index.iter().nth(1).is_some() =>
+                if is_mixed
+                    && !(numbers[1..].iter().all(is_known)
+                        && (is_known(&numbers[0]) || index.iter().nth(1).is_none())) =>
             {
                 return Err(refused(
-                    "some progress was made without the relay log, and the source has moved to \
+                    "some progress was made without this relay log, and the source has moved to \
                      another server since",
                     "Nobody can tell which of the servers it is about: copy the data anew, or use \
                      GTIDs (`enable-gtid: true`).",
@@ -177,10 +184,12 @@ impl Names {
             _ => {}
         }
         for position in positions {
+            let known = |number| matches!(self, Self::Relay(index) if index.get(number).is_some());
             **position = match self.number() {
                 None => position.plain(),
-                Some(number) if position.relay().is_none() => position.in_relay(number),
-                Some(_) => continue,
+                Some(_) if position.relay().is_some_and(known) => continue,
+                // The number is of another worker's relay log, if there is one.
+                Some(number) => position.in_relay(number),
             };
         }
         Ok(())
@@ -195,10 +204,8 @@ impl Names {
             return Ok(from);
         };
         if let (Self::Relay(index), Some(number)) = (self, position.relay()) {
-            let of = index.get(number);
-            let current = index.current();
-            if of.is_none() || of != current || of.is_some_and(|of| of.server() != upstream.server)
-            {
+            let is_its = |of: &SubDir| of.number() == number && of.server() == upstream.server;
+            if !index.current().is_some_and(is_its) {
                 return Err(refused(
                     &format!(
                         "{position} is in files that server {} does not have",
@@ -244,6 +251,12 @@ mod tests {
                 ["b.1", "b|000001.2"],
                 ["b|000001.1", "b|000001.2"],
             ),
+            // In the relay log of another worker.
+            (
+                relay(ONE),
+                ["b|000007.1", "b|000007.2"],
+                ["b|000001.1", "b|000001.2"],
+            ),
             // Read from the source before there was a relay, or since it failed.
             (relay(TWO), ["b.1", "b.2"], ["b|000002.1", "b|000002.2"]),
             (
@@ -263,6 +276,7 @@ mod tests {
             (Names::Plain, ["b|000001.1", "b|000002.2"]),
             (Names::Plain, ["b.1", "b|000002.2"]),
             (relay(TWO), ["b.1", "b|000002.2"]),
+            (relay(ONE), ["b|000001.1", "b|000002.2"]),
         ] {
             let error = settled(&names, &files, false).unwrap_err();
             assert!(error.is(&code::BINLOG_EXTRACT_POSITION), "{error}");

@@ -73,6 +73,12 @@ pub(super) fn without_gtids(slots: &[SlotProgress]) -> Option<Location> {
     (boundary.gtids.is_none() && slots.iter().all(is_there)).then(|| boundary.clone())
 }
 
+/// Where the slot is that is furthest behind.
+pub(super) fn lowest(slots: &[SlotProgress]) -> Option<&Location> {
+    let places = slots.iter().map(|slot| &slot.applied.boundary);
+    places.min_by(|a, b| a.position.compare(&b.position))
+}
+
 /// All positions that a run compares with each other.
 pub(super) fn places<'a>(
     slots: &'a mut [SlotProgress],

@@ -191,7 +191,7 @@ async fn a_sub_directory_begins_behind_the_others() {
     // Left behind by somebody who did not get as far as the index.
     let next = dir.path().join("other.000002");
     fs::create_dir(&next).unwrap();
-    relay.begin("other", &meta).await.unwrap();
+    relay.begin("other", None, &meta).await.unwrap();
     let index = fs::read_to_string(dir.path().join(INDEX_FILE)).unwrap();
     assert_eq!(index, format!("{SUB_DIR}\nother.000002\n"));
     let text = fs::read_to_string(next.join(META_FILE)).unwrap();
@@ -204,7 +204,7 @@ async fn a_sub_directory_begins_behind_the_others() {
     fs::create_dir(dir.path().join("third.000003")).unwrap();
     fs::write(dir.path().join("third.000003/b.000001"), MAGIC).unwrap();
     let mut relay = open(&dir).await.unwrap();
-    let error = relay.begin("third", &meta).await.unwrap_err();
+    let error = relay.begin("third", None, &meta).await.unwrap_err();
     assert!(error.is(&code::RELAY_MKDIR), "{error}");
 }
 
