@@ -173,6 +173,12 @@ impl Disk {
         self.collect();
     }
 
+    /// The content that a file has after a power cut for certain; nothing if it may lose its name.
+    #[must_use]
+    pub fn durable(&self, path: &str) -> Option<&[u8]> {
+        self.tree.durable(path)
+    }
+
     /// Makes a directory.
     pub fn create_dir(&mut self, path: &str) -> Timed<()> {
         self.timed(Class::Write, |disk| {

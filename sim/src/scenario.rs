@@ -70,6 +70,8 @@ pub struct SourcePlan {
     pub compresses: bool,
     /// Whether the task asks for the binlog by GTID.
     pub by_gtid: bool,
+    /// Whether its binlog is relayed, and the task reads the relay log.
+    pub relays: bool,
     /// `worker-count` of the task.
     pub slots: u64,
     /// `batch` of the task.
@@ -109,6 +111,7 @@ impl Default for SourcePlan {
             texts: false,
             compresses: false,
             by_gtid: false,
+            relays: false,
             slots: 4,
             batch: 10,
             flush_s: 2,
@@ -212,6 +215,18 @@ pub enum What {
     Transfer(usize),
     /// Another master becomes leader, and writes all bindings again.
     NewLeader,
+    /// The power of a worker's machine is cut, and what was not synced is lost, or a part of it.
+    PowerCut(usize),
+    /// A worker's disk is full.
+    FullDisk(usize),
+    /// So many of a thousand reads, writes and syncs of a worker's disk fail.
+    BadDisk(usize, u64),
+    /// A worker's disk is slow.
+    SlowDisk(usize),
+    /// An operator pauses the relay of a source, and resumes it at the end.
+    PauseRelay(usize),
+    /// An operator switches the relay of a source off, and on again at the end.
+    StopRelay(usize),
 }
 
 impl Scenario {
@@ -285,6 +300,12 @@ impl What {
             Self::Foreign(..) => "operator: existing worker",
             Self::Transfer(_) => "operator: transfer",
             Self::NewLeader => "master: new leader",
+            Self::PowerCut(_) => "fault: power cut",
+            Self::FullDisk(_) => "fault: full disk",
+            Self::BadDisk(..) => "fault: bad disk",
+            Self::SlowDisk(_) => "fault: slow disk",
+            Self::PauseRelay(_) => "operator: pause of relay",
+            Self::StopRelay(_) => "operator: stop of relay",
         }
     }
 
@@ -318,7 +339,11 @@ impl What {
             | Self::Cut(worker)
             | Self::Deafen(worker)
             | Self::Slow(worker, _)
-            | Self::SlowAnswers(worker, _) => Some(worker),
+            | Self::SlowAnswers(worker, _)
+            | Self::PowerCut(worker)
+            | Self::FullDisk(worker)
+            | Self::BadDisk(worker, _)
+            | Self::SlowDisk(worker) => Some(worker),
             _ => None,
         }
     }
@@ -339,7 +364,9 @@ impl What {
             | Self::Stop(source)
             | Self::Resize(source, _)
             | Self::Foreign(source, _)
-            | Self::Transfer(source) => Some(source),
+            | Self::Transfer(source)
+            | Self::PauseRelay(source)
+            | Self::StopRelay(source) => Some(source),
             _ => None,
         }
     }
@@ -368,6 +395,7 @@ impl fmt::Display for What {
             | Self::LockWaits(number)
             | Self::Resets(number)
             | Self::Crowded(number)
+            | Self::BadDisk(_, number)
             | Self::Resize(_, number) => write!(f, " ({number})"),
             _ => Ok(()),
         }

@@ -41,6 +41,8 @@ pub struct Source<'a> {
     pub flavor: &'a str,
     /// Whether its binlog is asked for by GTID.
     pub gtid: bool,
+    /// Whether its binlog is relayed.
+    pub relay: bool,
     /// The server.
     pub login: Login<'a>,
     /// Longest pause of auto-resume, as Go writes a duration.
@@ -146,6 +148,18 @@ pub fn subtask_key(source: &str, task: &str) -> String {
     format!("/dm-master/upstream/subtask/{}/{}", hex(source), hex(task))
 }
 
+/// Key of a relay's expected stage.
+#[must_use]
+pub fn relay_stage_key(source: &str) -> String {
+    format!("/dm-master/v2/stage/relay/{}", hex(source))
+}
+
+/// Value of a relay's expected stage.
+#[must_use]
+pub fn relay_stage(source: &str, expect: Expect) -> String {
+    format!(r#"{{"expect":{},"source":"{source}"}}"#, expect as i32)
+}
+
 /// Key of a subtask's expected stage.
 #[must_use]
 pub fn stage_key(source: &str, task: &str) -> String {
@@ -169,6 +183,7 @@ impl Source<'_> {
             id,
             flavor,
             gtid,
+            relay,
             login,
             backoff_max,
             check_interval,
@@ -181,7 +196,7 @@ relay-dir = "relay-dir"
 meta-dir = ""
 flavor = "{flavor}"
 charset = ""
-enable-relay = false
+enable-relay = {relay}
 relay-binlog-name = ""
 relay-binlog-gtid = ""
 source-id = "{id}"

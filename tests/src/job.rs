@@ -171,6 +171,7 @@ impl Job {
     #[must_use]
     pub fn source_toml(&self) -> String {
         values::Source {
+            relay: false,
             id: &self.source_id,
             flavor: self.flavor(),
             gtid: self.gtid,

@@ -295,14 +295,17 @@ impl Writer {
             .file
             .as_ref()
             .is_some_and(|file| log_pos <= file.scan.end());
-        let is_no_transaction = matches!(
-            event_type,
-            kind::PREVIOUS_GTIDS
-                | kind::GTID_LIST
-                | kind::BINLOG_CHECKPOINT
-                | kind::ROTATE
-                | kind::STOP
-        );
+        // A transaction begins with its GTID; what may be ignored can be a part of one, which does
+        // not come without that.
+        let is_no_transaction = frame.header.is_ignorable()
+            || matches!(
+                event_type,
+                kind::PREVIOUS_GTIDS
+                    | kind::GTID_LIST
+                    | kind::BINLOG_CHECKPOINT
+                    | kind::ROTATE
+                    | kind::STOP
+            );
         if !(self.by_gtid && self.repeats && is_there && is_no_transaction) {
             return Err(Error::new(
                 &code::RELAY_CHECK_IS_DUPLICATE_EVENT,

@@ -33,6 +33,10 @@ impl Dir {
         &self.entries
     }
 
+    pub(super) const fn durable(&self) -> &BTreeMap<String, u64> {
+        &self.durable
+    }
+
     pub(super) fn put(&mut self, name: &str, node: u64) {
         let name = name.into();
         self.change(Change::Put { name, node });

@@ -125,6 +125,18 @@ impl Tree {
         Ok(node)
     }
 
+    /// What cannot be taken away of a file.
+    pub(super) fn durable(&self, path: &str) -> Option<&[u8]> {
+        let mut node = ROOT;
+        for name in names(path) {
+            node = *self.dir(node).ok()?.durable().get(name)?;
+        }
+        match self.nodes.get(&node)? {
+            Node::File(file) => Some(file.durable()),
+            Node::Dir(_) => None,
+        }
+    }
+
     /// The directory that a path ends in, and the name in it.
     pub(super) fn parent<'a>(&self, path: &'a str) -> Result<(u64, &'a str)> {
         let name = names(path).next_back().ok_or(Errno::Busy)?;

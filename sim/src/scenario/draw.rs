@@ -56,6 +56,7 @@ impl Scenario {
             texts: dice.permille(300),
             compresses: dice.permille(250),
             by_gtid: gtids && dice.permille(700),
+            relays: false,
             slots: *dice.pick(&[1, 1, 2, 3, 4, 5, 6, 8]),
             batch: dice.within(1..30),
             flush_s: dice.within(1..10),
@@ -77,6 +78,7 @@ impl Scenario {
         };
         scenario.draw_work(&mut Dice::new(seed).fork("work"));
         scenario.draw_faults(&mut Dice::new(seed).fork("faults"));
+        scenario.draw_relays(&mut Dice::new(seed).fork("relays"));
         scenario.steps.sort_by_key(|step| step.at);
         scenario
     }
@@ -116,6 +118,29 @@ impl Scenario {
                 let what = kind(self, dice);
                 let step = self.draw_step(dice, what);
                 self.steps.extend(self.companions(&step));
+                self.steps.push(step);
+            }
+        }
+    }
+
+    /// Which sources are relayed, and what befalls their relays.
+    fn draw_relays(&mut self, dice: &mut Dice) {
+        if !dice.permille(300) {
+            return;
+        }
+        for source in &mut self.sources {
+            source.relays = dice.permille(800);
+            // What is before the first transaction of such a file can't be relayed.
+            source.first_offset = 0;
+        }
+        let chance = *dice.pick(&[0, 200, 400]);
+        for kind in RELAY_KINDS {
+            if !dice.permille(chance) {
+                continue;
+            }
+            for _ in 0..dice.within(1..4) {
+                let what = kind(self, dice);
+                let step = self.draw_step(dice, what);
                 self.steps.push(step);
             }
         }
@@ -263,6 +288,16 @@ const KINDS: [Kind; 38] = [
     |_, _| What::NewLeader,
 ];
 
+/// What is about relays and their disks.
+const RELAY_KINDS: [Kind; 6] = [
+    |it, dice| What::PowerCut(it.worker(dice)),
+    |it, dice| What::FullDisk(it.worker(dice)),
+    |it, dice| What::BadDisk(it.worker(dice), dice.within(5..200)),
+    |it, dice| What::SlowDisk(it.worker(dice)),
+    |it, dice| What::PauseRelay(it.source(dice)),
+    |it, dice| What::StopRelay(it.source(dice)),
+];
+
 /// Names of everything that can be drawn.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
@@ -287,6 +322,7 @@ fn kinds() -> impl Iterator<Item = What> {
     let mut dice = Dice::new(0);
     KINDS
         .into_iter()
+        .chain(RELAY_KINDS)
         .map(move |kind| kind(&scenario, &mut dice))
 }
 

@@ -38,9 +38,11 @@ impl What {
             TargetDown => &["target: out of reach"],
             Foreign(..) => &["foreign: checkpoint"],
             Transfer(_) => &["master: transferred"],
+            FullDisk(_) => &["disk: full"],
+            BadDisk(..) => &["disk: failed"],
             Commit(..) | Ddl(..) | RowEvents(..) | Kill(_) | Twin(_) | Freeze(_)
             | RestartSource(..) | CrashSource(..) | Purge(_) | Pause(_) | Stop(_) | Resize(..)
-            | NewLeader => &[],
+            | NewLeader | PowerCut(_) | SlowDisk(_) | PauseRelay(_) | StopRelay(_) => &[],
         }
     }
 }

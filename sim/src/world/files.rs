@@ -11,9 +11,10 @@ use bytes::Bytes;
 use dm_runtime::ports::disk as ports;
 use tokio::time::{Instant, sleep};
 
+use super::trace::Trace;
 use crate::{
     dice::Dice,
-    disk::{Disk, Errno, Handle, Kind, Mode, Process, Timed},
+    disk::{Disk, Errno, Faults, Handle, Kind, Mode, Process, Timed},
 };
 
 /// The disk of a machine, which outlives its processes.
@@ -22,6 +23,7 @@ pub(super) struct Machine {
     disk: Arc<Mutex<Disk>>,
     /// When it was made: its clock counts from then.
     made: Instant,
+    trace: Trace,
 }
 
 /// The disk as one process has it.
@@ -39,11 +41,27 @@ pub(super) struct File {
 
 impl Machine {
     /// With an empty disk.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, trace: &Trace) -> Self {
         Self {
             disk: Arc::new(Mutex::new(Disk::new(&Dice::new(seed)))),
             made: Instant::now(),
+            trace: trace.clone(),
         }
+    }
+
+    /// From now on this is wrong with it.
+    pub(super) fn set_faults(&self, faults: Faults) {
+        self.lock().set_faults(faults);
+    }
+
+    /// The power is cut.
+    pub(super) fn crash(&self, dice: &mut Dice) {
+        self.lock().crash(dice);
+    }
+
+    /// What a power cut leaves of a file for certain; nothing if its name may be lost.
+    pub(super) fn durable(&self, path: &str) -> Option<Vec<u8>> {
+        self.lock().durable(path).map(<[u8]>::to_vec)
     }
 
     /// For a process of it.
@@ -70,7 +88,14 @@ impl Machine {
             call(&mut disk)
         };
         sleep(cost).await;
-        result.map_err(|error| io::Error::from_raw_os_error(error.code()))
+        result.map_err(|error| {
+            match error {
+                Errno::Io => self.trace.count("disk: failed"),
+                Errno::NoSpace => self.trace.count("disk: full"),
+                _ => {}
+            }
+            io::Error::from_raw_os_error(error.code())
+        })
     }
 }
 

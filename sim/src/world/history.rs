@@ -76,7 +76,7 @@ impl History {
         // Another server has the same transactions elsewhere.
         let is_it = |past: &Past| match (&at.gtids, &past.gtid) {
             (Some(set), Some(gtid)) => set.contains_txn(gtid),
-            _ => past.end.position == at.position,
+            _ => past.end.position.compare(&at.position).is_eq(),
         };
         let ddl = inner.all.iter().rev().find_map(|past| match &past.did {
             Did::Ddl(_, tables) if is_it(past) => Some(tables),
@@ -92,7 +92,7 @@ impl History {
         let Inner { all, last } = &mut *inner;
         let is_before = |past: &Past| match (&at.gtids, &past.gtid) {
             (Some(set), Some(gtid)) => set.contains_txn(gtid),
-            _ => past.end.position <= at.position,
+            _ => past.end.position.compare(&at.position).is_le(),
         };
         let mut base = last
             .take()

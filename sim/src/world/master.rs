@@ -43,6 +43,8 @@ pub(super) struct Wanted {
     pub(super) plan: SourcePlan,
     /// Where the task begins.
     pub(super) start: Position,
+    /// Whether it is relayed now.
+    pub(super) relays: bool,
 }
 
 struct State {
@@ -70,8 +72,7 @@ impl Master {
             }),
         });
         for source in &master.sources {
-            let config = put(values::source_key(source), master.source_toml(source));
-            master.write("creates a source", vec![config]);
+            master.write("creates a source", master.source(source));
         }
         master
     }
@@ -135,6 +136,52 @@ impl Master {
         if !self.is_stopped(source) {
             self.write("update-task", vec![self.subtask(source)]);
         }
+    }
+
+    /// `start-relay` or `stop-relay`.
+    pub(super) fn set_relay(&self, source: &str, relays: bool) {
+        let wanted = self.wanted(source);
+        if wanted.plan.relays && wanted.relays != relays {
+            if let Some(wanted) = self.state().plans.get_mut(source) {
+                wanted.relays = relays;
+            }
+            let what = if relays { "start-relay" } else { "stop-relay" };
+            self.write(what, self.source(source));
+        }
+    }
+
+    /// `pause-relay` or `resume-relay`.
+    pub(super) fn pause_relay(&self, source: &str, pauses: bool) {
+        if self.relays(source) {
+            let expect = if pauses {
+                Expect::Paused
+            } else {
+                Expect::Running
+            };
+            let what = if pauses {
+                "pause-relay"
+            } else {
+                "resume-relay"
+            };
+            self.write(what, vec![relay_stage(source, expect)]);
+        }
+    }
+
+    /// Whether a source is relayed.
+    pub(super) fn relays(&self, source: &str) -> bool {
+        self.wanted(source).relays
+    }
+
+    /// The configuration of a source, and with it the stage of its relay.
+    fn source(&self, source: &str) -> Vec<Op> {
+        let Wanted { plan, relays, .. } = self.wanted(source);
+        let mut ops = vec![put(values::source_key(source), self.source_toml(source))];
+        if relays {
+            ops.push(relay_stage(source, Expect::Running));
+        } else if plan.relays {
+            ops.push(delete(values::relay_stage_key(source)));
+        }
+        ops
     }
 
     fn is_stopped(&self, source: &str) -> bool {
@@ -226,7 +273,7 @@ impl Master {
     }
 
     fn source_toml(&self, source: &str) -> String {
-        let Wanted { plan, .. } = self.wanted(source);
+        let Wanted { plan, relays, .. } = self.wanted(source);
         Source {
             id: source,
             flavor: match plan.brand {
@@ -234,6 +281,7 @@ impl Master {
                 Brand::Mariadb { .. } => "mariadb",
             },
             gtid: plan.by_gtid,
+            relay: relays,
             login: LOGIN,
             backoff_max: "8s",
             check_interval: "1s",
@@ -243,7 +291,7 @@ impl Master {
 
     /// The configuration of the subtask, as it is wanted now.
     fn subtask(&self, source: &str) -> Op {
-        let Wanted { plan, start } = self.wanted(source);
+        let Wanted { plan, start, .. } = self.wanted(source);
         let toml = Subtask {
             name: TASK,
             source,
@@ -308,6 +356,11 @@ fn binding(source: &str, worker: &str) -> Vec<Op> {
 fn stage(source: &str, expect: Expect) -> Op {
     let value = values::stage(source, TASK, expect);
     put(values::stage_key(source, TASK), value)
+}
+
+fn relay_stage(source: &str, expect: Expect) -> Op {
+    let value = values::relay_stage(source, expect);
+    put(values::relay_stage_key(source), value)
 }
 
 fn put(key: String, value: String) -> Op {

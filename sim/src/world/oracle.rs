@@ -11,12 +11,13 @@ pub(super) mod name;
 pub(super) mod order;
 pub(super) mod owner;
 pub(super) mod progress;
+pub(super) mod relay;
 pub(super) mod snapshot;
 pub(super) mod stop;
 pub(super) mod tables;
 
 /// Names of all oracles.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 15] = [
     checkpoint::NAME,
     convergence::NAME,
     end::NAME,
@@ -28,6 +29,7 @@ pub const NAMES: [&str; 14] = [
     order::NAME,
     owner::NAME,
     progress::NAME,
+    relay::NAME,
     snapshot::NAME,
     stop::NAME,
     tables::NAME,

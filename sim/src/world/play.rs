@@ -90,6 +90,7 @@ impl World {
             let wanted = Wanted {
                 plan: *plan,
                 start: upstream.first_place(),
+                relays: plan.relays,
             };
             plans.insert(name, wanted);
             upstreams.push(upstream);
@@ -99,6 +100,7 @@ impl World {
             trace: trace.clone(),
             server: Arc::clone(&server),
             orders: Orders::default(),
+            relays: scenario.sources.iter().any(|plan| plan.relays),
             sources: Arc::new(upstreams.iter().map(by_name).collect()),
             database,
         };
@@ -199,9 +201,14 @@ impl World {
         }
     }
 
-    /// An operator resumes the tasks that wait for one.
+    /// An operator resumes the tasks and relays that wait for one.
     fn resume_the_hopeless(&self) {
         for source in self.master.sources() {
+            let mut errors = self.processes.iter().flat_map(|it| it.relay_errors(source));
+            if errors.any(|error| operator::is_needed(&error)) {
+                self.trace.count("operator: resumes a relay after an error");
+                self.master.pause_relay(source, false);
+            }
             let errors = self
                 .processes
                 .iter()
@@ -226,7 +233,7 @@ impl World {
                     .master
                     .sources()
                     .iter()
-                    .all(|it| self.is_as_ordered(it))
+                    .all(|it| self.is_as_ordered(it) && self.is_relayed(it))
                 && self.difference().is_none()
         };
         self.reaches(convergence::NAME, &what, limit, holds).await
@@ -237,8 +244,14 @@ impl World {
         self.around.database.slots(source) == self.master.slots(source)
     }
 
+    /// Whether a source that is to be relayed is, and its task reads that.
+    fn is_relayed(&self, source: &str) -> bool {
+        !self.master.relays(source) || self.processes.iter().any(|it| it.reads_relay(source))
+    }
+
     async fn pauses(&mut self) -> bool {
-        let fails = self.dice.permille(400);
+        // Whoever reads a relay log needs no source.
+        let fails = self.dice.permille(400) && !self.around.relays;
         if fails {
             // Then they are paused while they wait to be tried again.
             self.set_sources_down(true);
@@ -410,6 +423,9 @@ impl fmt::Display for World {
             for process in &self.processes {
                 let stages: Vec<_> = process.stages(source).collect();
                 write!(f, " {} {stages:?},", process.name)?;
+                if self.master.relays(source) {
+                    write!(f, " reads relay: {},", process.reads_relay(source))?;
+                }
             }
         }
         match self.difference() {

@@ -175,6 +175,24 @@ impl Upstream {
         self.state().tables.snapshot()
     }
 
+    /// Which family of servers it is of.
+    pub(super) fn flavor(&self) -> Flavor {
+        self.state().plan.flavor()
+    }
+
+    /// What the server is called that is in this place now.
+    pub(super) fn server(&self) -> String {
+        let state = self.state();
+        server_name(&self.name, state.binlog.server)
+    }
+
+    /// A binlog file of a server that is or was in this place.
+    pub(super) fn logged(&self, server: &str, file: &str) -> Option<Vec<u8>> {
+        let state = self.state();
+        let number = server.strip_prefix(&self.name)?.strip_prefix('-')?;
+        state.binlog.logged(number.parse().ok()?, file)
+    }
+
     /// All that it committed.
     pub(super) fn history(&self) -> Arc<History> {
         Arc::clone(&self.history)
@@ -253,4 +271,8 @@ impl Upstream {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn server_name(source: &str, number: u64) -> String {
+    format!("{source}-{number}")
 }

@@ -28,11 +28,17 @@ use tokio::sync::{mpsc, watch};
 use super::{
     control::{Client, Server},
     files::{Files, Machine},
-    oracle::{leak::Doors, lease::Tenure, order::Orders},
+    oracle::{
+        leak::Doors,
+        lease::Tenure,
+        order::Orders,
+        relay::{self, Watch},
+    },
     source::{Source, Upstream},
     target::{Database, Target},
     trace::Trace,
 };
+use crate::{dice::Dice, disk::Faults, scenario::TASK};
 
 /// What workers find in the world.
 #[derive(Clone)]
@@ -42,6 +48,8 @@ pub(super) struct Surroundings {
     pub(super) orders: Orders,
     pub(super) sources: Arc<BTreeMap<String, Arc<Upstream>>>,
     pub(super) database: Arc<Database>,
+    /// Whether any source is relayed.
+    pub(super) relays: bool,
 }
 
 /// Makes the doors of a process's subtasks.
@@ -106,6 +114,7 @@ struct Running {
     commands: mpsc::UnboundedSender<Command>,
     view: watch::Receiver<View>,
     over: Arc<AtomicBool>,
+    facts: Facts,
     tenure: Tenure,
     doors: Doors,
 }
@@ -116,7 +125,7 @@ impl Process {
         Self {
             name: name.to_owned(),
             surroundings: surroundings.clone(),
-            machine: Machine::new(config.seed),
+            machine: Machine::new(config.seed, &surroundings.trace),
             config,
             lives: 0,
             frozen: false,
@@ -150,6 +159,8 @@ impl Process {
             seed ^ *lives,
         );
         config.ttl = ttl;
+        config.relay_ttl = ttl;
+        config.relay_dir = Some(relay::DIR.to_owned());
         let machine = Worker::new(config);
         let process = format!("{name}.{lives}");
         let (view, views) = watch::channel(machine.view());
@@ -159,6 +170,7 @@ impl Process {
             life: *lives,
             commands,
             over: Arc::default(),
+            facts: Facts::new(&Arc::new(Metrics::default()), name),
             tenure: Tenure::new(
                 &process,
                 &surroundings.server,
@@ -176,9 +188,12 @@ impl Process {
         };
         let (tenure, doors) = (running.tenure.clone(), running.doors.clone());
         let control = Client::new(&surroundings.server, name, tenure, doors);
-        let (ended, name) = (Arc::clone(&running.over), name.clone());
+        let (ended, facts) = (Arc::clone(&running.over), running.facts.clone());
+        if surroundings.relays {
+            let watch = Watch::new(surroundings, disk, &process, &running.facts);
+            tokio::spawn(watch.run(running.view.clone()));
+        }
         node.spawn(async move {
-            let facts = Facts::new(&Arc::new(Metrics::default()), &name);
             let units = Units::new(connect, false, facts);
             let clock = Clock::drifting(drift_ppm);
             let driver = Driver::new(machine, control, units, clock, view);
@@ -219,6 +234,41 @@ impl Process {
             Handle::current().kill(running.node);
             self.machine.kill(running.life);
         }
+    }
+
+    /// Cuts the power: all processes are dead, and what they did not sync is lost, or a part of it.
+    pub(super) fn power_cut(&mut self) {
+        self.kill();
+        let seed = self.config.seed ^ self.lives;
+        self.machine.crash(&mut Dice::new(seed).fork("power cut"));
+    }
+
+    /// What is wrong with its disk.
+    pub(super) fn set_disk(&self, faults: Faults) {
+        self.machine.set_faults(faults);
+    }
+
+    /// Why the relay of a source rests here.
+    pub(super) fn relay_errors(&self, source: &str) -> Vec<Error> {
+        let of = |running: &Running| {
+            let view = running.view.borrow();
+            let known = view.sources.iter().filter(|known| known.name == source);
+            let relays = known.filter_map(|known| known.relay.as_ref());
+            let results = relays.filter_map(|relay| relay.result.as_ref());
+            results.flat_map(|it| it.errors.clone()).collect::<Vec<_>>()
+        };
+        self.running.iter().flat_map(of).collect()
+    }
+
+    /// Whether a source is relayed here, and its task reads what is.
+    pub(super) fn reads_relay(&self, source: &str) -> bool {
+        self.running.iter().any(|running| {
+            let view = running.view.borrow();
+            let known = view.sources.iter().find(|known| known.name == source);
+            let relay = known.and_then(|known| known.relay.as_ref());
+            relay.is_some_and(|relay| relay.stage == Stage::Running)
+                && running.facts.of(source, TASK).reads_relay()
+        })
     }
 
     /// Freezes all processes, or lets them run on.
@@ -268,7 +318,12 @@ impl Process {
     pub(super) fn expect_rest(&self, when: &str) {
         for running in &self.running {
             let trace = &self.surroundings.trace;
-            running.doors.expect_none(trace, &self.name, when);
+            let view = running.view.borrow();
+            let relays = view.sources.iter().filter_map(|known| known.relay.as_ref());
+            let relays = relays.filter(|relay| relay.live.is_some()).count();
+            running
+                .doors
+                .expect_at_most(relays, trace, &self.name, when);
         }
     }
 
@@ -302,6 +357,12 @@ fn described(view: &View) -> String {
     };
     text += &format!(", era {}", view.era);
     for source in &view.sources {
+        if let Some(relay) = &source.relay {
+            text += &format!("; relay of {} {:?}", source.name, relay.stage);
+            for error in relay.result.iter().flat_map(|result| &result.errors) {
+                text += &format!(" [{error}]");
+            }
+        }
         for subtask in &source.subtasks {
             let fence = source.fence.map_or(0, |fence| fence.0);
             text += &format!("; {} {:?} under fence {fence}", source.name, subtask.stage);

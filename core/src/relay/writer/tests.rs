@@ -145,6 +145,45 @@ fn a_new_connection_goes_on_behind_the_last_transaction() {
     }
 }
 
+/// By GTID a source leaves out known transactions, and sends all else of the file again: also what
+/// only newer versions know.
+#[test]
+fn what_belongs_to_no_transaction_may_come_again() {
+    let (_, flavor, file) = SAMPLES[0];
+    let whole = events(file);
+    let is_last = matches!(
+        whole.last().map(|event| event[4]),
+        Some(kind::ROTATE | kind::STOP)
+    );
+    let file = &file[..file.len() - whole.last().filter(|_| is_last).map_or(0, Bytes::len)];
+    let mut news = made_up_rotate("news", 0).to_vec();
+    let size = news.len() + 4;
+    news[4] = 200;
+    news[9..13].copy_from_slice(&(size as u32).to_le_bytes());
+    news[13..17].copy_from_slice(&((file.len() + size) as u32).to_le_bytes());
+    news[17] = 0x80;
+    let sum = crc32fast::hash(&news);
+    news.extend_from_slice(&sum.to_le_bytes());
+    let news = Bytes::from(news);
+
+    let mut writer = Writer::at_start(flavor, true, "", None);
+    let mut files = Files::default();
+    let sent = dump(NAME, file, &Location::default(), true);
+    files.all(&mut writer, &sent).unwrap();
+    files.take(&mut writer, &news).unwrap();
+    let before = files.0.clone();
+    files.reconnect(&mut writer);
+    let sent = dump(NAME, file, &writer.location(), true);
+    files.all(&mut writer, &sent).unwrap();
+    files.take(&mut writer, &news).unwrap();
+    assert_eq!(files.0, before);
+    // But not a transaction.
+    let all = events(file);
+    let known = all.iter().find(|event| event[4] == kind::GTID);
+    let error = writer.take(known.unwrap()).unwrap_err();
+    assert!(error.is(&code::RELAY_CHECK_IS_DUPLICATE_EVENT), "{error}");
+}
+
 #[test]
 fn every_missing_event_is_noticed() {
     for (sample, flavor, file) in SAMPLES {

@@ -244,6 +244,8 @@ struct Opened<F> {
     next: Option<String>,
     /// Where it ends, once it is not written any more.
     limit: Option<u64>,
+    /// All transactions up to there, if another server's files come next.
+    have: Option<GtidSet>,
 }
 
 impl<F: File> Opened<F> {
@@ -278,6 +280,7 @@ impl<F: File> Opened<F> {
             decoder,
             next: None,
             limit: None,
+            have: None,
         })
     }
 }
@@ -393,9 +396,11 @@ impl<D: Disk> Follower<D> {
         let limit = if is_current || self.log.files(sub_dir).await?.last() != Some(name) {
             u64::MAX
         } else {
-            let Opened { path, .. } = &self.at;
+            let path = &self.at.path;
             let read = scanned(&self.log.disk, path, self.log.flavor).await;
-            read.map_err(|error| unread(path, 0, &error))?.boundary()
+            let scan = read.map_err(|error| unread(path, 0, &error))?;
+            self.at.have = scan.gtids().filter(|gtids| !gtids.is_empty()).cloned();
+            scan.boundary()
         };
         self.at.limit = Some(limit);
         Ok(limit)
@@ -418,12 +423,40 @@ impl<D: Disk> Follower<D> {
         let mut before = sub_dir;
         while let Some(sub_dir) = index.behind(before) {
             if let Some(first) = self.log.files(sub_dir).await?.into_iter().next() {
+                self.cross(sub_dir)?;
                 return self.enter(sub_dir.clone(), first).await;
             }
             before = sub_dir;
         }
         // The relay tells of a file only behind its first transaction.
         self.wait().await
+    }
+
+    /// Another server's files come next: they begin with some of the transactions that the files of
+    /// the one before end with.
+    ///
+    /// # Errors
+    /// 11121: without GTIDs nobody can tell with which.
+    fn cross(&mut self, next: &SubDir) -> Result<()> {
+        if self.unread.is_none() {
+            let have = self.at.have.take().ok_or_else(|| {
+                Error::new(
+                    &code::NO_RELAY_POS_MATCH_GTID,
+                    format!(
+                        "behind {} the source is another server, {}, and without GTIDs nobody can \
+                         tell which transactions of that one are new",
+                        self.at.path.display(),
+                        next.server()
+                    ),
+                )
+                .with_workaround(
+                    "Copy the data anew, and start behind that. With `gtid_mode=ON` a source can \
+                     be replaced.",
+                )
+            })?;
+            self.unread = Some(Unread::new(have));
+        }
+        Ok(())
     }
 
     async fn enter(&mut self, sub_dir: SubDir, name: String) -> Result<()> {

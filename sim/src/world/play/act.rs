@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::World;
 use crate::{
     dice::Dice,
+    disk::Faults,
     scenario::What,
     world::{control::Link, target::Weather, worker::Surroundings},
 };
@@ -52,6 +53,9 @@ impl World {
             }
             What::Transfer(source) => self.master.transfer(self.source(source)),
             What::NewLeader => self.master.elect(),
+            What::PowerCut(worker) => self.processes[worker].power_cut(),
+            What::PauseRelay(source) => self.master.pause_relay(self.source(source), true),
+            What::StopRelay(source) => self.master.set_relay(self.source(source), false),
             _ => self.settle(),
         }
     }
@@ -62,7 +66,7 @@ impl World {
             self.active.remove(place);
         }
         match what {
-            What::Kill(worker) => {
+            What::Kill(worker) | What::PowerCut(worker) => {
                 if !self.processes[worker].is_running() {
                     self.processes[worker].start();
                 }
@@ -73,6 +77,8 @@ impl World {
             }
             What::Stop(source) => self.master.start(self.source(source)),
             What::Transfer(source) => self.master.transfer(self.source(source)),
+            What::PauseRelay(source) => self.master.pause_relay(self.source(source), false),
+            What::StopRelay(source) => self.master.set_relay(self.source(source), true),
             _ => self.settle(),
         }
         if !what.is_work() {
@@ -97,6 +103,7 @@ impl World {
             let link = link(&self.active, worker);
             server.set_link(&process.name, link);
             process.freeze(is_active(What::Freeze(worker)));
+            process.set_disk(disk(&self.active, worker));
             let hears = link == Link::default()
                 && !is_active(What::FreezeEtcd)
                 && !is_active(What::Freeze(worker));
@@ -139,6 +146,25 @@ fn link(active: &[What], worker: usize) -> Link {
         }
     }
     link
+}
+
+/// What is wrong with a worker's disk while these steps last.
+fn disk(active: &[What], worker: usize) -> Faults {
+    let mut faults = Faults::default();
+    for what in active.iter().filter(|what| what.worker() == Some(worker)) {
+        match *what {
+            What::FullDisk(_) => faults.capacity = 0,
+            What::BadDisk(_, chance) => {
+                faults.short = chance;
+                for failing in [&mut faults.read, &mut faults.write, &mut faults.sync] {
+                    raise(&mut failing.permille, chance);
+                }
+            }
+            What::SlowDisk(_) => faults.slow = 300,
+            _ => {}
+        }
+    }
+    faults
 }
 
 /// What goes wrong at the target while these steps last.

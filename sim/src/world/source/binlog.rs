@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use dm_core::binlog::{Flavor, Gtid, GtidSet, Position};
+use dm_core::{
+    binlog::{Flavor, Gtid, GtidSet, Position},
+    relay::MAGIC,
+};
 use dm_runtime::ports::{SourceEnd, Start};
 
 use super::{
@@ -27,6 +30,8 @@ pub(super) struct Binlog {
     /// Number of the first file, and where in it the first transaction begins at least.
     pub(super) first: u64,
     pub(super) offset: u64,
+    /// The files of the servers that were in this place before, if anybody asks for them.
+    pub(super) past: Vec<Vec<File>>,
     /// How many files are taken away.
     purged: usize,
     /// Transactions so far, those that this server has named, and the names of all.
@@ -35,6 +40,7 @@ pub(super) struct Binlog {
     pub(super) executed: GtidSet,
 }
 
+#[derive(Clone)]
 pub(super) struct File {
     name: String,
     pub(super) events: Vec<Logged>,
@@ -43,6 +49,7 @@ pub(super) struct File {
     before: GtidSet,
 }
 
+#[derive(Clone)]
 pub(super) struct Logged {
     pub(super) event: Bytes,
     start: u64,
@@ -83,6 +90,7 @@ impl Binlog {
             files: Vec::new(),
             first: plan.first_file,
             offset: plan.first_offset,
+            past: Vec::new(),
             purged: 0,
             txns: 0,
             gno: 0,
@@ -188,6 +196,20 @@ impl Binlog {
                 .map(|file| (file.name.clone(), file.size))
                 .collect(),
         }
+    }
+
+    /// A file of a server, whole.
+    pub(super) fn logged(&self, server: u64, name: &str) -> Option<Vec<u8>> {
+        let files = if server == self.server {
+            &self.files
+        } else {
+            self.past.get(usize::try_from(server).ok()?)?
+        };
+        let file = files.iter().find(|file| file.name == name)?;
+        let events = file.events.iter().map(|logged| &logged.event[..]);
+        let mut bytes = MAGIC.to_vec();
+        events.for_each(|event| bytes.extend_from_slice(event));
+        Some(bytes)
     }
 
     /// The transactions before a position between two of them.

@@ -91,6 +91,9 @@ impl Binlog {
     /// Writes everything anew as a replica that becomes the source has it.
     fn copy(&mut self, dice: &mut Dice) {
         let old = std::mem::take(&mut self.files);
+        if self.plan.relays {
+            self.past.push(old.clone());
+        }
         self.server += 1;
         if self.plan.flavor() == Flavor::Mysql {
             self.sid[1] = self.server as u8;
