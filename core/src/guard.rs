@@ -137,6 +137,30 @@ guards! {
     /// Pieces of a DDL that ran are left out.
     DdlPieces = "ddl-pieces",
 
+    // The relay log.
+    /// Readers are told of what was synced.
+    RelaySync = "relay-sync",
+    /// A file whose name may be lost is not told of.
+    RelayName = "relay-name",
+    /// A file is complete, and synced, before the next one begins.
+    RelayOrder = "relay-order",
+    /// What is behind the last whole transaction is cut off before a log goes on.
+    RelayCut = "relay-cut",
+    /// Small files are synced before they take the place of older ones.
+    RelayReplace = "relay-replace",
+    /// An event begins where the one before it ends.
+    RelayGap = "relay-gap",
+    /// A directory has one writer.
+    RelayLock = "relay-lock",
+    /// A directory has one source's log.
+    RelayOther = "relay-other",
+    /// Nothing is read that is not told of.
+    RelayEnd = "relay-end",
+    /// By GTID known transactions are not read.
+    RelayUnread = "relay-unread",
+    /// Nor are they behind a change of servers by somebody who reads by position.
+    RelayCross = "relay-cross",
+
     // The target's SQL.
     /// Transactions compare the fence. Without it takeovers do not move the steps either: each
     /// alone would do for what slots write.

@@ -21,6 +21,7 @@ use crate::{
         Decoder, Event, FileName, Flavor, Frame, GtidSet, Header, Position, event_type as kind,
     },
     error::{Error, Result, code},
+    guard::Guard,
     sync::progress::Location,
 };
 
@@ -258,7 +259,8 @@ impl Writer {
         }
         let mut step = Step::Append;
         if start > end {
-            if scan.is_open() || !self.is_declared(start, start - end) {
+            let is_told = !scan.is_open() && self.is_declared(start, start - end);
+            if !is_told && Guard::RelayGap.holds() {
                 return Err(self.refuse(&format!("the source goes on at {start}")));
             }
             let event = filler(header.timestamp, header.server_id, end, start - end)?;

@@ -155,11 +155,13 @@ impl<K: Connect> RelayUnit<K> {
         let stream = match asked(stop, source.dump(&self.start(at.clone())?)).await? {
             Ok(stream) => stream,
             Err(error) if is_gone(&error) && self.is_outdated(&at) => {
+                self.facts.lost();
                 dir.clear().await?;
                 return Err(Failure::Outdated(error));
             }
             Err(error) => return Err(Failure::Stream(error)),
         };
+        self.facts.works();
         let mut log = Log::open(dir, Arc::clone(&self.facts), &writer).await?;
         let (orders, mut waiting) = mpsc::unbounded_channel();
         let pump = Pump {

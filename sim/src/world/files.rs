@@ -215,8 +215,17 @@ impl ports::File for File {
     }
 
     async fn read_at(&self, at: u64, len: usize) -> io::Result<Bytes> {
-        let read = self.call(|disk| disk.read_at(self.handle, at, len)).await;
-        read.map(Into::into)
+        let mut read = Vec::new();
+        while read.len() < len {
+            let (from, left) = (at + read.len() as u64, len - read.len());
+            let more = self.call(|disk| disk.read_at(self.handle, from, left));
+            let more = more.await?;
+            if more.is_empty() {
+                break;
+            }
+            read.extend_from_slice(&more);
+        }
+        Ok(read.into())
     }
 
     async fn set_len(&mut self, len: u64) -> io::Result<()> {

@@ -186,6 +186,12 @@ impl Upstream {
         server_name(&self.name, state.binlog.server)
     }
 
+    /// Whether a server is or was in this place.
+    pub(super) fn is_called(&self, server: &str) -> bool {
+        let number = server.strip_prefix(&self.name);
+        number.is_some_and(|number| number.starts_with('-'))
+    }
+
     /// A binlog file of a server that is or was in this place.
     pub(super) fn logged(&self, server: &str, file: &str) -> Option<Vec<u8>> {
         let state = self.state();

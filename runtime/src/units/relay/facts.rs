@@ -78,6 +78,16 @@ impl RelayFacts {
         self.state.send_modify(|state| state.end = Some(end));
     }
 
+    /// The source sends, though there may be no news.
+    pub(super) fn works(&self) {
+        self.state.send_modify(|state| state.failed = None);
+    }
+
+    /// All files go.
+    pub(super) fn lost(&self) {
+        self.state.send_modify(|state| state.end = None);
+    }
+
     /// It has made progress.
     pub(super) fn wrote(&self, end: RelayEnd) {
         self.set(State {

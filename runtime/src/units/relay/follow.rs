@@ -12,6 +12,7 @@ use std::{
 use dm_core::{
     binlog::{Decoder, Event, Flavor, GtidSet, Position},
     error::{Error, Result, code},
+    guard::Guard,
     relay::{Contents, INDEX_FILE, Index, SubDir, Unread, file_behind},
     sync::progress::Location,
 };
@@ -291,9 +292,10 @@ impl<D: Disk> Follower<D> {
     /// # Errors
     /// 11038: it has no GTID.
     pub(in crate::units) fn takes(&mut self, event: &Event) -> Result<bool> {
-        self.unread
-            .as_mut()
-            .map_or(Ok(true), |unread| unread.takes(event))
+        match &mut self.unread {
+            Some(unread) => Ok(unread.takes(event)? || !Guard::RelayUnread.holds()),
+            None => Ok(true),
+        }
     }
 
     /// What comes next. Waits for it.
@@ -313,11 +315,12 @@ impl<D: Disk> Follower<D> {
             let Opened { sub_dir, name, .. } = &self.at;
             let written = self.state.borrow_and_update().written(sub_dir, name);
             let limit = match written {
-                Some(len) if self.at.pos >= len => {
+                Some(len) if self.at.pos >= len && Guard::RelayEnd.holds() => {
                     self.wait().await?;
                     continue;
                 }
-                Some(len) => len,
+                Some(len) if Guard::RelayEnd.holds() => len,
+                Some(_) => u64::MAX,
                 None => self.end().await?,
             };
             let from = self.at.pos;
@@ -438,7 +441,7 @@ impl<D: Disk> Follower<D> {
     /// # Errors
     /// 11121: without GTIDs nobody can tell with which.
     fn cross(&mut self, next: &SubDir) -> Result<()> {
-        if self.unread.is_none() {
+        if self.unread.is_none() && Guard::RelayCross.holds() {
             let have = self.at.have.take().ok_or_else(|| {
                 Error::new(
                     &code::NO_RELAY_POS_MATCH_GTID,

@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use bytes::Bytes;
 use dm_core::{
     error::{Error, Result, code},
+    guard::Guard,
     relay::{MAGIC, Meta, Writer},
     sync::progress::Location,
 };
@@ -153,7 +154,8 @@ impl<D: Disk> Log<D> {
 
     /// Makes everything that was written survive, and then tells readers of it.
     async fn sync(&mut self) -> Result<()> {
-        if let (Some((name, file)), true) = (&mut self.file, self.unsynced > 0) {
+        let is_needed = self.unsynced > 0 && Guard::RelaySync.holds();
+        if let (Some((name, file)), true) = (&mut self.file, is_needed) {
             if let Err(error) = file.sync().await {
                 // What was not synced now never is, though it can be read as if it were.
                 let _ = file.set_len(self.durable).await;
@@ -179,7 +181,9 @@ impl<D: Disk> Log<D> {
             cut.map_err(|error| failed(&self.dir.path_of(name), &error))?;
             self.unsynced += 1;
         }
-        self.sync().await?;
+        if Guard::RelayOrder.holds() {
+            self.sync().await?;
+        }
         // A reader of the existing worker's takes it for the sign that the file before is complete.
         self.dir.write_meta(meta).await?;
         self.meta_at = Instant::now();
@@ -191,7 +195,9 @@ impl<D: Disk> Log<D> {
             .await
             .map_err(failed)?;
         let parent = self.dir.path_of("");
-        self.dir.disk().sync_dir(&parent).await.map_err(failed)?;
+        if Guard::RelayName.holds() {
+            self.dir.disk().sync_dir(&parent).await.map_err(failed)?;
+        }
         self.file = Some((name, file));
         self.durable = 0;
         self.unsynced = MAGIC.len();

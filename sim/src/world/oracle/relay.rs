@@ -3,15 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use dm_core::{
-    binlog::{FileName, Header},
+    binlog::{FileName, Header, Position},
     lifecycle::View,
-    relay::{MAGIC, Scan},
+    relay::{INDEX_FILE, Index, MAGIC, Scan, SubDir},
     status::Stage,
 };
 use dm_runtime::units::{Facts, relay::RelayEnd};
 use tokio::{sync::watch, time::sleep};
 
-use crate::world::{files::Machine, source::Upstream, trace::Trace, worker::Surroundings};
+use crate::{
+    scenario::TASK,
+    world::{files::Machine, source::Upstream, trace::Trace, worker::Surroundings},
+};
 
 pub(in crate::world) const NAME: &str = "relay";
 
@@ -78,6 +81,18 @@ impl Watch {
         let Some(end) = self.facts.relay(&upstream.name).end() else {
             return;
         };
+        let task = self.facts.of(&upstream.name, TASK);
+        if let (true, Some(read)) = (task.reads_relay(), task.read()) {
+            let number = end.sub_dir.number();
+            let safe = Position::new(&end.file, end.len).in_relay(number);
+            let safe = safe.max(end.location.position.in_relay(number));
+            let at = &read.position;
+            self.trace.expect(
+                NAME,
+                at.compare(&safe).is_le(),
+                format_args!("{}: {at} is read, and {safe} is safe", self.process),
+            );
+        }
         let said = Some((upstream.name.clone(), end.clone()));
         if end.file.is_empty() || self.last == said {
             return;
@@ -122,6 +137,12 @@ impl Watch {
             {
                 return Some(problem);
             }
+        }
+        let index = self.machine.durable(&format!("{DIR}/{INDEX_FILE}"));
+        let index = Index::parse(&index.unwrap_or_default());
+        let is_its = |dir: &SubDir| upstream.is_called(dir.server());
+        if !index.is_ok_and(|index| index.iter().all(is_its) && index.current() == Some(sub_dir)) {
+            return Some("the index says otherwise".to_owned());
         }
         let path = format!("{DIR}/{sub_dir}/{file}");
         let Some(kept) = self.machine.durable(&path) else {

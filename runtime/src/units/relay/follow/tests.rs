@@ -216,6 +216,25 @@ async fn by_position_nothing_is_read_twice_either() {
     assert_eq!(all[20].start.relay(), Some(2));
 }
 
+/// The existing worker may leave a part of a transaction behind when the source moves; the rest is
+/// on the other server, with the whole of it.
+#[tokio::test]
+async fn what_a_server_left_unfinished_is_read_from_the_next() {
+    let dir = recorded("switch");
+    let log = log(&dir, Flavor::Mysql).await;
+    let whole = all(&log, "switch").await;
+    let path = dir
+        .path()
+        .join("7105f637-e6f4-11f1-a0c3-02fc00000001.000001/binlog.000002");
+    let file = fs::read(&path).unwrap();
+    for len in 157..file.len() {
+        fs::write(&path, &file[..len]).unwrap();
+        let found = all(&log, "switch").await;
+        let gtids = |txns: &[Txn]| txns.iter().map(|txn| txn.gtid.clone()).collect::<Vec<_>>();
+        assert_eq!(gtids(&found), gtids(&whole), "{len}");
+    }
+}
+
 /// A file that is missing between others is no end.
 #[tokio::test]
 async fn a_hole_is_an_error() {
