@@ -130,17 +130,22 @@ impl Relay {
         source: &SourceConfig,
         wanted: WantedStage,
     ) -> bool {
-        let failed = |result: &ProcessResult| !result.is_canceled && !result.errors.is_empty();
-        if self.stage != Stage::Paused || !self.result.as_ref().is_some_and(failed) {
+        let failed = self.result.as_ref();
+        let failed = failed.filter(|result| !result.is_canceled && !result.errors.is_empty());
+        let Some(failed) = failed.filter(|_| self.stage == Stage::Paused) else {
             return true;
-        }
+        };
         if wanted.expect != Expect::Unclear && wanted.revision > self.obeyed {
             return true;
+        }
+        let policy = Policy::of(source);
+        if self.check_at.is_none() {
+            // Unless it can't help, it was about to end when it was wanted again.
+            self.check_at = next_check(now, &policy, &failed.errors);
         }
         if self.check_at.is_none_or(|at| now < at) {
             return false;
         }
-        let policy = Policy::of(source);
         self.check_at = Some(now + policy.interval);
         self.backoff.check(now, &policy, &mut io.dice)
     }
@@ -213,8 +218,7 @@ impl Relay {
     fn fail(&mut self, now: Instant, source: &SourceConfig, errors: Vec<Error>) {
         let policy = Policy::of(source);
         self.backoff.paused(now, &policy);
-        self.check_at =
-            (policy.enable && resume::relay_resumable(&errors)).then_some(now + policy.interval);
+        self.check_at = next_check(now, &policy, &errors);
         self.stage = Stage::Paused;
         self.result = Some(ProcessResult {
             is_canceled: false,
@@ -237,4 +241,10 @@ impl Relay {
             live: self.live.as_ref().map(|live| live.ticket),
         }
     }
+}
+
+/// When it is looked whether to try again, if that can help.
+fn next_check(now: Instant, policy: &Policy, errors: &[Error]) -> Option<Instant> {
+    let helps = policy.enable && resume::relay_resumable(errors);
+    helps.then_some(now + policy.interval)
 }

@@ -375,6 +375,27 @@ fn a_relay_ends_after_those_who_read_it() {
     assert!(!world.units[&reader].use_relay);
 }
 
+/// Switched off while it waits to be tried again, and on again before it is gone.
+#[test]
+fn a_relay_that_was_about_to_end_is_tried_again() {
+    let mut world = World::running("incremental");
+    world.relay(Some("a"));
+    world.relay_stage("a", Some(2));
+    world.run(SECOND);
+    let relay = world.live("a", "").expect("live");
+    world.end(relay, refused());
+    world.quiet();
+    assert_eq!(world.live("a", ""), None);
+    world.stubborn = true;
+    world.relay(None);
+    world.quiet();
+    world.relay(Some("a"));
+    world.quiet();
+    world.stubborn = false;
+    world.run(600 * SECOND);
+    assert!(world.live("a", "").is_some(), "{:?}", world.view());
+}
+
 #[test]
 fn c5_what_is_unbound_in_its_first_moments_does_not_come_alive_later() {
     let mut world = World::begun();
