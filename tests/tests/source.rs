@@ -318,6 +318,12 @@ async fn what_is_purged_is_named() -> Result<()> {
             assert!(error.cause.starts_with("Error 1236 (HY000)"), "{error}");
             assert!(error.workaround.contains("binlog files back"), "{error}");
         }
+        let newer = Position::new(file.replace(".0", ".9"), Position::FIRST);
+        let Err(error) = source.dump(&Start::Position(newer)).await else {
+            panic!("{brand:?} dumped from a file that is not there");
+        };
+        assert!(error.message.contains("no file"), "{error}");
+        assert!(error.workaround.contains("`meta`"), "{error}");
         let beyond = Position::new(file.clone(), end.position.pos + 1_000_000);
         let Err(error) = source.dump(&Start::Position(beyond)).await else {
             panic!("{brand:?} dumped from behind the end");

@@ -24,7 +24,7 @@ use dm_core::{
 use tokio::{sync::Mutex, time::timeout};
 use uuid::Uuid;
 
-use self::fault::{broken, refused};
+use self::fault::{Missing, broken, refused};
 use super::{
     conn::{Conn, Fault, Row},
     replica::{Dump, Point, Replica},
@@ -194,23 +194,29 @@ impl Upstream {
     }
 
     /// The file that is gone, and the oldest that is left.
-    async fn missing_file(&self, position: &Position) -> Option<String> {
-        let mut names = self.files().await.into_iter().map(|(name, _)| name);
-        let oldest = names.next()?;
-        let there = position.file.is_empty()
-            || oldest == position.file
-            || names.any(|name| name == position.file);
-        (!there).then(|| {
-            format!(
-                "the source no longer has the file {}: its oldest is {oldest}",
-                position.file
-            )
+    async fn missing_file(&self, position: &Position) -> Option<Missing> {
+        let names = self.files().await.into_iter().map(|(name, _)| name);
+        let names: Vec<_> = names.collect();
+        let (oldest, newest) = (names.first()?, names.last()?);
+        let file = &position.file;
+        if file.is_empty() || names.contains(file) {
+            return None;
+        }
+        let at = |name: &str| Position::new(name, Position::FIRST);
+        Some(if at(file) > at(newest) {
+            Missing::NotYet(format!(
+                "the source has no file {file} yet: its newest is {newest}"
+            ))
+        } else {
+            Missing::Purged(format!(
+                "the source no longer has the file {file}: its oldest is {oldest}"
+            ))
         })
     }
 
     /// The transactions that are gone.
-    async fn missing_gtids(&self, flavor: Flavor, set: &GtidSet) -> Option<String> {
-        match flavor {
+    async fn missing_gtids(&self, flavor: Flavor, set: &GtidSet) -> Option<Missing> {
+        let missing = match flavor {
             Flavor::Mysql => {
                 let set = quoted(&set.to_text());
                 let sql = format!("SELECT GTID_SUBTRACT(@@GLOBAL.gtid_purged, {set})");
@@ -227,7 +233,8 @@ impl Upstream {
                     set.to_text()
                 ))
             }
-        }
+        };
+        missing.map(Missing::Purged)
     }
 
     /// The only row of `SHOW BINARY LOG STATUS`: file, position, the schemas that alone are logged,

@@ -183,6 +183,12 @@ impl<K: Connect> SyncUnit<K> {
             // Nothing is recorded that nobody can start at.
             resume::start(at, config.enable_gtid)?;
             beginning = Some(chosen);
+        } else if task.meta.is_some() {
+            info!(
+                source = config.source_id,
+                task = task.name,
+                "goes on from its progress in the target: `meta` counts for a first start only"
+            );
         }
         // A relay log begins with what is needed of it.
         let chosen = beginning.as_ref().map(|beginning| &beginning.at);

@@ -36,8 +36,16 @@ pub(super) fn broken(fault: &Fault, db: &DbConfig) -> Error {
     }
 }
 
-/// A dump that was refused, or ended. `missing` names what the source no longer has.
-pub(super) fn refused(fault: &Fault, missing: Option<String>) -> Error {
+/// What a source does not have of what it is asked for.
+pub(super) enum Missing {
+    /// It had that.
+    Purged(String),
+    /// It may have that one day.
+    NotYet(String),
+}
+
+/// A dump that was refused, or ended, for want of something perhaps.
+pub(super) fn refused(fault: &Fault, missing: Option<Missing>) -> Error {
     let cause = fault.to_string();
     let Some(missing) = missing else {
         let error = Error::new(
@@ -60,6 +68,16 @@ pub(super) fn refused(fault: &Fault, missing: Option<String>) -> Error {
                  that belongs to this server.",
                 )
             }
+            Some(DUMP_REFUSED)
+                if cause.contains("bogus data") || cause.contains("max_allowed_packet") =>
+            {
+                Some(
+                    "There may be no event at the position asked for: take it from the tool that \
+                     made the copy. It is kept as the progress of the task; to start elsewhere, \
+                     give the task another name. If the position is right, see whether \
+                     `mysqlbinlog` can read the file.",
+                )
+            }
             Some(DUMP_REFUSED) if cause.contains("GTID_MODE") => Some(
                 "Set `gtid_mode` of the source to ON, or `enable-gtid` of the source to false.",
             ),
@@ -73,16 +91,26 @@ pub(super) fn refused(fault: &Fault, missing: Option<String>) -> Error {
             None => error,
         };
     };
+    let (missing, advice) = match missing {
+        Missing::Purged(what) => (
+            what,
+            "Nothing is lost in the target, but replication cannot go on without these. Put the \
+             purged binlog files back on the source, or let `from` point to a server that still \
+             has them, and resume the task; else start it again from a full copy.",
+        ),
+        Missing::NotYet(what) => (
+            what,
+            "Look at the position that the task starts at (`meta`), and whether `from` is the \
+             server that it belongs to. It is kept as the progress of the task; to start \
+             elsewhere, give the task another name.",
+        ),
+    };
     Error::new(
         &code::SYNCER_GET_EVENT,
         format!("get binlog event error: {missing}"),
     )
     .with_cause(cause)
-    .with_workaround(
-        "Nothing is lost in the target, but replication cannot go on without these. Put the purged \
-         binlog files back on the source, or let `from` point to a server that still has them, and \
-         resume the task; else start it again from a full copy.",
-    )
+    .with_workaround(advice)
 }
 
 /// Whether another replica showed up with our server id or UUID.
