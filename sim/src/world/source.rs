@@ -186,6 +186,11 @@ impl Upstream {
         server_name(&self.name, state.binlog.server)
     }
 
+    /// Whether its task asks for the binlog by GTID.
+    pub(super) fn is_read_by_gtid(&self) -> bool {
+        self.state().plan.by_gtid
+    }
+
     /// Whether a server is or was in this place.
     pub(super) fn is_called(&self, server: &str) -> bool {
         let number = server.strip_prefix(&self.name);

@@ -170,7 +170,8 @@ impl SyncFacts {
         places.started = Some((now, self.rows.load(Relaxed)));
         // It is read again from where everything is applied, perhaps by other names.
         places.timeline.clear();
-        places.needs = None;
+        (places.read, places.needs) = (None, None);
+        self.reads_relay.store(false, Relaxed);
     }
 
     fn note_sample(&self, now: Instant) {

@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use dm_core::{
-    binlog::{FileName, Header, Position},
+    binlog::{FileName, Header},
     lifecycle::View,
     relay::{INDEX_FILE, Index, MAGIC, Scan, SubDir},
     status::Stage,
+    sync::progress::Location,
 };
 use dm_runtime::units::{Facts, relay::RelayEnd};
 use tokio::{sync::watch, time::sleep};
@@ -83,14 +84,14 @@ impl Watch {
         };
         let task = self.facts.of(&upstream.name, TASK);
         if let (true, Some(read)) = (task.reads_relay(), task.read()) {
-            let number = end.sub_dir.number();
-            let safe = Position::new(&end.file, end.len).in_relay(number);
-            let safe = safe.max(end.location.position.in_relay(number));
-            let at = &read.position;
+            let safe = Location {
+                position: end.location.position.in_relay(end.sub_dir.number()),
+                gtids: end.location.gtids.clone(),
+            };
             self.trace.expect(
                 NAME,
-                at.compare(&safe).is_le(),
-                format_args!("{}: {at} is read, and {safe} is safe", self.process),
+                safe.reaches(&read, upstream.is_read_by_gtid()),
+                format_args!("{}: {read} is read, and {safe} is safe", self.process),
             );
         }
         let said = Some((upstream.name.clone(), end.clone()));
