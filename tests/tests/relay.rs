@@ -99,7 +99,7 @@ async fn files_are_those_of_the_source() -> Result<()> {
                 Stop::AtBoundary
             };
             relay.stop(how).await?;
-            compare(&sub_dir(&dir)?, &server.data_dir()?)?;
+            compare(&sub_dir(&dir)?, &server.data_dir()?, by_gtid)?;
         }
         load.stop().await?;
         let mut relay = Relay::start(&config);
@@ -108,7 +108,7 @@ async fn files_are_those_of_the_source() -> Result<()> {
         relay.stop(Stop::AtBoundary).await?;
         let sub_dir = sub_dir(&dir)?;
         verify(&sub_dir, flavor)?;
-        let whole = compare(&sub_dir, &server.data_dir()?)?;
+        let whole = compare(&sub_dir, &server.data_dir()?, by_gtid)?;
         assert_eq!(whole, binlogs(&sub_dir)?.len(), "{brand:?} {by_gtid}");
         assert!(whole > 3, "{whole}");
         // Also in the eyes of the command, which counts transactions.
