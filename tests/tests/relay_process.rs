@@ -39,7 +39,7 @@ const PAIRS: [(Brand, bool); 4] = [
 ];
 
 /// Runs processes until one has all that the source, which is in `data_dir`, has, and returns how
-/// many files these are. One may not be enough: MariaDB writes what it has cleared up when it likes.
+/// many files these are. One may not be enough: MariaDB tells what it has cleared up when it likes.
 fn to_end(task: &Task, log: &Path, data_dir: &Path) -> Result<usize> {
     let task = Task {
         to_end: true,
