@@ -16,7 +16,7 @@ mod samples;
 
 use std::{path::Path, pin::pin, sync::Arc, time::Duration};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use dm_core::{
     binlog::{Decoder, Event, Flavor, GtidSet, Position},
     control::SourceConfig,
@@ -162,12 +162,14 @@ impl<K: Connect> RelayUnit<K> {
             Err(error) => return Err(Failure::Stream(error)),
         };
         self.facts.works();
-        let mut log = Log::open(dir, Arc::clone(&self.facts), &writer).await?;
+        let (written, spare) = mpsc::unbounded_channel();
+        let mut log = Log::open(dir, Arc::clone(&self.facts), &writer, written).await?;
         let (orders, mut waiting) = mpsc::unbounded_channel();
         let pump = Pump {
             stream,
             writer,
             piece: BytesMut::new(),
+            spare,
             orders,
             budget: Arc::new(Semaphore::new(READ_AHEAD_BYTES)),
         };
@@ -326,6 +328,8 @@ struct Pump<S> {
     writer: Writer,
     /// What comes at the end of the file and was not handed over yet.
     piece: BytesMut,
+    /// Memory of pieces that were written: new one costs more than a copy into it.
+    spare: mpsc::UnboundedReceiver<BytesMut>,
     orders: mpsc::UnboundedSender<Order>,
     budget: Arc<Semaphore>,
 }
@@ -347,34 +351,40 @@ impl<S: EventStream> Pump<S> {
 
     /// Waits for an event, and takes with it what has come meanwhile. Returns whether to go on.
     async fn fill(&mut self, stop: &mut StopSignal) -> Result<bool, Failure> {
-        let mut raw = tokio::select! {
+        let first = tokio::select! {
             biased;
             () = stopped(stop, Stop::AtBoundary) => return Ok(false),
-            raw = self.stream.next() => raw.map_err(Failure::Stream)?,
+            raw = self.stream.next() => raw,
         };
-        loop {
-            match self.writer.take(&raw)? {
-                Step::Pass => {}
-                Step::Append => self.piece.extend_from_slice(&raw),
-                Step::AppendBehind(filler) => {
-                    self.piece.extend_from_slice(&filler);
-                    self.piece.extend_from_slice(&raw);
-                }
-                Step::Begin { cut } => {
-                    // Where the writer stands is of the next file already.
-                    self.hand_over(None).await;
-                    self.begin(cut);
-                    self.piece.extend_from_slice(&raw);
-                }
-            }
+        let mut next = Some(first);
+        while let Some(raw) = next {
+            self.take(raw.map_err(Failure::Stream)?).await?;
             if self.piece.len() >= PIECE_BYTES || *stop.borrow() >= Stop::AtBoundary {
-                return Ok(true);
+                break;
             }
-            match self.stream.next().now_or_never() {
-                Some(next) => raw = next.map_err(Failure::Stream)?,
-                None => return Ok(true),
+            next = self.stream.next().now_or_never();
+        }
+        Ok(true)
+    }
+
+    /// Does what is to be done with an event. Nobody has it afterwards, so that the stream can use
+    /// its memory again.
+    async fn take(&mut self, raw: Bytes) -> Result<()> {
+        match self.writer.take(&raw)? {
+            Step::Pass => {}
+            Step::Append => self.piece.extend_from_slice(&raw),
+            Step::AppendBehind(filler) => {
+                self.piece.extend_from_slice(&filler);
+                self.piece.extend_from_slice(&raw);
+            }
+            Step::Begin { cut } => {
+                // Where the writer stands is of the next file already.
+                self.hand_over(None).await;
+                self.begin(cut);
+                self.piece.extend_from_slice(&raw);
             }
         }
+        Ok(())
     }
 
     fn begin(&self, cut: Option<u64>) {
@@ -395,12 +405,13 @@ impl<S: EventStream> Pump<S> {
         if self.piece.is_empty() {
             return;
         }
-        let data = self.piece.split().freeze();
+        let data = std::mem::take(&mut self.piece).freeze();
         let permits = data.len().min(READ_AHEAD_BYTES) as u32;
         let memory = Arc::clone(&self.budget).acquire_many_owned(permits).await;
         let Ok(memory) = memory else {
             unreachable!("the semaphore is never closed");
         };
         let _ = self.orders.send(Order::Append { data, mark, memory });
+        self.piece = self.spare.try_recv().unwrap_or_default();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use dm_core::{
     error::{Error, Result, code},
     guard::Guard,
@@ -23,6 +23,8 @@ const GROUP_BYTES: usize = 8 << 20;
 const GROUP_TIME: Duration = Duration::from_millis(50);
 /// How often the meta file is renewed while nothing else asks for it.
 const META_EVERY: Duration = Duration::from_secs(30);
+/// Memory of a larger piece is not worth to be kept.
+const SPARE_MAX: usize = 4 << 20;
 
 /// What is to be written.
 #[derive(Debug)]
@@ -64,6 +66,8 @@ pub(super) struct Log<D: Disk> {
     location: Option<Location>,
     /// When the meta file was written.
     meta_at: Instant,
+    /// Where memory goes whose content was written.
+    spare: mpsc::UnboundedSender<BytesMut>,
 }
 
 impl<D: Disk> Log<D> {
@@ -75,6 +79,7 @@ impl<D: Disk> Log<D> {
         dir: RelayDir<D>,
         facts: Arc<RelayFacts>,
         writer: &Writer,
+        spare: mpsc::UnboundedSender<BytesMut>,
     ) -> Result<Self> {
         let file = match writer.file() {
             None => None,
@@ -98,6 +103,7 @@ impl<D: Disk> Log<D> {
             // Where there is no file, the meta file says where one is to begin.
             location: writer.file().map(|_| writer.location()),
             meta_at: Instant::now(),
+            spare,
         })
     }
 
@@ -145,10 +151,17 @@ impl<D: Disk> Log<D> {
             ));
         };
         let len = data.len();
-        let written = file.append(data).await;
+        let written = file.append(data.clone()).await;
         written.map_err(|error| failed(&self.dir.path_of(name), &error))?;
         self.unsynced += len;
         self.since.get_or_insert_with(Instant::now);
+        if let Ok(mut piece) = data.try_into_mut()
+            && piece.capacity() <= SPARE_MAX
+        {
+            piece.clear();
+            // Whoever reads may be over already.
+            let _ = self.spare.send(piece);
+        }
         Ok(())
     }
 

@@ -73,17 +73,23 @@ impl Watch {
             self.last
                 .take_if(|(source, _)| relayed.iter().all(|it| it.name != *source));
             for upstream in relayed {
-                self.look(&upstream);
+                let runs = {
+                    let view = view.borrow();
+                    let known = view.sources.iter().find(|it| it.name == upstream.name);
+                    let mut tasks = known.iter().flat_map(|known| &known.subtasks);
+                    tasks.any(|task| task.stage == Stage::Running)
+                };
+                self.look(&upstream, runs);
             }
         }
     }
 
-    fn look(&mut self, upstream: &Upstream) {
+    fn look(&mut self, upstream: &Upstream, runs: bool) {
         let Some(end) = self.facts.relay(&upstream.name).end() else {
             return;
         };
         let task = self.facts.of(&upstream.name, TASK);
-        if let (true, Some(read)) = (task.reads_relay(), task.read()) {
+        if let (true, Some(read)) = (runs && task.reads_relay(), task.read()) {
             let safe = Location {
                 position: end.location.position.in_relay(end.sub_dir.number()),
                 gtids: end.location.gtids.clone(),
