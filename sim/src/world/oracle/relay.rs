@@ -1,9 +1,9 @@
 //! What a relay says is safe is what the source wrote, and no power cut can take it away.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use dm_core::{
-    binlog::{FileName, GtidSet, Header},
+    binlog::{FileName, Header},
     lifecycle::View,
     relay::{INDEX_FILE, Index, MAGIC, Scan, SubDir},
     status::Stage,
@@ -34,8 +34,6 @@ pub(in crate::world) struct Watch {
     sources: Vec<Arc<Upstream>>,
     /// What it said last, and of which source.
     last: Option<(String, RelayEnd)>,
-    /// All transactions that it ever said are safe, by source.
-    gtids: BTreeMap<String, GtidSet>,
 }
 
 impl Watch {
@@ -52,7 +50,6 @@ impl Watch {
             facts: facts.clone(),
             sources: around.sources.values().cloned().collect(),
             last: None,
-            gtids: BTreeMap::new(),
         }
     }
 
@@ -91,21 +88,17 @@ impl Watch {
         let Some(end) = self.facts.relay(&upstream.name).end() else {
             return;
         };
-        if let Some(gtids) = &end.location.gtids {
-            // Another server's files begin with what is in the files of the one before.
-            let all = self.gtids.entry(upstream.name.clone());
-            all.and_modify(|all| all.union(gtids))
-                .or_insert_with(|| gtids.clone());
-        }
         let task = self.facts.of(&upstream.name, TASK);
         if let (true, Some(read)) = (runs && task.reads_relay(), task.read()) {
             let safe = Location {
                 position: end.location.position.in_relay(end.sub_dir.number()),
-                gtids: self.gtids.get(&upstream.name).cloned(),
+                gtids: end.location.gtids.clone(),
             };
+            // Another server's files begin with what is in the files of the one before.
+            let is_before = read.position.relay() < safe.position.relay();
             self.trace.expect(
                 NAME,
-                safe.reaches(&read, upstream.is_read_by_gtid()),
+                is_before || safe.reaches(&read, upstream.is_read_by_gtid()),
                 format_args!("{}: {read} is read, and {safe} is safe", self.process),
             );
         }
