@@ -60,6 +60,7 @@ impl Relay {
         let events = Events::new(TICKET, unbounded_channel().0);
         let start = Effect::Relay {
             source: Arc::clone(config),
+            tasks: Vec::new(),
         };
         Self {
             stop,

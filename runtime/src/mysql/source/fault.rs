@@ -165,7 +165,9 @@ mod tests {
                 1236,
                 "Could not find first log file name in binary log index file",
             ),
-            Some("the source no longer has the file binlog.000001".to_owned()),
+            Some(Missing::Purged(
+                "the source no longer has the file binlog.000001".to_owned(),
+            )),
         );
         assert_eq!(
             error.cause,
