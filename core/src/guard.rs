@@ -158,7 +158,7 @@ guards! {
     RelayEnd = "relay-end",
     /// By GTID known transactions are not read.
     RelayUnread = "relay-unread",
-    /// Nor are they behind a change of servers by somebody who reads by position.
+    /// By position nothing is read behind a change of servers.
     RelayCross = "relay-cross",
 
     // The target's SQL.

@@ -26,7 +26,7 @@ const COMPRESSED_TRANSACTIONS: u32 = 1000;
 const FILES: u64 = 8;
 
 /// A source whose binlog is to have so many bytes, over several files, with the tables that
-/// [`write`] needs.
+/// [`write()`] needs.
 ///
 /// # Errors
 /// When it does not start.

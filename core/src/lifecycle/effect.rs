@@ -133,8 +133,8 @@ pub enum Start {
     Relay {
         /// The source.
         source: Arc<SourceConfig>,
-        /// Names of the tasks that are to run with it, and read what it writes. A new log begins
-        /// where the one begins that is furthest behind.
+        /// Names of the tasks that read what it writes, also of those that are paused. A new log
+        /// begins where the one is that is furthest behind.
         tasks: Vec<String>,
     },
     /// A unit of a subtask.

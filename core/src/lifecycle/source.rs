@@ -65,7 +65,7 @@ impl Source {
         if let Some(wanted) = relay_on {
             let relay = self.relay.get_or_insert_with(|| Relay::new(now));
             let runs = |(_, task): &(&String, &WantedSubtask)| {
-                bound.is_some() && task.expect == Some(Stage::Running)
+                bound.is_some() && task.expect != Some(Stage::Stopped)
             };
             let tasks = wanted.subtasks.iter().filter(runs);
             let tasks = tasks.map(|(task, _)| task.clone());

@@ -38,6 +38,14 @@ pub fn entries(
                 &sources[index],
             ));
         }
+        let dir = &config.relay_dir;
+        let relays_there = |other: &SourceConfig| other.enable_relay && other.relay_dir == *dir;
+        if config.enable_relay
+            && let Some(first) = configs.iter().position(relays_there)
+        {
+            let what = format!("the relay directory {dir}");
+            return Err(twice(&what, &sources[first], &sources[index]));
+        }
         configs.push(config);
     }
     let mut subtasks: Vec<(SubtaskConfig, &Path)> = Vec::new();
@@ -161,6 +169,12 @@ mod tests {
         assert!(relay_dir("enable-relay: true").ends_with("/relay-dir/s"));
         assert!(relay_dir("relay-dir: logs/here").ends_with("/logs/here/s"));
         assert_eq!(relay_dir("relay-dir: /r"), "/r");
+        let source = |id: &str| {
+            SOURCE.replace("source-id: s", &format!("source-id: {id}"))
+                + "relay-dir: /r\nenable-relay: true\n"
+        };
+        let error = read(&[&source("s"), &source("s2")], &[TASK]).expect_err("one directory");
+        assert!(error.message.contains("/r"), "{error}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use dm_core::{
     control::SourceConfig,
     error::{Error, Result, code},
     lifecycle::{self, Outcome, Reply},
-    relay::{Meta, Step, Writer},
+    relay::{Meta, Step, SubDir, Writer},
     sync::progress::Location,
 };
 use futures_util::FutureExt;
@@ -100,10 +100,10 @@ impl<K: Connect> RelayUnit<K> {
                 Err(Failure::Stream(error)) if breaks.is_rare() => {
                     warn!(%error, "connecting to the source again");
                 }
-                Err(Failure::Outdated(error)) => {
+                Err(Failure::Outdated(error)) if breaks.is_rare() => {
                     warn!(%error, "all tasks are further: the relay log begins anew");
                 }
-                Err(Failure::Stream(error) | Failure::Other(error)) => {
+                Err(Failure::Stream(error) | Failure::Outdated(error) | Failure::Other(error)) => {
                     return Outcome::Failed(vec![error]);
                 }
             }
@@ -154,7 +154,7 @@ impl<K: Connect> RelayUnit<K> {
         self.events.send(lifecycle::Event::Initialised);
         let stream = match asked(stop, source.dump(&self.start(at.clone())?)).await? {
             Ok(stream) => stream,
-            Err(error) if is_gone(&error) && self.is_outdated(&at) => {
+            Err(error) if is_gone(&error) && self.is_outdated(&writer, dir.current()) => {
                 self.facts.lost();
                 dir.clear().await?;
                 return Err(Failure::Outdated(error));
@@ -162,7 +162,7 @@ impl<K: Connect> RelayUnit<K> {
             Err(error) => return Err(Failure::Stream(error)),
         };
         self.facts.works();
-        let (written, spare) = mpsc::unbounded_channel();
+        let (written, spare) = mpsc::channel(READ_AHEAD_BYTES / PIECE_BYTES);
         let mut log = Log::open(dir, Arc::clone(&self.facts), &writer, written).await?;
         let (orders, mut waiting) = mpsc::unbounded_channel();
         let pump = Pump {
@@ -219,17 +219,27 @@ impl<K: Connect> RelayUnit<K> {
         }
     }
 
-    /// Whether all tasks are known to be further than the end of the log.
-    fn is_outdated(&self, end: &Location) -> bool {
+    /// Whether all tasks, those that rest as well, are known to be further than the end of the log,
+    /// in which there is something.
+    fn is_outdated(&self, writer: &Writer, sub_dir: Option<&SubDir>) -> bool {
+        let (Some(sub_dir), true) = (sub_dir, writer.file().is_some()) else {
+            return false;
+        };
         let by_gtid = self.config.enable_gtid;
-        let mut needs = self.subtasks.needs(&self.config.source_id);
-        let mut needs = self.tasks.iter().map(|task| needs.remove(task).flatten());
-        !self.tasks.is_empty()
-            && needs.all(|needed| {
-                needed.is_some_and(|needed| {
-                    needed.reaches(end, by_gtid) && !end.reaches(&needed, by_gtid)
-                })
-            })
+        let Location { position, gtids } = writer.location();
+        let end = Location {
+            position: position.in_relay(sub_dir.number()),
+            gtids,
+        };
+        let is_further = |needed: &Location| {
+            (!by_gtid || needed.gtids.is_some() && end.gtids.is_some())
+                && needed.reaches(&end, by_gtid)
+                && !end.reaches(needed, by_gtid)
+        };
+        let needs = self.subtasks.needs(&self.config.source_id);
+        !needs.is_empty()
+            && self.tasks.iter().all(|task| needs.contains_key(task))
+            && (needs.values()).all(|needed| needed.as_ref().is_some_and(is_further))
     }
 
     /// Where the first file of a new sub-directory begins.
@@ -281,7 +291,8 @@ impl<K: Connect> RelayUnit<K> {
 
 /// Whether a source says that it does not have any more what it is asked for.
 fn is_gone(error: &Error) -> bool {
-    error.cause.contains("Error 1236")
+    let says = ["Could not find first log", "purged"];
+    error.cause.contains("Error 1236") && says.iter().any(|text| error.cause.contains(text))
 }
 
 /// Waits for an answer of the source, unless the unit is told to end.
@@ -329,7 +340,7 @@ struct Pump<S> {
     /// What comes at the end of the file and was not handed over yet.
     piece: BytesMut,
     /// Memory of pieces that were written: new one costs more than a copy into it.
-    spare: mpsc::UnboundedReceiver<BytesMut>,
+    spare: mpsc::Receiver<BytesMut>,
     orders: mpsc::UnboundedSender<Order>,
     budget: Arc<Semaphore>,
 }

@@ -197,7 +197,7 @@ impl<K: Connect> SyncUnit<K> {
         }
         let log = (self.relay.as_ref()).map(|relay| relay.log(&self.connect, &self.job, &upstream));
         let names = match (&mut self.relay, &log) {
-            (Some(relay), Some(log)) => relay.names(log).await,
+            (Some(relay), Some(log)) => relay.names(log, &upstream).await?,
             _ => Names::Plain,
         };
         if let Some(Beginning {
@@ -257,7 +257,7 @@ impl<K: Connect> SyncUnit<K> {
         let reader = match follower {
             Some(follower) => Reader::relay(tasks, follower, decoder, &self.facts),
             None => {
-                let from = names.ask(from, &upstream)?;
+                let from = names.ask(from)?;
                 let stream = source.dump(&from).await.map_err(Failure::Stream)?;
                 if let Some(log) = log {
                     let facts = Arc::clone(&self.facts);

@@ -10,7 +10,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{claims::Claims, pieces::Pieces};
+use super::{claims::Claims, follow::PATIENCE, pieces::Pieces};
 
 /// Where the relay of a source stands. It outlives pauses.
 #[derive(Debug, Default)]
@@ -28,6 +28,8 @@ pub(super) struct State {
     pub(super) end: Option<RelayEnd>,
     /// When and why it stopped, if it has written nothing since.
     pub(super) failed: Option<(Instant, Error)>,
+    /// While it works again: since when, and when it had stopped.
+    pub(super) relapse: Option<(Instant, Instant)>,
 }
 
 /// Up to where there are whole transactions that survive a power cut.
@@ -80,7 +82,11 @@ impl RelayFacts {
 
     /// The source sends, though there may be no news.
     pub(super) fn works(&self) {
-        self.state.send_modify(|state| state.failed = None);
+        self.state.send_modify(|state| {
+            if let Some((since, _)) = state.failed.take() {
+                state.relapse = Some((Instant::now(), since));
+            }
+        });
     }
 
     /// All files go.
@@ -93,6 +99,7 @@ impl RelayFacts {
         self.set(State {
             end: Some(end),
             failed: None,
+            relapse: None,
         });
     }
 
@@ -103,8 +110,12 @@ impl RelayFacts {
     /// It is over, and may be tried again.
     pub(in crate::units) fn failed(&self, error: &Error) {
         self.state.send_modify(|state| {
-            // Readers count from when it stopped, however often it was tried since.
+            // Readers count from when it stopped, however often it was tried since, unless it has
+            // worked for a while.
             let since = state.failed.as_ref().map(|(since, _)| *since);
+            let worked = |(at, _): &(Instant, Instant)| at.elapsed() >= PATIENCE;
+            let relapse = state.relapse.take().filter(|relapse| !worked(relapse));
+            let since = since.or(relapse.map(|(_, since)| since));
             state.failed = Some((since.unwrap_or_else(Instant::now), error.clone()));
         });
     }

@@ -33,7 +33,7 @@ use crate::ports::{
 };
 
 /// So long a relay that has stopped by itself may take to go on, before its readers give it up.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// So long a subtask that starts waits for the relay to come up to it.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
@@ -62,13 +62,12 @@ impl<D: Disk> RelayLog<D> {
         }
     }
 
-    /// Its sub-directories, as soon as the relay has found out where it stands.
+    /// Waits, but not for long, until the relay has found out where it stands.
     ///
     /// # Errors
-    /// It has not for a while. 11038, 28001, 28002, 30001: the index can't be read.
-    pub(in crate::units) async fn index(&self) -> Result<Index> {
-        self.until(|state| state.end.is_some()).await?;
-        self.read_index().await
+    /// It does not come to that.
+    pub(in crate::units) async fn stands(&self) -> Result<()> {
+        self.until(|state| state.end.is_some()).await
     }
 
     /// Waits, but not for long, until the relay has everything before a location.
@@ -99,7 +98,11 @@ impl<D: Disk> RelayLog<D> {
         }
     }
 
-    async fn read_index(&self) -> Result<Index> {
+    /// Its sub-directories.
+    ///
+    /// # Errors
+    /// 11038: the index can't be read. 28001, 28002, 30001: it makes no sense.
+    pub(in crate::units) async fn read_index(&self) -> Result<Index> {
         let path = self.path.join(INDEX_FILE);
         let index = read_small(&self.disk, &path).await;
         let index = index.map_err(|error| unread(&path, 0, &error))?;
@@ -245,8 +248,6 @@ struct Opened<F> {
     next: Option<String>,
     /// Where it ends, once it is not written any more.
     limit: Option<u64>,
-    /// All transactions up to there, if another server's files come next.
-    have: Option<GtidSet>,
 }
 
 impl<F: File> Opened<F> {
@@ -281,7 +282,6 @@ impl<F: File> Opened<F> {
             decoder,
             next: None,
             limit: None,
-            have: None,
         })
     }
 }
@@ -402,7 +402,6 @@ impl<D: Disk> Follower<D> {
             let path = &self.at.path;
             let read = scanned(&self.log.disk, path, self.log.flavor).await;
             let scan = read.map_err(|error| unread(path, 0, &error))?;
-            self.at.have = scan.gtids().filter(|gtids| !gtids.is_empty()).cloned();
             scan.boundary()
         };
         self.at.limit = Some(limit);
@@ -418,6 +417,9 @@ impl<D: Disk> Follower<D> {
             ..
         } = &self.at;
         let files = self.log.files(sub_dir).await?;
+        if !files.contains(name) {
+            return Err(broken(&self.at.path, self.at.pos, "it was taken away"));
+        }
         if let Some(next) = file_behind(&files, name, next.as_deref())? {
             let sub_dir = sub_dir.clone();
             return self.enter(sub_dir, next.to_owned()).await;
@@ -439,25 +441,26 @@ impl<D: Disk> Follower<D> {
     /// the one before end with.
     ///
     /// # Errors
-    /// 11121: without GTIDs nobody can tell with which.
+    /// 11121: by position nobody can tell with which.
     fn cross(&mut self, next: &SubDir) -> Result<()> {
-        if self.unread.is_none() && Guard::RelayCross.holds() {
-            let have = self.at.have.take().ok_or_else(|| {
-                Error::new(
+        match &mut self.unread {
+            Some(unread) => unread.cross(),
+            None if Guard::RelayCross.holds() => {
+                return Err(Error::new(
                     &code::NO_RELAY_POS_MATCH_GTID,
                     format!(
-                        "behind {} the source is another server, {}, and without GTIDs nobody can \
+                        "behind {} the source is another server, {}, and by position nobody can \
                          tell which transactions of that one are new",
                         self.at.path.display(),
                         next.server()
                     ),
                 )
                 .with_workaround(
-                    "Copy the data anew, and start behind that. With `gtid_mode=ON` a source can \
-                     be replaced.",
-                )
-            })?;
-            self.unread = Some(Unread::new(have));
+                    "Copy the data anew, and start behind that. With GTIDs (`enable-gtid: true`) \
+                     a source can be replaced.",
+                ));
+            }
+            None => {}
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ pub(super) struct Log<D: Disk> {
     /// When the meta file was written.
     meta_at: Instant,
     /// Where memory goes whose content was written.
-    spare: mpsc::UnboundedSender<BytesMut>,
+    spare: mpsc::Sender<BytesMut>,
 }
 
 impl<D: Disk> Log<D> {
@@ -79,7 +79,7 @@ impl<D: Disk> Log<D> {
         dir: RelayDir<D>,
         facts: Arc<RelayFacts>,
         writer: &Writer,
-        spare: mpsc::UnboundedSender<BytesMut>,
+        spare: mpsc::Sender<BytesMut>,
     ) -> Result<Self> {
         let file = match writer.file() {
             None => None,
@@ -160,7 +160,7 @@ impl<D: Disk> Log<D> {
         {
             piece.clear();
             // Whoever reads may be over already.
-            let _ = self.spare.send(piece);
+            let _ = self.spare.try_send(piece);
         }
         Ok(())
     }

@@ -64,14 +64,26 @@ impl Relay {
     }
 
     /// What the files of its log are called, if there is one.
-    pub(super) async fn names<D: Disk>(&mut self, log: &RelayLog<D>) -> Names {
-        match log.index().await {
-            Ok(index) => Names::Relay(index),
-            Err(error) => {
-                self.failed(&error);
-                Names::Plain
-            }
+    ///
+    /// # Errors
+    /// 28001, 28002, 30001, 11038: its index can't be read.
+    pub(super) async fn names<D: Disk>(
+        &mut self,
+        log: &RelayLog<D>,
+        upstream: &SourceFacts,
+    ) -> Result<Names> {
+        if let Err(error) = log.stands().await {
+            self.failed(&error);
         }
+        // The names count, whether it can be read now or not.
+        let index = log.read_index().await?;
+        Ok(match index.current() {
+            None => Names::Plain,
+            Some(_) => Names::Relay {
+                index,
+                server: upstream.server.clone(),
+            },
+        })
     }
 
     /// Opens its log at a location, if that can be.
@@ -132,8 +144,13 @@ pub(super) fn look_for<D: Disk>(
 pub(super) enum Names {
     /// As the source does.
     Plain,
-    /// With the number of the sub-directory of its relay log.
-    Relay(Index),
+    /// With the number of the sub-directory of its relay log, in which there is one at least.
+    Relay {
+        /// The sub-directories.
+        index: Index,
+        /// The server that the source is on now.
+        server: String,
+    },
 }
 
 impl Names {
@@ -141,7 +158,7 @@ impl Names {
     pub(super) fn number(&self) -> Option<u32> {
         match self {
             Self::Plain => None,
-            Self::Relay(index) => Some(index.current()?.number()),
+            Self::Relay { index, .. } => Some(index.current()?.number()),
         }
     }
 
@@ -157,7 +174,7 @@ impl Names {
         let is_mixed = numbers.len() > 1 && !by_gtid;
         let is_known = |number: &Option<u32>| match self {
             Self::Plain => false,
-            Self::Relay(index) => number.is_some_and(|number| index.get(number).is_some()),
+            Self::Relay { index, .. } => number.is_some_and(|number| index.get(number).is_some()),
         };
         match self {
             Self::Plain if is_mixed => {
@@ -167,9 +184,20 @@ impl Names {
                      behind the change of servers, or use GTIDs (`enable-gtid: true`).",
                 ));
             }
+            // What has no number is of the server that the source is on now.
+            Self::Relay { index, server }
+                if !by_gtid
+                    && numbers.first() == Some(&None)
+                    && index.current().is_none_or(|dir| dir.server() != *server) =>
+            {
+                return Err(refused(
+                    "the relay has not followed the source to its other server yet",
+                    "Resume the task once the relay runs again.",
+                ));
+            }
             // Those without a number can only be of the one server that there ever was, and what is
             // in another worker's relay log nobody knows here.
-            Self::Relay(index)
+            Self::Relay { index, .. }
                 if is_mixed
                     && !(numbers[1..].iter().all(is_known)
                         && (is_known(&numbers[0]) || index.iter().nth(1).is_none())) =>
@@ -184,7 +212,7 @@ impl Names {
             _ => {}
         }
         for position in positions {
-            let known = |number| matches!(self, Self::Relay(index) if index.get(number).is_some());
+            let known = |number| is_known(&Some(number));
             **position = match self.number() {
                 None => position.plain(),
                 Some(_) if position.relay().is_some_and(known) => continue,
@@ -199,18 +227,15 @@ impl Names {
     ///
     /// # Errors
     /// 22001: that was written by another server than the one that the source is on now.
-    pub(super) fn ask(&self, from: Start, upstream: &SourceFacts) -> Result<Start> {
+    pub(super) fn ask(&self, from: Start) -> Result<Start> {
         let Start::Position(position) = from else {
             return Ok(from);
         };
-        if let (Self::Relay(index), Some(number)) = (self, position.relay()) {
-            let is_its = |of: &SubDir| of.number() == number && of.server() == upstream.server;
+        if let (Self::Relay { index, server }, Some(number)) = (self, position.relay()) {
+            let is_its = |of: &SubDir| of.number() == number && of.server() == server;
             if !index.current().is_some_and(is_its) {
                 return Err(refused(
-                    &format!(
-                        "{position} is in files that server {} does not have",
-                        upstream.server
-                    ),
+                    &format!("{position} is in files that server {server} does not have"),
                     "Only the relay log has them. If they were purged, copy the data anew.",
                 ));
             }
@@ -228,7 +253,9 @@ mod tests {
     use super::*;
 
     fn relay(dirs: &str) -> Names {
-        Names::Relay(Index::parse(dirs.as_bytes()).unwrap())
+        let index = Index::parse(dirs.as_bytes()).unwrap();
+        let server = index.current().unwrap().server().to_owned();
+        Names::Relay { index, server }
     }
 
     fn settled(names: &Names, files: &[&str], by_gtid: bool) -> Result<Vec<String>> {
@@ -267,6 +294,21 @@ mod tests {
         ] {
             assert_eq!(settled(&names, &files, false).unwrap(), expected);
         }
+    }
+
+    /// Between the move of the source and that of its relay nobody knows the number.
+    #[test]
+    fn plain_names_are_of_the_server_that_the_source_is_on() {
+        let Names::Relay { index, .. } = relay(ONE) else {
+            panic!("a relay");
+        };
+        let server = "another".to_owned();
+        let names = Names::Relay { index, server };
+        assert!(settled(&names, &["b.1", "b.2"], false).is_err());
+        assert!(settled(&names, &["b.1", "b.2"], true).is_ok());
+        assert!(settled(&names, &["b|000001.1", "b|000001.2"], false).is_ok());
+        let from = |file: &str| names.ask(Start::Position(Position::new(file, 4)));
+        assert!(from("b|000001.1").is_err());
     }
 
     /// By GTID the positions are for the eye only.

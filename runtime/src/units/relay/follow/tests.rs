@@ -88,12 +88,18 @@ async fn read(log: &RelayLog<LocalDisk>, from: Start) -> Result<Vec<Txn>> {
     Ok(txns)
 }
 
+/// The transactions before the oldest file.
+async fn oldest(log: &RelayLog<LocalDisk>) -> GtidSet {
+    let index = log.read_index().await.unwrap();
+    let sub_dir = index.iter().next().unwrap();
+    let first = &log.files(sub_dir).await.unwrap()[0];
+    let path = log.path.join(sub_dir.to_string()).join(first);
+    log.before(&path).await.unwrap().unwrap()
+}
+
 async fn all(log: &RelayLog<LocalDisk>, name: &str) -> Vec<Txn> {
-    let sub_dir = log.index().await.unwrap();
-    let sub_dir = sub_dir.iter().next().unwrap().clone();
-    let first = &log.files(&sub_dir).await.unwrap()[0];
-    let from = Position::new(first, 4).in_relay(sub_dir.number());
-    let txns = read(log, Start::Position(from)).await.unwrap();
+    let from = Start::Gtids(oldest(log).await);
+    let txns = read(log, from).await.unwrap();
     assert!(!txns.is_empty(), "{name}");
     txns
 }
@@ -104,7 +110,11 @@ async fn what_is_behind_a_position_is_read() {
         let dir = recorded(name);
         let log = log(&dir, flavor).await;
         let all = all(&log, name).await;
+        let newest = all.last().and_then(|txn| txn.start.relay());
         for (index, txn) in all.iter().enumerate() {
+            if txn.start.relay() != newest {
+                continue;
+            }
             let found = read(&log, Start::Position(txn.start.clone())).await;
             assert_eq!(found.unwrap(), all[index..], "{name} {txn:?}");
             let found = read(&log, Start::Position(txn.next.clone())).await;
@@ -124,12 +134,7 @@ async fn by_gtid_everything_is_read_that_is_not_known_and_nothing_twice() {
                 order.push(txn.gtid);
             }
         }
-        // What is before the oldest file.
-        let index = log.index().await.unwrap();
-        let oldest = index.iter().next().unwrap();
-        let first = &log.files(oldest).await.unwrap()[0];
-        let path = dir.path().join(oldest.to_string()).join(first);
-        let mut have = log.before(&path).await.unwrap().unwrap();
+        let mut have = oldest(&log).await;
         for known in 0..=order.len() {
             let found = read(&log, Start::Gtids(have.clone())).await.unwrap();
             let found: Vec<_> = found.into_iter().map(|txn| txn.gtid).collect();
@@ -138,7 +143,7 @@ async fn by_gtid_everything_is_read_that_is_not_known_and_nothing_twice() {
                 have.add(gtid);
             }
         }
-        if !log.before(&path).await.unwrap().unwrap().is_empty() {
+        if !oldest(&log).await.is_empty() {
             let missing = log.open(&Start::Gtids(GtidSet::empty(flavor))).await;
             assert!(is(missing, &code::NO_RELAY_POS_MATCH_GTID), "{name}");
         }
@@ -203,17 +208,14 @@ async fn damage_is_never_read() {
     }
 }
 
-/// The source moves to another server, which has what the one before had.
+/// The source moves to another server, which has what the one before had: by position nobody can
+/// tell what that is.
 #[tokio::test]
-async fn by_position_nothing_is_read_twice_either() {
+async fn by_position_nothing_is_read_of_another_server() {
     let dir = recorded("switch");
     let log = log(&dir, Flavor::Mysql).await;
-    let all = all(&log, "switch").await;
-    assert_eq!(all.len(), 21);
-    let mut seen: Vec<_> = all.iter().map(|txn| txn.gtid.clone()).collect();
-    seen.dedup();
-    assert_eq!(seen.len(), 21);
-    assert_eq!(all[20].start.relay(), Some(2));
+    let first = Start::Position(Position::new("binlog.000001", 4).in_relay(1));
+    assert!(is(read(&log, first).await, &code::NO_RELAY_POS_MATCH_GTID));
 }
 
 /// The existing worker may leave a part of a transaction behind when the source moves; the rest is
@@ -325,6 +327,7 @@ async fn a_relay_that_fails_is_given_up() {
     let state = State {
         end: Some(end.clone()),
         failed: Some((first.0 - PATIENCE, error)),
+        ..State::default()
     };
     log.facts.set(state);
     let text = follower.next().await.unwrap_err().to_string();
