@@ -115,7 +115,7 @@ impl RelayFacts {
             let since = state.failed.as_ref().map(|(since, _)| *since);
             let worked = |(at, _): &(Instant, Instant)| at.elapsed() >= PATIENCE;
             let relapse = state.relapse.take().filter(|relapse| !worked(relapse));
-            let since = since.or(relapse.map(|(_, since)| since));
+            let since = since.or_else(|| relapse.map(|(_, since)| since));
             state.failed = Some((since.unwrap_or_else(Instant::now), error.clone()));
         });
     }
