@@ -197,7 +197,7 @@ impl<K: Connect> SyncUnit<K> {
         }
         let log = (self.relay.as_ref()).map(|relay| relay.log(&self.connect, &self.job, &upstream));
         let names = match (&mut self.relay, &log) {
-            (Some(relay), Some(log)) => relay.names(log, &upstream).await?,
+            (Some(relay), Some(log)) => relay.names(log, &upstream).await,
             _ => Names::Plain,
         };
         if let Some(Beginning {

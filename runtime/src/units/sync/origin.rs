@@ -64,26 +64,23 @@ impl Relay {
     }
 
     /// What the files of its log are called, if there is one.
-    ///
-    /// # Errors
-    /// 28001, 28002, 30001, 11038: its index can't be read.
     pub(super) async fn names<D: Disk>(
         &mut self,
         log: &RelayLog<D>,
         upstream: &SourceFacts,
-    ) -> Result<Names> {
+    ) -> Names {
         if let Err(error) = log.stands().await {
             self.failed(&error);
         }
         // The names count, whether it can be read now or not.
-        let index = log.read_index().await?;
-        Ok(match index.current() {
-            None => Names::Plain,
-            Some(_) => Names::Relay {
+        match log.read_index().await {
+            Ok(index) if index.current().is_none() => Names::Plain,
+            Ok(index) => Names::Relay {
                 index,
                 server: upstream.server.clone(),
             },
-        })
+            Err(error) => Names::Unread(error),
+        }
     }
 
     /// Opens its log at a location, if that can be.
@@ -144,6 +141,8 @@ pub(super) fn look_for<D: Disk>(
 pub(super) enum Names {
     /// As the source does.
     Plain,
+    /// As the source does, for the reason that what its relay log has can't be read.
+    Unread(Error),
     /// With the number of the sub-directory of its relay log, in which there is one at least.
     Relay {
         /// The sub-directories.
@@ -157,7 +156,7 @@ impl Names {
     /// The number that the files have which the source writes now.
     pub(super) fn number(&self) -> Option<u32> {
         match self {
-            Self::Plain => None,
+            Self::Plain | Self::Unread(_) => None,
             Self::Relay { index, .. } => Some(index.current()?.number()),
         }
     }
@@ -173,10 +172,13 @@ impl Names {
         numbers.dedup();
         let is_mixed = numbers.len() > 1 && !by_gtid;
         let is_known = |number: &Option<u32>| match self {
-            Self::Plain => false,
+            Self::Plain | Self::Unread(_) => false,
             Self::Relay { index, .. } => number.is_some_and(|number| index.get(number).is_some()),
         };
         match self {
+            Self::Unread(error) if !by_gtid && numbers.iter().any(Option::is_some) => {
+                return Err(error.clone());
+            }
             Self::Plain if is_mixed => {
                 return Err(refused(
                     "without the relay log, positions in files of several servers mean nothing",
@@ -294,6 +296,15 @@ mod tests {
         ] {
             assert_eq!(settled(&names, &files, false).unwrap(), expected);
         }
+    }
+
+    /// What was never read from a relay log need not wait for it.
+    #[test]
+    fn names_of_a_log_that_cannot_be_read_are_not_taken_away() {
+        let names = Names::Unread(refused("a disk", ""));
+        assert_eq!(settled(&names, &["b.1"], false).unwrap(), ["b.1"]);
+        assert!(settled(&names, &["b|000001.1"], false).is_err());
+        assert_eq!(settled(&names, &["b|000001.1"], true).unwrap(), ["b.1"]);
     }
 
     /// Between the move of the source and that of its relay nobody knows the number.
