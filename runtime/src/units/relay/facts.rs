@@ -1,5 +1,7 @@
 //! What a relay lets others see.
 
+use std::time::Duration;
+
 use dm_core::{
     error::{Error, Result},
     relay::SubDir,
@@ -10,7 +12,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::{claims::Claims, follow::PATIENCE, pieces::Pieces};
+use super::{claims::Claims, pieces::Pieces};
+
+/// So long a relay that has stopped by itself may take to go on, before its readers give it up.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the relay of a source stands. It outlives pauses.
 #[derive(Debug, Default)]

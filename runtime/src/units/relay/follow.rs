@@ -24,7 +24,7 @@ use tokio::{
 use super::{
     HEAD_EVENTS, RelayFacts,
     dir::{order, read_small, scanned},
-    facts::State,
+    facts::{PATIENCE, State},
     pieces::{Piece, broken, check_magic, unread},
 };
 use crate::ports::{
@@ -32,8 +32,6 @@ use crate::ports::{
     disk::{Disk, File, Open},
 };
 
-/// So long a relay that has stopped by itself may take to go on, before its readers give it up.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// So long a subtask that starts waits for the relay to come up to it.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
