@@ -4,6 +4,7 @@
 //! keep all of that, so each group of some images has a copy of its bytes.
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use core::mem;
 
 use bytes::Bytes;
 
@@ -196,7 +197,7 @@ impl RowsEvent {
         RowIter {
             event: self,
             at: 0,
-            offsets: Vec::new(),
+            offsets: Vec::with_capacity(self.kind.images() * (self.table.widths.len() + 1)),
             group: None,
             next: 0,
             error: None,
@@ -346,9 +347,15 @@ impl RowIter<'_> {
             }
         }
         self.next = 0;
+        // Most events have one row, for which there was just enough room.
+        let offsets = if offsets.len() == offsets.capacity() {
+            mem::take(offsets).into()
+        } else {
+            offsets[..].into()
+        };
         self.group = Some(Arc::new(Group {
             rows: event.rows[start..self.at].into(),
-            offsets: offsets[..].into(),
+            offsets,
             columns: event.table.widths.len() as u32,
         }));
         if self.error.is_some() {

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use dm_core::{
     binlog::{Decoder, Event, Flavor, HEADER_LEN, Header, event_type as kind},
     relay::MAGIC,
@@ -33,7 +33,7 @@ use mysql_common::binlog::{EventStreamReader, consts::BinlogVersion, events::Eve
 /// Passes over the files with each decoder.
 const PASSES: usize = 3;
 /// Bytes that are read at once.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 256 << 10;
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -184,21 +184,22 @@ fn read(what: &str, dir: &Path, read_rows: fn(File) -> Result<Read>) -> Result<(
 fn rows_of_ours(mut file: File) -> Result<Read> {
     file.seek(SeekFrom::Start(MAGIC.len() as u64))?;
     let mut decoder = Decoder::new(Flavor::Mysql);
-    let mut buffer = BytesMut::new();
+    let mut rest = Bytes::new();
     let mut read = Read::default();
     loop {
-        let wanted = Header::peek(&buffer).map_or(HEADER_LEN, |header| header.event_size as usize);
-        let len = buffer.len();
-        if len < wanted {
-            buffer.resize(wanted.max(PIECE), 0);
-            let more = file.read(&mut buffer[len..])?;
-            buffer.truncate(len + more);
-            if more == 0 {
+        let wanted = Header::peek(&rest).map_or(HEADER_LEN, |header| header.event_size as usize);
+        if rest.len() < wanted {
+            let room = wanted.max(PIECE);
+            let more = room - rest.len();
+            let mut piece = Vec::with_capacity(room);
+            piece.extend_from_slice(&rest);
+            if file.by_ref().take(more as u64).read_to_end(&mut piece)? == 0 {
                 return Ok(read);
             }
+            rest = piece.into();
             continue;
         }
-        let frame = decoder.frame(buffer.split_to(wanted).freeze())?;
+        let frame = decoder.frame(rest.split_to(wanted))?;
         if frame.header.event_type == kind::TRANSACTION_PAYLOAD {
             continue;
         }
