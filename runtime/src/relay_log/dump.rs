@@ -15,7 +15,7 @@ use super::{
     text::plain,
     tree::{Place, State, Tree},
 };
-use crate::{config::args::Dump, units::sync::payload::Payload};
+use crate::{config::args::Dump, units::payload::Payload};
 
 /// A file, and the directory that it is in.
 type Named<'a> = (&'a Place, &'a str);

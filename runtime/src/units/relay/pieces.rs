@@ -2,16 +2,19 @@
 
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
+use bytes::Bytes;
 use dm_core::{
-    binlog::{Decoder, Event, HEADER_LEN, Header},
+    binlog::{Decoder, Event, Frame, HEADER_LEN, Header},
     error::{Error, Result, code},
     relay::{MAGIC, SubDir},
 };
 
-use crate::ports::disk::File;
+use crate::{ports::disk::File, units::payload::Payload};
 
 /// Bytes that are read and decoded at once. A larger event goes alone.
 const PIECE_BYTES: u64 = 256 << 10;
+/// A compressed transaction is opened for all who read it if it takes no more memory than this.
+const OPENED_BYTES_MAX: u64 = 1 << 20;
 /// No event is larger: servers take packets of up to 1 GiB.
 const EVENT_BYTES_MAX: u32 = (1 << 30) + (1 << 20);
 /// Memory for what others may want, and how many pieces it is at most: at the end of the log each
@@ -22,9 +25,10 @@ const PIECES_MAX: usize = 64;
 /// Events that follow each other in a file.
 #[derive(Debug)]
 pub(in crate::units) struct Piece {
-    /// Where the first one begins, and the last one ends.
-    start: u64,
+    /// Where the last one ends.
     end: u64,
+    /// Bytes that it takes.
+    memory: u64,
     /// The events; none where the file has no more.
     events: Vec<Record>,
     /// As it is behind the last one.
@@ -36,10 +40,14 @@ pub(in crate::units) struct Piece {
 pub(in crate::units) struct Record {
     /// Where it begins.
     at: u64,
-    /// Its header.
+    /// Its header; that of the compressed transaction which it is a part of.
     pub(in crate::units) header: Header,
     /// What it says.
     pub(in crate::units) event: Event,
+    /// Its size, not compressed.
+    pub(in crate::units) bytes: usize,
+    /// Whether an event before it came under the same header.
+    pub(in crate::units) shares: bool,
 }
 
 impl Piece {
@@ -107,16 +115,8 @@ impl Piece {
                     break;
                 }
                 let raw = rest.split_to(size);
-                let decoded = decoder.frame(raw).and_then(|frame| {
-                    let event = decoder.event(&frame)?;
-                    let header = frame.header;
-                    Ok(Record {
-                        at: end,
-                        header,
-                        event,
-                    })
-                });
-                events.push(decoded.map_err(|error| broken(path, end, &error.to_string()))?);
+                let decoded = decode(&mut decoder, raw, end, &mut events);
+                decoded.map_err(|error| broken(path, end, &error.to_string()))?;
                 end += size as u64;
             }
             if !events.is_empty() || bytes.is_empty() {
@@ -130,12 +130,49 @@ impl Piece {
             wanted = needed;
         }
         Ok(Self {
-            start: at,
             end,
+            memory: events.iter().map(|record| record.bytes as u64).sum(),
             events,
             decoder,
         })
     }
+}
+
+/// Decodes the event that begins at an offset. A compressed transaction is several ones, unless it
+/// is large.
+fn decode(decoder: &mut Decoder, raw: Bytes, at: u64, events: &mut Vec<Record>) -> Result<()> {
+    let bytes = raw.len();
+    let frame = decoder.frame(raw)?;
+    let header = frame.header;
+    let (compression, size, body) = match decoder.event(&frame)? {
+        Event::Payload {
+            compression,
+            uncompressed_size,
+            body,
+        } if uncompressed_size <= OPENED_BYTES_MAX => (compression, uncompressed_size, body),
+        event => {
+            events.push(Record {
+                at,
+                header,
+                event,
+                bytes,
+                shares: false,
+            });
+            return Ok(());
+        }
+    };
+    let mut payload = Payload::open(compression, size, body)?;
+    let first = events.len();
+    while let Some(raw) = payload.next()? {
+        events.push(Record {
+            at,
+            header,
+            event: decoder.event(&Frame::inside_payload(&raw)?)?,
+            bytes: raw.len(),
+            shares: events.len() > first,
+        });
+    }
+    Ok(())
 }
 
 /// How long the event is that begins here, if its header is there.
@@ -188,15 +225,14 @@ impl Pieces {
 
     /// Keeps a piece for others.
     pub(super) fn keep(&mut self, sub_dir: &SubDir, file: &str, piece: &Arc<Piece>) {
-        let bytes = |piece: &Piece| piece.end - piece.start;
-        self.bytes += bytes(piece);
+        self.bytes += piece.memory;
         let entry = (sub_dir.clone(), file.to_owned(), Arc::clone(piece));
         self.pieces.push_back(entry);
         while self.bytes > KEPT_BYTES || self.pieces.len() > PIECES_MAX {
             let Some((_, _, oldest)) = self.pieces.pop_front() else {
                 break;
             };
-            self.bytes -= bytes(&oldest);
+            self.bytes -= oldest.memory;
         }
     }
 

@@ -12,11 +12,14 @@ use tokio::{
     time::Instant,
 };
 
-use super::{SyncFacts, payload::Payload, tasks::Tasks};
+use super::{SyncFacts, tasks::Tasks};
 use crate::{
     panics::caught,
     ports::{EventStream, disk::Disk},
-    units::relay::{Follower, Found},
+    units::{
+        payload::Payload,
+        relay::{Follower, Found},
+    },
 };
 
 /// Events handed over at once, at most: amortises the wake-up of the planning loop.
@@ -125,13 +128,18 @@ impl Output {
         (output, Reader(reader))
     }
 
-    /// An event was read. A compressed transaction is opened event by event: decompressed as a
-    /// whole it need not fit in memory.
-    async fn put(&mut self, header: Header, event: Event) -> Result<()> {
-        self.facts
-            .metrics
-            .event_size
-            .observe(f64::from(header.event_size));
+    /// An event of so many bytes was read. A compressed transaction is opened event by event:
+    /// decompressed as a whole it need not fit in memory.
+    async fn put(&mut self, item: Item, bytes: usize) -> Result<()> {
+        let Item {
+            header,
+            event,
+            shares,
+        } = item;
+        if !shares {
+            let event_size = &self.facts.metrics.event_size;
+            event_size.observe(f64::from(header.event_size));
+        }
         match event {
             Event::Payload {
                 compression,
@@ -152,15 +160,15 @@ impl Output {
                 Ok(())
             }
             event => {
-                let mut bytes = header.event_size as usize;
                 // MariaDB's `log_bin_compress` makes events smaller than what they hold.
-                if let Event::Rows(rows) = &event {
-                    bytes = bytes.max(rows.rows_len());
-                }
+                let bytes = match &event {
+                    Event::Rows(rows) => bytes.max(rows.rows_len()),
+                    _ => bytes,
+                };
                 let item = Item {
                     header,
                     event,
-                    shares: false,
+                    shares,
                 };
                 self.push(item, bytes).await
             }
@@ -214,7 +222,13 @@ async fn from_source<S: EventStream>(
         };
         let frame = out.decoder.frame(raw)?;
         let event = out.decoder.event(&frame)?;
-        out.put(frame.header, renamed(event, number)).await?;
+        let header = frame.header;
+        let item = Item {
+            header,
+            event: renamed(event, number),
+            shares: false,
+        };
+        out.put(item, header.event_size as usize).await?;
     }
 }
 
@@ -244,16 +258,24 @@ async fn from_relay<D: Disk>(mut follower: Follower<D>, out: &mut Output) -> Res
         match follower.next().await? {
             Found::File(Position { file, pos }) => {
                 number = Position::new(&file, pos).relay();
-                let header = Header::made_up(event_type::ROTATE);
-                out.put(header, Event::Rotate { file, pos }).await?;
+                let item = Item {
+                    header: Header::made_up(event_type::ROTATE),
+                    event: Event::Rotate { file, pos },
+                    shares: false,
+                };
+                out.put(item, 0).await?;
             }
             Found::Events(piece, from) => {
                 let waited = start.elapsed().as_secs_f64();
                 out.facts.metrics.read_duration.observe(waited);
                 for record in piece.from(from) {
                     if follower.takes(&record.event)? {
-                        let event = renamed(record.event.clone(), number);
-                        out.put(record.header, event).await?;
+                        let item = Item {
+                            header: record.header,
+                            event: renamed(record.event.clone(), number),
+                            shares: record.shares,
+                        };
+                        out.put(item, record.bytes).await?;
                     }
                 }
             }
