@@ -30,22 +30,22 @@ const INSTEAD: &str = "reading from the source for now, not from its relay log";
 /// The relay of a subtask's source.
 pub(in crate::units) struct Relay {
     facts: Arc<RelayFacts>,
-    /// Whether the next run leaves its log alone, which could not be read.
-    failed: bool,
+    /// Why the next run leaves its log alone, which could not be read.
+    failed: Option<Error>,
 }
 
 impl Relay {
     pub(in crate::units) const fn new(facts: Arc<RelayFacts>) -> Self {
         Self {
             facts,
-            failed: false,
+            failed: None,
         }
     }
 
     /// Its log could not be read: the source is, until the log is seen to be good again.
-    pub(super) fn failed(&mut self, error: &Error) {
+    pub(super) fn failed(&mut self, error: Error) {
         warn!(%error, "{INSTEAD}");
-        self.failed = true;
+        self.failed = Some(error);
     }
 
     /// Its log.
@@ -70,7 +70,7 @@ impl Relay {
         upstream: &SourceFacts,
     ) -> Names {
         if let Err(error) = log.stands().await {
-            self.failed(&error);
+            self.failed(error);
         }
         // The names count, whether it can be read now or not.
         match log.read_index().await {
@@ -83,27 +83,24 @@ impl Relay {
         }
     }
 
-    /// Opens its log at a location, if that can be.
+    /// Opens its log at a location.
+    ///
+    /// # Errors
+    /// Why the source is to be read instead.
     pub(super) async fn open<D: Disk>(
         &mut self,
         log: &RelayLog<D>,
         at: &Location,
         from: &Start,
-    ) -> Option<Follower<D>> {
-        if std::mem::take(&mut self.failed) {
-            return None;
+    ) -> Result<Follower<D>> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
         }
         let opened = match log.reach(at, matches!(from, Start::Gtids(_))).await {
             Ok(()) => log.open(from).await,
             Err(error) => Err(error),
         };
-        match opened {
-            Ok(follower) => Some(follower),
-            Err(error) => {
-                warn!(%error, "{INSTEAD}");
-                None
-            }
-        }
+        opened.inspect_err(|error| warn!(%error, "{INSTEAD}"))
     }
 }
 
@@ -225,21 +222,25 @@ impl Names {
         Ok(())
     }
 
-    /// Where to ask the source for what comes next.
+    /// Where to ask the source for what comes next, which the relay log does not have for a reason.
     ///
     /// # Errors
     /// 22001: that was written by another server than the one that the source is on now.
-    pub(super) fn ask(&self, from: Start) -> Result<Start> {
+    pub(super) fn ask(&self, from: Start, instead: Option<&Error>) -> Result<Start> {
         let Start::Position(position) = from else {
             return Ok(from);
         };
         if let (Self::Relay { index, server }, Some(number)) = (self, position.relay()) {
             let is_its = |of: &SubDir| of.number() == number && of.server() == server;
             if !index.current().is_some_and(is_its) {
-                return Err(refused(
+                let error = refused(
                     &format!("{position} is in files that server {server} does not have"),
                     "Only the relay log has them. If they were purged, copy the data anew.",
-                ));
+                );
+                return Err(match instead {
+                    Some(why) => error.with_cause(why.to_string()),
+                    None => error,
+                });
             }
         }
         Ok(Start::Position(position.plain()))
@@ -318,8 +319,12 @@ mod tests {
         assert!(settled(&names, &["b.1", "b.2"], false).is_err());
         assert!(settled(&names, &["b.1", "b.2"], true).is_ok());
         assert!(settled(&names, &["b|000001.1", "b|000001.2"], false).is_ok());
-        let from = |file: &str| names.ask(Start::Position(Position::new(file, 4)));
-        assert!(from("b|000001.1").is_err());
+        let from = Start::Position(Position::new("b|000001.1", 4));
+        // The operator is told why the relay log is not read either.
+        let why = Error::new(&code::PARSER_PARSE_RELAY_LOG, "it is damaged");
+        let error = names.ask(from, Some(&why)).unwrap_err();
+        assert!(error.is(&code::BINLOG_EXTRACT_POSITION), "{error}");
+        assert!(error.cause.contains("it is damaged"), "{error}");
     }
 
     /// By GTID the positions are for the eye only.
