@@ -32,7 +32,10 @@ use crate::{
     ports::Control,
     rpc::Facts as _,
     status::{Observer, unix_now},
-    units::{Facts, Units, relay::Purger},
+    units::{
+        Facts, Units,
+        relay::{Purger, SyncGroup},
+    },
 };
 
 /// Time between two progress lines in a log.
@@ -50,6 +53,8 @@ pub struct Parts<C> {
     pub alone: bool,
     /// The way to the databases.
     pub connect: Connector,
+    /// How relay logs are synced.
+    pub group: SyncGroup,
     /// The worker's configuration, for `GetWorkerCfg`.
     pub config: String,
     /// Where questions are answered.
@@ -68,6 +73,7 @@ pub async fn run<C: Control>(parts: Parts<C>) -> Result<()> {
         control,
         alone,
         connect,
+        group,
         config,
         listener,
         tls,
@@ -77,7 +83,7 @@ pub async fn run<C: Control>(parts: Parts<C>) -> Result<()> {
     let (view, views) = watch::channel(machine.view());
     let metrics = Arc::new(Metrics::default());
     let facts = Facts::new(&metrics, &worker);
-    let units = Units::new(connect.clone(), alone, facts.clone());
+    let units = Units::new(connect.clone(), alone, facts.clone(), group);
     let purger = Purger::new(connect.clone(), facts.clone(), views.clone());
     let (commands, inbox) = mpsc::unbounded_channel();
     let observer = Arc::new(Observer {
@@ -170,8 +176,8 @@ async fn show_progress(views: watch::Receiver<View>, facts: Facts) {
     let mut last = (Instant::now(), 0);
     loop {
         ticks.tick().await;
+        facts.retain(&views.borrow());
         let view = views.borrow().clone();
-        facts.retain(&view);
         facts.sample(unix_now());
         if terminal.is_none() && last.0.elapsed() < LOG_PERIOD {
             continue;

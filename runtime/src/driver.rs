@@ -3,7 +3,7 @@
 //! The only loop between the decisions in `dm_core::lifecycle` and the world. It decides nothing:
 //! every effect becomes a task, every task's end becomes an input.
 
-use std::{collections::BTreeMap, future::Future};
+use std::{collections::BTreeMap, future::Future, iter::from_fn};
 
 use dm_core::{
     error::Error,
@@ -117,13 +117,15 @@ impl<C: Control, K: Connect> Driver<C, K> {
     fn step(&mut self, handle: impl FnOnce(&mut Worker, Instant)) {
         let now = self.clock.now();
         handle(&mut self.worker, now);
-        while let Some((ticket, effect)) = self.worker.poll_effect() {
+        let effects: Vec<_> = from_fn(|| self.worker.poll_effect()).collect();
+        let view = self.worker.view();
+        self.journal.stepped(&view);
+        // In this order: whoever is started is seen to be there.
+        self.view.send_replace(view);
+        for (ticket, effect) in effects {
             debug!(%ticket, ?effect, "effect");
             self.start(ticket, effect);
         }
-        let view = self.worker.view();
-        self.journal.stepped(&view);
-        self.view.send_replace(view);
     }
 
     fn start(&mut self, ticket: Ticket, effect: Effect) {
@@ -244,7 +246,12 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::{metrics::Metrics, mysql::connect::Connector, standalone::Store, units::Facts};
+    use crate::{
+        metrics::Metrics,
+        mysql::connect::Connector,
+        standalone::Store,
+        units::{Facts, relay::SyncGroup},
+    };
 
     #[tokio::test]
     async fn a_cancellation_is_over_when_everything_of_its_era_is() {
@@ -255,7 +262,7 @@ mod tests {
             worker: "w".into(),
             secret_key: None,
         };
-        let units = Units::new(connect, true, facts);
+        let units = Units::new(connect, true, facts, SyncGroup::default());
         let mut driver = Driver::new(worker, Store::new([]), units, Clock::start(), view);
         let ticket = |era, op| Ticket { era: Era(era), op };
 

@@ -5,6 +5,7 @@
 //! OpenMetrics. What is needed fits here.
 
 mod process;
+mod relay;
 mod sync;
 
 use std::{
@@ -18,9 +19,13 @@ use std::{
 
 #[cfg(not(madsim))]
 pub(crate) use process::cpu_seconds;
+pub use relay::{RelayMetrics, share};
 pub use sync::SyncMetrics;
 
-use dm_core::status::Stage;
+use dm_core::{
+    binlog::{FileName, Position},
+    status::Stage,
+};
 
 /// All metrics of a worker.
 #[derive(Debug)]
@@ -78,6 +83,20 @@ pub enum Kind {
         count: usize,
     },
 }
+
+/// Declares metrics whose names begin alike.
+macro_rules! descs {
+    ($prefix:literal $($name:ident = $text:literal, $kind:expr, $help:literal;)*) => {
+        $(
+            pub(super) static $name: Desc =
+                Desc { name: concat!($prefix, $text), help: $help, kind: $kind };
+        )*
+
+        /// All of them.
+        pub(super) static ALL: &[&Desc] = &[$(&$name),*];
+    };
+}
+use descs;
 
 /// Labels by name, sorted.
 type Labels = Vec<(&'static str, String)>;
@@ -161,12 +180,6 @@ static OPERATE_ERROR: Desc = Desc {
     kind: Kind::Counter,
 };
 
-static RELAY_SPACE: Desc = Desc {
-    name: "dm_relay_space",
-    help: "the space of storage for relay component",
-    kind: Kind::Gauge,
-};
-
 static CPU_USAGE: Desc = Desc {
     name: "dm_worker_cpu_usage",
     help: "the cpu usage of worker",
@@ -180,6 +193,9 @@ impl Default for Metrics {
             cpu_usage: Arc::default(),
         };
         metrics.cpu_usage = metrics.cell(&CPU_USAGE, &[]);
+        for desc in relay::TOTALS {
+            metrics.series(desc, &[]);
+        }
         metrics
     }
 }
@@ -212,16 +228,13 @@ impl Metrics {
             .add(1.0);
     }
 
-    /// Says how many bytes the file system of a relay directory has, and how many are free.
-    pub fn relay_space(&self, capacity: u64, available: u64) {
-        for (kind, bytes) in [("capacity", capacity), ("available", available)] {
-            self.cell(&RELAY_SPACE, &[("type", kind)]).set(bytes as f64);
-        }
-    }
-
-    /// Forgets all series that have each of these labels.
-    pub fn remove(&self, labels: &[(&str, &str)]) {
-        for family in self.lock().values_mut() {
+    /// Forgets those series of some metrics that have each of these labels.
+    fn remove(&self, descs: &[&Desc], labels: &[(&str, &str)]) {
+        let mut families = self.lock();
+        for desc in descs {
+            let Some(family) = families.get_mut(desc.name) else {
+                continue;
+            };
             family.series.retain(|series, _| {
                 !labels.iter().all(|&(name, value)| {
                     series
@@ -285,6 +298,14 @@ impl Metrics {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Family>> {
         // Nothing in here can be left half done by a panic.
         self.families.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Shows a place: the number of the file, and the offset.
+fn show(at: &Position, file: &Cell, pos: &Cell) {
+    if let Ok(name) = FileName::parse(&at.file) {
+        file.set(name.sequence as f64);
+        pos.set(at.pos as f64);
     }
 }
 

@@ -32,6 +32,7 @@ use crate::{
     report::Report,
     rpc,
     standalone::Store,
+    units::relay::SyncGroup,
 };
 
 /// File in the data directory that its owner has locked.
@@ -167,6 +168,11 @@ async fn run<C: Control>(
     listener: TcpListener,
     secret_key: Option<Arc<[u8]>>,
 ) -> Result<()> {
+    let positive = |number: i64| u64::try_from(number).unwrap_or(0);
+    let group = SyncGroup {
+        bytes: positive(worker.relay_sync_bytes),
+        time: Duration::from_millis(positive(worker.relay_sync_ms)),
+    };
     app::run(Parts {
         machine,
         control,
@@ -175,6 +181,7 @@ async fn run<C: Control>(
             worker: worker.name.as_str().into(),
             secret_key,
         },
+        group,
         config: worker.to_toml(),
         listener,
         tls: server_tls(worker)?,

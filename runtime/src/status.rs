@@ -230,6 +230,9 @@ fn failure(errors: &[Error]) -> Option<ProcessResult> {
 
 fn relay_status(relay: &RelayView, facts: &RelayFacts, end: Option<&SourceEnd>) -> RelayStatus {
     let relayed = facts.end();
+    if let Some(end) = end {
+        facts.metrics.source_end(&end.position);
+    }
     let has_all = match (&relayed, end) {
         (Some(relayed), Some(end)) => is_synced(&relayed.location, end),
         _ => false,

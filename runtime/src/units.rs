@@ -1,5 +1,6 @@
 //! The units: what a subtask runs, one after the other.
 
+pub(crate) mod payload;
 pub mod relay;
 pub mod sync;
 
@@ -19,12 +20,13 @@ use dm_core::{
 use tokio::{sync::watch, time::Instant};
 
 use self::{
-    relay::{RelayFacts, RelayUnit},
+    relay::{RelayFacts, RelayUnit, SyncGroup},
     sync::{Relay, SyncFacts, SyncUnit},
 };
 use crate::{
     config::support,
-    metrics::{Metrics, SyncMetrics},
+    metrics::{Metrics, RelayMetrics, SyncMetrics},
+    panics::caught,
     ports::{Connect, Events},
 };
 
@@ -85,6 +87,8 @@ pub struct Units<K> {
     /// Whether the fence is the target's own counter.
     alone: bool,
     facts: Facts,
+    /// How relay logs are synced.
+    group: SyncGroup,
 }
 
 /// What the units let others see. It outlives pauses.
@@ -136,7 +140,9 @@ impl Facts {
     /// Where the relay of a source stands.
     #[must_use]
     pub fn relay(&self, source: &str) -> Arc<RelayFacts> {
-        Arc::clone(self.known().relays.entry(source.to_owned()).or_default())
+        let new = || Arc::new(RelayFacts::new(RelayMetrics::new(&self.0.metrics, source)));
+        let mut known = self.known();
+        Arc::clone(known.relays.entry(source.to_owned()).or_insert_with(new))
     }
 
     /// From where on each subtask of a source needs its binlog, by task, where that is known.
@@ -153,7 +159,8 @@ impl Facts {
         format!("worker {} for source {source}", self.0.worker)
     }
 
-    /// Forgets the subtasks that are not there any more, and their metrics.
+    /// Forgets the subtasks that are not there any more, and their metrics. Nobody may publish
+    /// another view meanwhile, or what is started by then would be forgotten.
     pub fn retain(&self, view: &View) {
         let is_there = |(source, task): &(String, String)| {
             view.sources.iter().any(|known| {
@@ -195,11 +202,12 @@ impl Facts {
 impl<K: Connect> Units<K> {
     /// Units that reach the world through `connect`. A worker that runs `alone` has no store that
     /// could order the owners of a source, so the target counts them.
-    pub fn new(connect: K, alone: bool, facts: Facts) -> Self {
+    pub fn new(connect: K, alone: bool, facts: Facts, group: SyncGroup) -> Self {
         Self {
             connect,
             alone,
             facts,
+            group,
         }
     }
 
@@ -258,20 +266,24 @@ impl<K: Connect> Units<K> {
         self.facts.note(&config);
         let id = &config.source_id;
         let facts = self.facts.relay(id);
-        let ended = RelayUnit {
+        facts.metrics.started();
+        let unit = RelayUnit {
             connect: self.connect,
             who: self.facts.holder(id),
             tasks,
             subtasks: self.facts.clone(),
             facts: Arc::clone(&facts),
             config,
+            group: self.group,
             events,
-        }
-        .run(stop)
-        .await;
+        };
+        // Its readers must hear of a panic, too.
+        let ended = caught(unit.run(stop)).await;
+        let ended = ended.unwrap_or_else(|error| Outcome::Failed(vec![error]));
         if let Outcome::Failed(errors) = &ended
             && let Some(error) = errors.first()
         {
+            facts.metrics.failed(lifecycle::relay_resumable(errors));
             facts.failed(error);
         }
         ended

@@ -20,7 +20,10 @@ use dm_runtime::{
     metrics::Metrics,
     mysql::connect::Connector,
     ports::{Events, SourceEnd},
-    units::{Facts, Stop, Units, relay::RelayEnd},
+    units::{
+        Facts, Stop, Units,
+        relay::{RelayEnd, SyncGroup},
+    },
 };
 use tokio::{
     sync::{mpsc::unbounded_channel, watch},
@@ -55,7 +58,7 @@ impl Relay {
             worker: "worker-1".into(),
             secret_key: None,
         };
-        let units = Units::new(connect, false, facts.clone());
+        let units = Units::new(connect, false, facts.clone(), SyncGroup::default());
         let (stop, signal) = watch::channel(Stop::No);
         let events = Events::new(TICKET, unbounded_channel().0);
         let start = Effect::Relay {

@@ -126,7 +126,8 @@ pub fn subtask_resumable(errors: &[Error]) -> bool {
 }
 
 /// Whether waiting may help a relay.
-pub(super) fn relay_resumable(errors: &[Error]) -> bool {
+#[must_use]
+pub fn relay_resumable(errors: &[Error]) -> bool {
     !errors
         .iter()
         .any(|error| matches!(error.code, 30_001 | 30_002 | 30_004 | 30_005 | 30_008))

@@ -42,6 +42,15 @@ impl Location {
         }
     }
 
+    /// The same in a sub-directory of a relay log.
+    #[must_use]
+    pub fn in_relay(&self, number: u32) -> Self {
+        Self {
+            position: self.position.in_relay(number),
+            gtids: self.gtids.clone(),
+        }
+    }
+
     /// About how many bytes of memory it takes besides itself.
     pub(super) fn memory(&self) -> usize {
         self.position.file.len() + self.gtids.as_ref().map_or(0, GtidSet::memory)

@@ -109,6 +109,16 @@ const WORKER: &[Flag] = &[
         "the same while it relays (default 1800)",
     ),
     Flag(
+        "relay-sync-bytes",
+        "BYTES",
+        "sync a relay log after so many bytes (default 8388608)",
+    ),
+    Flag(
+        "relay-sync-ms",
+        "MS",
+        "sync it after so many milliseconds (default 50)",
+    ),
+    Flag(
         "L",
         "LEVEL",
         "debug, info, warn, error or fatal (default info)",

@@ -38,6 +38,10 @@ record! {
         relay_keepalive_ttl: i64 = "relay-keepalive-ttl",
         /// Where relay logs go, each source in a directory of its own; empty for the sources' own.
         relay_dir: String = "relay-dir",
+        /// Bytes of a relay log after which they are synced.
+        relay_sync_bytes: i64 = "relay-sync-bytes",
+        /// Milliseconds after which they are, though they are fewer.
+        relay_sync_ms: i64 = "relay-sync-ms",
         /// TLS, of the listener and towards masters and etcd. Only paths; the rest never had an
         /// effect and is refused.
         security: Security = flat,
@@ -55,6 +59,8 @@ impl WorkerConfig {
             log_format: "text".into(),
             keepalive_ttl: 60,
             relay_keepalive_ttl: 30 * 60,
+            relay_sync_bytes: 8 << 20,
+            relay_sync_ms: 50,
             ..Self::default()
         }
     }
@@ -123,6 +129,8 @@ impl WorkerConfig {
         one_of("log-format", &self.log_format, &["text", "json"])?;
         positive("keepalive-ttl", self.keepalive_ttl)?;
         positive("relay-keepalive-ttl", self.relay_keepalive_ttl)?;
+        positive("relay-sync-bytes", self.relay_sync_bytes)?;
+        positive("relay-sync-ms", self.relay_sync_ms)?;
         self.check_tls()?;
         self.adjust_addresses()?;
         if !self.join.is_empty() {
@@ -277,7 +285,7 @@ mod tests {
 
     /// As `dmctl config worker` printed it.
     #[test]
-    fn settings_are_printed_as_the_existing_worker_prints_them() {
+    fn settings_are_printed_as_the_existing_worker_prints_them_with_our_own() {
         let config = adjusted(|config| {
             config.name = "w1".into();
             config.log_level = "INFO".into();
@@ -291,7 +299,8 @@ mod tests {
              log-rotate = \"\"\nredact-info-log = false\njoin = \"http://127.0.0.1:8961\"\n\
              worker-addr = \"127.0.0.1:8962\"\nadvertise-addr = \"127.0.0.1:8962\"\n\
              config-file = \"\"\nkeepalive-ttl = 60\nrelay-keepalive-ttl = 1800\n\
-             relay-dir = \"\"\nssl-ca = \"\"\nssl-cert = \"\"\nssl-key = \"\"\n\
+             relay-dir = \"\"\nrelay-sync-bytes = 8388608\nrelay-sync-ms = 50\n\
+             ssl-ca = \"\"\nssl-cert = \"\"\nssl-key = \"\"\n\
              ssl-ca-base64 = \"\"\nssl-key-base64 = \"\"\nssl-cert-base64 = \"\"\n"
         );
     }
@@ -397,6 +406,8 @@ mod tests {
             ("log-format = 'xml'", 20900),
             ("log-rotate = 'day'", 20900),
             ("keepalive-ttl = 0", 20900),
+            ("relay-sync-bytes = 0", 20900),
+            ("relay-sync-ms = -1", 20900),
             ("ssl-ca-bytes = [1]", 20900),
             ("ssl-key-base64 = 'eA=='", 20900),
             ("redact-info-log = true", 20901),

@@ -6,12 +6,15 @@ use std::{
     time::Duration,
 };
 
-use dm_core::sync::{
-    batch::{Batch, Op},
-    schema::TableName,
+use dm_core::{
+    binlog::Position,
+    sync::{
+        batch::{Batch, Op},
+        schema::TableName,
+    },
 };
 
-use super::{Cell, Desc, Histogram, Kind, Metrics};
+use super::{Cell, Desc, Histogram, Kind, Metrics, descs, show};
 
 const DURATION: Kind = Kind::Exponential {
     start: 0.000_005,
@@ -24,20 +27,7 @@ const BATCH: Kind = Kind::Linear {
     count: 21,
 };
 
-/// Declares metrics of a sync unit.
-macro_rules! descs {
-    ($($name:ident = $text:literal, $kind:expr, $help:literal;)*) => {
-        $(
-            pub(super) static $name: Desc =
-                Desc { name: concat!("dm_syncer_", $text), help: $help, kind: $kind };
-        )*
-
-        #[cfg(test)]
-        pub(super) static ALL: &[&Desc] = &[$(&$name),*];
-    };
-}
-
-descs! {
+descs! { "dm_syncer_"
     READ_DURATION = "read_binlog_duration", DURATION,
         "bucketed histogram of read time (s) for single binlog event from the relay log or master.";
     EVENT_SIZE = "binlog_event_size", Kind::Exponential { start: 16.0, factor: 2.0, count: 20 },
@@ -91,14 +81,10 @@ pub struct SyncMetrics {
     pub transactions: Arc<Cell>,
     /// Seconds that each transaction of the target took.
     pub transaction_duration: Arc<Histogram>,
-    /// Offset of the source's end.
-    pub master_pos: Arc<Cell>,
-    /// Number of the source's last file.
-    pub master_file: Arc<Cell>,
-    /// Offset up to which everything is applied.
-    pub syncer_pos: Arc<Cell>,
-    /// Number of the file up to which everything is applied.
-    pub syncer_file: Arc<Cell>,
+    master_pos: Arc<Cell>,
+    master_file: Arc<Cell>,
+    syncer_pos: Arc<Cell>,
+    syncer_file: Arc<Cell>,
     /// Seconds by which the target is behind.
     pub lag: Arc<Cell>,
     /// The same, over time.
@@ -144,6 +130,16 @@ impl SyncMetrics {
             source: source.to_owned(),
             worker: worker.to_owned(),
         }
+    }
+
+    /// The source ends here.
+    pub fn source_end(&self, end: &Position) {
+        show(end, &self.master_file, &self.master_pos);
+    }
+
+    /// Everything up to here is applied, and the checkpoint says so.
+    pub fn flushed(&self, upto: &Position) {
+        show(upto, &self.syncer_file, &self.syncer_pos);
     }
 
     /// Counts the rows of a batch that is handed to its slot.
@@ -231,8 +227,8 @@ impl SyncMetrics {
 
 impl Drop for SyncMetrics {
     fn drop(&mut self) {
-        self.metrics
-            .remove(&[("task", &self.task), ("source_id", &self.source)]);
+        let labels = [("task", &*self.task), ("source_id", &*self.source)];
+        self.metrics.remove(ALL, &labels);
     }
 }
 

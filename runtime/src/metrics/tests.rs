@@ -4,7 +4,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use dm_core::sync::{batch::Batch, schema::TableName};
+use dm_core::{
+    binlog::Position,
+    control::SourceConfig,
+    relay::SubDir,
+    sync::{batch::Batch, schema::TableName},
+};
 
 use super::*;
 
@@ -73,6 +78,12 @@ fn names_kinds_and_labels_are_those_recorded() {
         lenient: false,
     };
     figures.finished(&batch, Duration::from_millis(2));
+    let relay = RelayMetrics::new(&metrics, "s");
+    let sub_dir = SubDir::new("0a0431f2-e6eb-11f1-beb0-02fc00000001", 1).unwrap();
+    relay.started();
+    relay.sub_dir(&SourceConfig::standard(), &sub_dir);
+    relay.wrote(&Position::new("mysql-bin.000005", 502));
+    relay.space(7, 3);
     let stage = |stage| TaskStage {
         source: "s".into(),
         task: "t".into(),
@@ -91,11 +102,15 @@ fn names_kinds_and_labels_are_those_recorded() {
         if line.starts_with("# TYPE") {
             assert!(recorded.contains(&line), "{line}");
         } else if !line.starts_with('#') {
-            let found = labels(line);
+            let mut found = labels(line);
+            if found.0.starts_with("dm_relay_") {
+                // The existing worker has one source only.
+                found.1.retain(|label| *label != "source_id");
+            }
             assert!(known.contains(&found), "{found:?}");
         }
     }
-    assert_eq!(sync::ALL.len(), 16);
+    assert_eq!((sync::ALL.len(), relay::ALL.len()), (16, 12));
 }
 
 #[test]
@@ -135,7 +150,7 @@ fn text_is_sorted_escaped_and_cumulative() {
         b_bucket{x=\"1\",le=\"+Inf\"} 3\n\
         b_sum{x=\"1\"} 5\n\
         b_count{x=\"1\"} 3\n\
-        # HELP dm_worker_cpu_usage";
+        # HELP dm_relay_data_corruption";
     assert!(text.starts_with(expected), "{text}");
 }
 
@@ -153,13 +168,20 @@ fn a_unit_leaves_nothing_behind() {
     };
     let paused = metrics.render("w", &stages(Stage::Paused));
     assert!(paused.contains("dm_worker_task_state{source_id=\"s\",task=\"t\",worker=\"w\"} 3\n"));
-    drop(sync);
+    let relay = RelayMetrics::new(&metrics, "s");
+    relay.source_end(&Position::new("mysql-bin.000005", 502));
+    share(&relay.write_duration, Duration::from_secs(6), 3);
+    drop((sync, relay));
     let text = metrics.render("w", &stages(Stage::Finished));
     assert!(!text.contains("source_id=\"s\""), "{text}");
     assert!(
         text.contains("dm_syncer_binlog_pos{node=\"master\",source_id=\"other\""),
         "{text}"
     );
+    // What is of all sources stays.
+    assert!(text.contains("dm_relay_write_duration_bucket{le=\"1.31072\"} 0\n"));
+    assert!(text.contains("dm_relay_write_duration_sum 6\n"));
+    assert!(text.contains("dm_relay_write_duration_count 3\n"));
     drop(other);
     metrics.operate_error("w", "SourceBound");
     let text = metrics.render("w", &[]);

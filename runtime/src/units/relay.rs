@@ -39,9 +39,11 @@ use self::{
 };
 pub use self::{
     facts::{RelayEnd, RelayFacts},
+    log::SyncGroup,
     purge::Purger,
 };
 use super::{Breaks, Facts, Stop, StopSignal, stopped};
+use crate::metrics::{RelayMetrics, share};
 use crate::ports::{Connect, EventStream, Events, Source, SourceFacts, Start};
 
 /// Bytes that are read and not written yet. A larger event goes alone.
@@ -68,6 +70,8 @@ pub(super) struct RelayUnit<K: Connect> {
     pub(super) subtasks: Facts,
     /// What outlives this run.
     pub(super) facts: Arc<RelayFacts>,
+    /// How its files are synced.
+    pub(super) group: SyncGroup,
     /// Where it reports that it works.
     pub(super) events: Events,
 }
@@ -144,6 +148,9 @@ impl<K: Connect> RelayUnit<K> {
             %at,
             "relaying"
         );
+        if let Some(sub_dir) = dir.current() {
+            self.facts.metrics.sub_dir(config, sub_dir);
+        }
         // Where it stood before, perhaps with another server, is over.
         let file = writer.file().unwrap_or_default();
         if let Some(end) = dir.end(file, writer.boundary(), at.clone()) {
@@ -163,14 +170,17 @@ impl<K: Connect> RelayUnit<K> {
         };
         self.facts.works();
         let (written, spare) = mpsc::channel(READ_AHEAD_BYTES / PIECE_BYTES);
-        let mut log = Log::open(dir, Arc::clone(&self.facts), &writer, written).await?;
+        let facts = &self.facts;
+        let mut log = Log::open(dir, Arc::clone(facts), &writer, self.group, written).await?;
         let (orders, mut waiting) = mpsc::unbounded_channel();
         let pump = Pump {
             stream,
             writer,
             piece: BytesMut::new(),
             spare,
+            events: 0,
             orders,
+            metrics: &facts.metrics,
             budget: Arc::new(Semaphore::new(READ_AHEAD_BYTES)),
         };
         let mut writing = pin!(log.run(&mut waiting));
@@ -178,13 +188,21 @@ impl<K: Connect> RelayUnit<K> {
         tokio::select! {
             biased;
             // It ends before the reading does only if the disk fails.
-            written = &mut writing => written.map_err(Failure::Other),
+            written = &mut writing => self.noted(written),
             ended = &mut reading => {
                 // The orders end with the reading.
-                writing.await?;
+                self.noted(writing.await)?;
                 ended
             }
         }
+    }
+
+    /// Counts what the disk failed at.
+    fn noted(&self, written: Result<()>) -> Result<(), Failure> {
+        if written.is_err() {
+            self.facts.metrics.write_errors.add(1.0);
+        }
+        written.map_err(Failure::Other)
     }
 
     /// Where a dump must go on.
@@ -211,11 +229,25 @@ impl<K: Connect> RelayUnit<K> {
         loop {
             let needs = self.subtasks.needs(&self.config.source_id);
             let is_known = |task: &String| matches!(needs.get(task), Some(Some(_)));
-            if self.tasks.iter().all(is_known) || since.elapsed() > NEEDS_LIMIT {
-                let needs = needs.into_values().flatten();
-                return needs.min_by(|a, b| a.position.compare(&b.position));
+            let unknown = self.tasks.iter().find(|task| !is_known(task));
+            if let Some(task) = unknown {
+                if since.elapsed() <= NEEDS_LIMIT {
+                    sleep(NEEDS_LOOK).await;
+                    continue;
+                }
+                warn!(
+                    source = self.config.source_id,
+                    task, "a relay log begins without knowing from where on the task needs it"
+                );
             }
-            sleep(NEEDS_LOOK).await;
+            let lowest = |lowest: Location, other: Location| {
+                if other.reaches(&lowest, self.config.enable_gtid) {
+                    lowest
+                } else {
+                    other
+                }
+            };
+            return needs.into_values().flatten().reduce(lowest);
         }
     }
 
@@ -226,11 +258,7 @@ impl<K: Connect> RelayUnit<K> {
             return false;
         };
         let by_gtid = self.config.enable_gtid;
-        let Location { position, gtids } = writer.location();
-        let end = Location {
-            position: position.in_relay(sub_dir.number()),
-            gtids,
-        };
+        let end = writer.location().in_relay(sub_dir.number());
         let is_further = |needed: &Location| {
             (!by_gtid || needed.gtids.is_some() && end.gtids.is_some())
                 && needed.reaches(&end, by_gtid)
@@ -334,18 +362,21 @@ async fn file_of<S: Source>(source: &S, flavor: Flavor, gtids: &GtidSet) -> Resu
 }
 
 /// The side that has the connection.
-struct Pump<S> {
+struct Pump<'a, S> {
     stream: S,
     writer: Writer,
     /// What comes at the end of the file and was not handed over yet.
     piece: BytesMut,
+    /// How many events those are.
+    events: u64,
     /// Memory of pieces that were written: new one costs more than a copy into it.
     spare: mpsc::Receiver<BytesMut>,
     orders: mpsc::UnboundedSender<Order>,
     budget: Arc<Semaphore>,
+    metrics: &'a RelayMetrics,
 }
 
-impl<S: EventStream> Pump<S> {
+impl<S: EventStream> Pump<'_, S> {
     async fn run(mut self, stop: &mut StopSignal) -> Result<(), Failure> {
         loop {
             let ended = self.fill(stop).await;
@@ -362,29 +393,44 @@ impl<S: EventStream> Pump<S> {
 
     /// Waits for an event, and takes with it what has come meanwhile. Returns whether to go on.
     async fn fill(&mut self, stop: &mut StopSignal) -> Result<bool, Failure> {
+        let asked = Instant::now();
         let first = tokio::select! {
             biased;
             () = stopped(stop, Stop::AtBoundary) => return Ok(false),
             raw = self.stream.next() => raw,
         };
+        let came = Instant::now();
         let mut next = Some(first);
+        let mut taken = 0;
         while let Some(raw) = next {
-            self.take(raw.map_err(Failure::Stream)?).await?;
+            let raw = raw.map_err(|error| {
+                self.metrics.read_errors.add(1.0);
+                Failure::Stream(error)
+            })?;
+            self.take(raw).await?;
+            taken += 1;
             if self.piece.len() >= PIECE_BYTES || *stop.borrow() >= Stop::AtBoundary {
                 break;
             }
             next = self.stream.next().now_or_never();
         }
+        self.metrics
+            .read_duration
+            .observe((came - asked).as_secs_f64());
+        self.metrics.read_duration.observe_many(0.0, taken - 1);
+        share(&self.metrics.transform_duration, came.elapsed(), taken);
         Ok(true)
     }
 
     /// Does what is to be done with an event. Nobody has it afterwards, so that the stream can use
     /// its memory again.
     async fn take(&mut self, raw: Bytes) -> Result<()> {
-        match self.writer.take(&raw)? {
-            Step::Pass => {}
+        let step = self.writer.take(&raw);
+        match step.inspect_err(|_| self.metrics.corruptions.add(1.0))? {
+            Step::Pass => return Ok(()),
             Step::Append => self.piece.extend_from_slice(&raw),
             Step::AppendBehind(filler) => {
+                self.note_event(filler.len());
                 self.piece.extend_from_slice(&filler);
                 self.piece.extend_from_slice(&raw);
             }
@@ -395,7 +441,13 @@ impl<S: EventStream> Pump<S> {
                 self.piece.extend_from_slice(&raw);
             }
         }
+        self.note_event(raw.len());
         Ok(())
+    }
+
+    fn note_event(&mut self, len: usize) {
+        self.events += 1;
+        self.metrics.write_size.observe(len as f64);
     }
 
     fn begin(&self, cut: Option<u64>) {
@@ -422,7 +474,12 @@ impl<S: EventStream> Pump<S> {
         let Ok(memory) = memory else {
             unreachable!("the semaphore is never closed");
         };
-        let _ = self.orders.send(Order::Append { data, mark, memory });
+        let _ = self.orders.send(Order::Append {
+            data,
+            events: std::mem::take(&mut self.events),
+            mark,
+            memory,
+        });
         self.piece = self.spare.try_recv().unwrap_or_default();
     }
 }

@@ -9,7 +9,6 @@ mod cursor;
 mod ddl;
 mod facts;
 mod origin;
-pub(crate) mod payload;
 mod reader;
 mod resume;
 mod run;
@@ -131,7 +130,7 @@ impl<K: Connect> SyncUnit<K> {
                 Err(Failure::Fenced(error)) => return Outcome::Fenced(error),
                 Err(Failure::Relay(error)) => {
                     if let Some(relay) = &mut self.relay {
-                        relay.failed(&error);
+                        relay.failed(error);
                     }
                 }
                 Err(Failure::Stream(error) | Failure::Lost(error)) if breaks.is_rare() => {
@@ -241,10 +240,10 @@ impl<K: Connect> SyncUnit<K> {
         let from = resume::start(planner.location(), planning.by_gtid)?;
         let decoder = Decoder::new(upstream.flavor);
         let follower = match (&mut self.relay, &log) {
-            (Some(relay), Some(log)) => relay.open(log, planner.location(), &from).await,
+            (Some(relay), Some(log)) => Some(relay.open(log, planner.location(), &from).await),
             _ => None,
         };
-        let reads_relay = follower.is_some();
+        let reads_relay = matches!(follower, Some(Ok(_)));
         self.facts.note_origin(reads_relay);
         info!(
             source = config.source_id,
@@ -255,9 +254,9 @@ impl<K: Connect> SyncUnit<K> {
         );
         let mut better = None;
         let reader = match follower {
-            Some(follower) => Reader::relay(tasks, follower, decoder, &self.facts),
-            None => {
-                let from = names.ask(from)?;
+            Some(Ok(follower)) => Reader::relay(tasks, follower, decoder, &self.facts),
+            other => {
+                let from = names.ask(from, other.and_then(Result::err).as_ref())?;
                 let stream = source.dump(&from).await.map_err(Failure::Stream)?;
                 if let Some(log) = log {
                     let facts = Arc::clone(&self.facts);

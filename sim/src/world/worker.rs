@@ -20,7 +20,7 @@ use dm_runtime::{
     driver::Driver,
     metrics::Metrics,
     ports::{self, SourceFacts},
-    units::{Facts, Units},
+    units::{Facts, Units, relay::SyncGroup},
 };
 use madsim::{runtime::Handle, task::NodeId};
 use tokio::sync::{mpsc, watch};
@@ -194,7 +194,7 @@ impl Process {
             tokio::spawn(watch.run(running.view.clone()));
         }
         node.spawn(async move {
-            let units = Units::new(connect, false, facts);
+            let units = Units::new(connect, false, facts, SyncGroup::default());
             let clock = Clock::drifting(drift_ppm);
             let driver = Driver::new(machine, control, units, clock, view);
             driver.run(inbox).await;

@@ -137,6 +137,8 @@ impl<'a> Given<'a> {
         for (name, target) in [
             ("keepalive-ttl", &mut worker.keepalive_ttl),
             ("relay-keepalive-ttl", &mut worker.relay_keepalive_ttl),
+            ("relay-sync-bytes", &mut worker.relay_sync_bytes),
+            ("relay-sync-ms", &mut worker.relay_sync_ms),
         ] {
             if let Some(value) = self.last(name) {
                 *target = value.parse().map_err(|_| {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dm_core::{
+    binlog::Position,
     error::{Error, Result},
     relay::SubDir,
     sync::progress::Location,
@@ -13,13 +14,16 @@ use tokio::{
 };
 
 use super::{claims::Claims, pieces::Pieces};
+use crate::metrics::RelayMetrics;
 
 /// So long a relay that has stopped by itself may take to go on, before its readers give it up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the relay of a source stands. It outlives pauses.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RelayFacts {
+    /// What Prometheus is told.
+    pub metrics: RelayMetrics,
     state: watch::Sender<State>,
     pieces: Mutex<Pieces>,
     /// Who takes files away.
@@ -51,6 +55,17 @@ pub struct RelayEnd {
 }
 
 impl RelayFacts {
+    /// Nothing has happened yet.
+    #[must_use]
+    pub fn new(metrics: RelayMetrics) -> Self {
+        Self {
+            metrics,
+            state: watch::Sender::default(),
+            pieces: Mutex::default(),
+            claims: Claims::default(),
+        }
+    }
+
     /// Where it stands, once that is known.
     #[must_use]
     pub fn end(&self) -> Option<RelayEnd> {
@@ -82,6 +97,7 @@ impl RelayFacts {
 
     /// It found out where it stands.
     pub(super) fn stands(&self, end: RelayEnd) {
+        self.show(&end);
         self.state.send_modify(|state| state.end = Some(end));
     }
 
@@ -101,11 +117,18 @@ impl RelayFacts {
 
     /// It has made progress.
     pub(super) fn wrote(&self, end: RelayEnd) {
+        self.show(&end);
         self.set(State {
             end: Some(end),
             failed: None,
             relapse: None,
         });
+    }
+
+    fn show(&self, end: &RelayEnd) {
+        if !end.file.is_empty() {
+            self.metrics.wrote(&Position::new(&end.file, end.len));
+        }
     }
 
     pub(super) fn set(&self, state: State) {
@@ -138,13 +161,7 @@ impl State {
         let (Some(end), None) = (&self.end, &self.failed) else {
             return false;
         };
-        let RelayEnd {
-            sub_dir, location, ..
-        } = end;
-        let location = Location {
-            position: location.position.in_relay(sub_dir.number()),
-            gtids: location.gtids.clone(),
-        };
+        let location = end.location.in_relay(end.sub_dir.number());
         !end.file.is_empty() && location.reaches(at, by_gtid)
     }
 }

@@ -11,20 +11,35 @@ use dm_core::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
-    time::{Duration, Instant},
+    time::{Duration, Instant, timeout_at},
 };
 
 use super::{RelayFacts, dir::RelayDir};
+use crate::metrics::share;
 use crate::ports::disk::{Disk, File, Open};
 
-/// So much is written before it is synced, at most, ...
-const GROUP_BYTES: usize = 8 << 20;
-/// ... and for so long: a reader waits for it.
-const GROUP_TIME: Duration = Duration::from_millis(50);
 /// How often the meta file is renewed while nothing else asks for it.
 const META_EVERY: Duration = Duration::from_secs(30);
 /// Memory of a larger piece is not worth to be kept.
 const SPARE_MAX: usize = 4 << 20;
+
+/// When what was written is synced: whichever comes first, and whenever there is nothing to write.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SyncGroup {
+    /// So many bytes were written.
+    pub bytes: u64,
+    /// So long ago it began: readers wait for it.
+    pub time: Duration,
+}
+
+impl Default for SyncGroup {
+    fn default() -> Self {
+        Self {
+            bytes: 8 << 20,
+            time: Duration::from_millis(50),
+        }
+    }
+}
 
 /// What is to be written.
 #[derive(Debug)]
@@ -42,6 +57,8 @@ pub(super) enum Order {
     Append {
         /// Whole events.
         data: Bytes,
+        /// How many.
+        events: u64,
         /// How much of the file consists of whole transactions then, and the same in terms of the
         /// source; nothing if that is not worth to be told, as a file begins next.
         mark: Option<(u64, Location)>,
@@ -56,16 +73,18 @@ pub(super) struct Log<D: Disk> {
     facts: Arc<RelayFacts>,
     /// The file that is written, with its name.
     file: Option<(String, D::File)>,
+    group: SyncGroup,
     /// Bytes that are written and not synced, and since when.
-    unsynced: usize,
+    unsynced: u64,
     since: Option<Instant>,
     /// What is known once they are.
     mark: Option<(u64, Location)>,
     /// How much of the file is known to survive, and where that is.
     durable: u64,
     location: Option<Location>,
-    /// When the meta file was written.
+    /// When the meta file was written, and whether there was progress since.
     meta_at: Instant,
+    is_meta_late: bool,
     /// Where memory goes whose content was written.
     spare: mpsc::Sender<BytesMut>,
 }
@@ -79,6 +98,7 @@ impl<D: Disk> Log<D> {
         dir: RelayDir<D>,
         facts: Arc<RelayFacts>,
         writer: &Writer,
+        group: SyncGroup,
         spare: mpsc::Sender<BytesMut>,
     ) -> Result<Self> {
         let file = match writer.file() {
@@ -96,6 +116,7 @@ impl<D: Disk> Log<D> {
             dir,
             facts,
             file,
+            group,
             unsynced: 0,
             since: None,
             mark: None,
@@ -103,6 +124,7 @@ impl<D: Disk> Log<D> {
             // Where there is no file, the meta file says where one is to begin.
             location: writer.file().map(|_| writer.location()),
             meta_at: Instant::now(),
+            is_meta_late: false,
             spare,
         })
     }
@@ -115,8 +137,13 @@ impl<D: Disk> Log<D> {
         while let Some(order) = self.next(orders).await? {
             match order {
                 Order::Begin { name, cut, meta } => self.begin(name, cut, &meta).await?,
-                Order::Append { data, mark, memory } => {
-                    self.append(data).await?;
+                Order::Append {
+                    data,
+                    events,
+                    mark,
+                    memory,
+                } => {
+                    self.append(data, events).await?;
                     self.mark = mark;
                     drop(memory);
                 }
@@ -129,8 +156,8 @@ impl<D: Disk> Log<D> {
     /// The next order. Where none is waiting, or enough was written, what was written is synced
     /// first.
     async fn next(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) -> Result<Option<Order>> {
-        let is_late = |since: Instant| since.elapsed() >= GROUP_TIME;
-        if self.unsynced >= GROUP_BYTES || self.since.is_some_and(is_late) {
+        let is_late = |since: Instant| since.elapsed() >= self.group.time;
+        if self.unsynced >= self.group.bytes || self.since.is_some_and(is_late) {
             self.sync().await?;
         }
         if self.meta_at.elapsed() >= META_EVERY {
@@ -140,19 +167,27 @@ impl<D: Disk> Log<D> {
             return Ok(Some(order));
         }
         self.sync().await?;
+        while self.is_meta_late {
+            match timeout_at(self.meta_at + META_EVERY, orders.recv()).await {
+                Ok(order) => return Ok(order),
+                Err(_) => self.write_meta().await?,
+            }
+        }
         Ok(orders.recv().await)
     }
 
-    async fn append(&mut self, data: Bytes) -> Result<()> {
+    async fn append(&mut self, data: Bytes, events: u64) -> Result<()> {
         let Some((name, file)) = &mut self.file else {
             return Err(Error::new(
                 &code::RELAY_WRITER_NOT_OPENED,
                 "there is no relay file yet",
             ));
         };
-        let len = data.len();
+        let len = data.len() as u64;
+        let begun = Instant::now();
         let written = file.append(data.clone()).await;
         written.map_err(|error| failed(&self.dir.path_of(name), &error))?;
+        share(&self.facts.metrics.write_duration, begun.elapsed(), events);
         self.unsynced += len;
         self.since.get_or_insert_with(Instant::now);
         if let Ok(mut piece) = data.try_into_mut()
@@ -180,6 +215,7 @@ impl<D: Disk> Log<D> {
         if let (Some((boundary, location)), Some((name, _))) = (self.mark.take(), &self.file) {
             self.durable = boundary;
             self.location = Some(location.clone());
+            self.is_meta_late = true;
             if let Some(end) = self.dir.end(name, boundary, location) {
                 self.facts.wrote(end);
             }
@@ -199,7 +235,7 @@ impl<D: Disk> Log<D> {
         }
         // A reader of the existing worker's takes it for the sign that the file before is complete.
         self.dir.write_meta(meta).await?;
-        self.meta_at = Instant::now();
+        (self.meta_at, self.is_meta_late) = (Instant::now(), false);
         let path = self.dir.path_of(&name);
         let failed = |error| failed(&path, &error);
         let opened = self.dir.disk().open(&path, Open::CreateNew).await;
@@ -213,7 +249,7 @@ impl<D: Disk> Log<D> {
         }
         self.file = Some((name, file));
         self.durable = 0;
-        self.unsynced = MAGIC.len();
+        self.unsynced = MAGIC.len() as u64;
         self.since = Some(Instant::now());
         Ok(())
     }
@@ -222,7 +258,7 @@ impl<D: Disk> Log<D> {
         if let Some(Location { position, gtids }) = self.location.clone() {
             self.dir.write_meta(&Meta { position, gtids }).await?;
         }
-        self.meta_at = Instant::now();
+        (self.meta_at, self.is_meta_late) = (Instant::now(), false);
         Ok(())
     }
 }

@@ -164,10 +164,8 @@ impl<K: Connect> Purger<K> {
             warn!(source = config.source_id, %error, "cannot tell how much space is left");
             None
         })?;
-        self.facts
-            .0
-            .metrics
-            .relay_space(space.capacity, space.available);
+        let metrics = &self.facts.relay(&config.source_id).metrics;
+        metrics.space(space.capacity, space.available);
         Some(space)
     }
 

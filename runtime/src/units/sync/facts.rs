@@ -10,15 +10,12 @@ use std::{
 };
 
 use dm_core::{
-    binlog::{FileName, Position},
+    binlog::Position,
     sync::{batch::Batch, progress::Location},
 };
 use tokio::time::Instant;
 
-use crate::{
-    metrics::{Cell, SyncMetrics},
-    ports::SourceEnd,
-};
+use crate::{metrics::SyncMetrics, ports::SourceEnd};
 
 /// Samples that the recent rate is taken over.
 const SAMPLES_MAX: usize = 5;
@@ -139,13 +136,7 @@ impl SyncFacts {
     /// Tells Prometheus where the source ends, and how long catching up will take at the pace
     /// since it was seen last.
     pub fn measure(&self, end: &SourceEnd) {
-        let SyncMetrics {
-            master_pos,
-            master_file,
-            remaining_time,
-            ..
-        } = &self.metrics;
-        show(&end.position, master_file, master_pos);
+        self.metrics.source_end(&end.position);
         let mut places = self.places();
         let applied = places.applied.as_ref().or(places.flushed.as_ref());
         let offset = applied.and_then(|at| end.offset(&at.position.plain()));
@@ -158,6 +149,7 @@ impl SyncFacts {
             let seconds = now.duration_since(since).as_secs_f64();
             let pace = offset.saturating_sub(before) as f64 / seconds;
             if left == 0.0 || pace > 0.0 {
+                let remaining_time = &self.metrics.remaining_time;
                 remaining_time.set(if left == 0.0 { 0.0 } else { left / pace });
             }
         }
@@ -210,11 +202,7 @@ impl SyncFacts {
 
     /// The checkpoint was written.
     pub(super) fn note_flushed(&self, upto: &Location) {
-        show(
-            &upto.position,
-            &self.metrics.syncer_file,
-            &self.metrics.syncer_pos,
-        );
+        self.metrics.flushed(&upto.position);
         let mut places = self.places();
         places.flushed = Some(upto.clone());
         places.needs = Some(upto.clone());
@@ -246,14 +234,6 @@ impl SyncFacts {
     fn places(&self) -> std::sync::MutexGuard<'_, Places> {
         // Plain data: whoever panicked left nothing half-done that matters here.
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Shows a position as dashboards want it: the number of the file, and the offset in it.
-fn show(position: &Position, file: &Cell, pos: &Cell) {
-    if let Ok(name) = FileName::parse(&position.file) {
-        file.set(name.sequence as f64);
-        pos.set(position.pos as f64);
     }
 }
 

@@ -90,10 +90,7 @@ impl Watch {
         };
         let task = self.facts.of(&upstream.name, TASK);
         if let (true, Some(read)) = (runs && task.reads_relay(), task.read()) {
-            let safe = Location {
-                position: end.location.position.in_relay(end.sub_dir.number()),
-                gtids: end.location.gtids.clone(),
-            };
+            let safe = end.location.in_relay(end.sub_dir.number());
             // Another server's files begin with what is in the files of the one before.
             let is_before = read.position.relay() < safe.position.relay();
             self.trace.expect(

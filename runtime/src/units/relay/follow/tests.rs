@@ -6,7 +6,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     disk::LocalDisk,
-    units::relay::{RelayEnd, dir::RelayDir, samples::recorded},
+    units::{
+        Facts,
+        relay::{RelayEnd, dir::RelayDir, samples::recorded},
+    },
 };
 
 const LOGS: [(&str, Flavor); 3] = [
@@ -22,7 +25,7 @@ async fn log(dir: &TempDir, flavor: Flavor) -> RelayLog<LocalDisk> {
     let opened = opened.unwrap();
     let writer = opened.recover(flavor, true).await.unwrap();
     let file = writer.file().unwrap_or_default();
-    let facts = Arc::new(RelayFacts::default());
+    let facts = Facts::new(&Arc::default(), "w").relay("s");
     facts.stands(
         opened
             .end(file, writer.boundary(), writer.location())

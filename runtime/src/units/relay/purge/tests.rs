@@ -333,7 +333,7 @@ async fn it_looks_one_interval_after_the_start() {
     }
     let text = world.facts.0.metrics.render("w", &[]);
     assert!(
-        text.contains("\ndm_relay_space{type=\"available\"} "),
+        text.contains("\ndm_relay_space{source_id=\"one\",type=\"available\"} "),
         "{text}"
     );
     // Again after another one; never without one, nor while the relay is off.
