@@ -12,7 +12,8 @@ use dm_core::{
     lifecycle::{Command, RelayView, SourceView, SubtaskView, View},
     relay::Strategy,
     status::{
-        ProcessResult, RelayStatus, SourceStatus, SubtaskStatus, SyncStatus, UnitKind, UnitStatus,
+        ProcessResult, RelayStatus, SourceStatus, Stage, SubtaskStatus, SyncStatus, UnitKind,
+        UnitStatus,
     },
     sync::progress::Location,
 };
@@ -27,7 +28,7 @@ use crate::{
     rpc::{self, SourceFacts},
     units::{
         Facts,
-        relay::{Purger, RelayEnd, RelayFacts},
+        relay::{Purger, RelayEnd},
         sync::SyncFacts,
     },
 };
@@ -193,8 +194,8 @@ impl<K: Connect> Observer<K> {
                 worker: self.worker.clone(),
                 result: failure(&errors),
                 relay_status: source.relay.as_ref().map(|relay| {
-                    let facts = self.facts.relay(&source.name);
-                    relay_status(relay, &facts, end)
+                    let relayed = self.facts.relay(&source.name).end();
+                    relay_status(relay, relayed.as_ref(), end)
                 }),
             },
             subtasks: subtasks
@@ -228,13 +229,23 @@ fn failure(errors: &[Error]) -> Option<ProcessResult> {
     })
 }
 
-fn relay_status(relay: &RelayView, facts: &RelayFacts, end: Option<&SourceEnd>) -> RelayStatus {
-    let relayed = facts.end();
-    let has_all = match (&relayed, end) {
+fn relay_status(
+    relay: &RelayView,
+    relayed: Option<&RelayEnd>,
+    end: Option<&SourceEnd>,
+) -> RelayStatus {
+    // Of one that is closed for good nothing else is told.
+    if relay.stage == Stage::Stopped {
+        return RelayStatus {
+            stage: relay.stage,
+            ..<_>::default()
+        };
+    }
+    let has_all = match (relayed, end) {
         (Some(relayed), Some(end)) => is_synced(&relayed.location, end),
         _ => false,
     };
-    let of = |text: fn(&RelayEnd) -> String| relayed.as_ref().map(text).unwrap_or_default();
+    let of = |text: fn(&RelayEnd) -> String| relayed.map(text).unwrap_or_default();
     RelayStatus {
         relay_sub_dir: of(|end| end.sub_dir.to_string()),
         relay_binlog: of(|end| Position::new(&end.file, end.len).to_string()),
@@ -307,3 +318,6 @@ pub(crate) fn unix_now() -> Duration {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
 }
+
+#[cfg(all(test, not(madsim)))]
+mod tests;

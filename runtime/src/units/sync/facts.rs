@@ -85,7 +85,7 @@ impl SyncFacts {
         self.reads_relay.load(Relaxed)
     }
 
-    pub(super) fn note_origin(&self, is_relay: bool) {
+    pub(crate) fn note_origin(&self, is_relay: bool) {
         self.reads_relay.store(is_relay, Relaxed);
     }
 
@@ -209,7 +209,7 @@ impl SyncFacts {
     }
 
     /// The checkpoint was written.
-    pub(super) fn note_flushed(&self, upto: &Location) {
+    pub(crate) fn note_flushed(&self, upto: &Location) {
         show(
             &upto.position,
             &self.metrics.syncer_file,
