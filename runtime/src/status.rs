@@ -142,13 +142,14 @@ impl<K: Connect> Observer<K> {
     /// Where the sources end. Only those that something runs on are asked: the answer takes a
     /// connection.
     async fn ends(&self) -> BTreeMap<String, Result<SourceEnd>> {
-        let bound: Vec<String> = {
+        let asked: Vec<String> = {
             let view = self.view.borrow();
-            let bound = view.sources.iter().filter(|source| source.bound);
-            bound.map(|source| source.name.clone()).collect()
+            let runs = |source: &&SourceView| source.bound || source.relay.is_some();
+            let asked = view.sources.iter().filter(runs);
+            asked.map(|source| source.name.clone()).collect()
         };
         let mut ends = BTreeMap::new();
-        for name in bound {
+        for name in asked {
             if let Some(config) = self.facts.source(&name) {
                 ends.insert(name, self.connect.source(&config).end().await);
             }
