@@ -2,6 +2,8 @@
 
 #[cfg(not(madsim))]
 pub mod app;
+#[cfg(not(madsim))]
+pub mod ask;
 pub mod clock;
 pub mod config;
 #[cfg(not(madsim))]

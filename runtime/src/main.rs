@@ -1,9 +1,10 @@
 //! `dm-worker`: the command line.
 
-use std::{env, fs::OpenOptions, io, process::ExitCode, sync::Arc};
+use std::{env, fmt::Display, fs::OpenOptions, io, process::ExitCode, sync::Arc};
 
 use dm_core::error::{Error, Result, code};
 use dm_runtime::{
+    ask,
     config::{
         self, WorkerConfig,
         args::{self, Command},
@@ -34,16 +35,11 @@ async fn main() -> ExitCode {
             print!("{}", http::version_text());
             ExitCode::SUCCESS
         }
-        Command::Status(args) => match modes::status(&args).await {
-            Ok(text) => {
-                print!("{text}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                eprintln!("{error}");
-                ExitCode::from(BROKEN)
-            }
-        },
+        Command::Status(worker) => answered(ask::status(&worker).await),
+        Command::Purge(args) => {
+            let done = "purged; the worker's log says what was removed, and what keeps the rest\n";
+            answered(ask::purge_relay(&args).await.map(|()| done))
+        }
         Command::Relay(what) => match relay_log::run(&what, &mut io::stdout().lock()) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::from(BROKEN),
@@ -78,6 +74,20 @@ async fn main() -> ExitCode {
                 Ok(joined) => ended(&worker, joined.run().await),
                 Err(error) => refuse(&error),
             }
+        }
+    }
+}
+
+/// Shows what a worker has answered.
+fn answered(answer: Result<impl Display, impl Display>) -> ExitCode {
+    match answer {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(BROKEN)
         }
     }
 }

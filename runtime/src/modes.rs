@@ -23,13 +23,12 @@ use crate::{
     app::{self, Parts},
     config::{
         WorkerConfig,
-        args::{ADDRESS_FILE, Etcd as EtcdArgs, Standalone, Status},
+        args::{ADDRESS_FILE, Etcd as EtcdArgs, Standalone},
     },
     etcd::{Etcd, Settings, Tls},
     http,
     mysql::connect::Connector,
     ports::Control,
-    report::Report,
     rpc,
     standalone::Store,
     units::relay::SyncGroup,
@@ -124,33 +123,6 @@ impl Joined<'_> {
     }
 }
 
-/// Asks a worker what it does, for people to read.
-///
-/// # Errors
-/// It can't be reached, or what answers is no worker.
-pub async fn status(args: &Status) -> Result<String> {
-    let Status { addr, security } = args;
-    let tls = (!security.ssl_ca.is_empty())
-        .then(|| client_tls(security))
-        .transpose()?;
-    let refuse = |cause: String| {
-        Error::new(
-            &code::WORKER_INVALID_FLAG,
-            format!("no worker answers at {addr}"),
-        )
-        .with_cause(cause)
-        .with_workaround(
-            "Give its address with `-addr`, or the data directory of a worker that runs alone \
-             with `-data-dir`. A worker that uses TLS needs `-ssl-ca`, and with \
-             `cert-allowed-cn` also `-ssl-cert` and `-ssl-key`.",
-        )
-    };
-    let json = http::fetch(addr, "/sources", tls).await.map_err(refuse)?;
-    let report: Report =
-        serde_json::from_slice(&json).map_err(|error| refuse(error.to_string()))?;
-    Ok(report.to_string())
-}
-
 fn machine(worker: &WorkerConfig) -> Machine {
     let mut machine = Machine::new(&worker.name, Timestamp::now().to_string(), rand::random());
     let seconds = |ttl: i64| Duration::from_secs(u64::try_from(ttl).unwrap_or(0));
@@ -189,7 +161,8 @@ async fn run<C: Control>(
     .await
 }
 
-fn client_tls(security: &Security) -> Result<Arc<ClientConfig>> {
+/// TLS to others, by its settings.
+pub(crate) fn client_tls(security: &Security) -> Result<Arc<ClientConfig>> {
     http::client_config(&security.ssl_ca, &security.ssl_cert, &security.ssl_key)
 }
 

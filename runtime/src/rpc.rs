@@ -6,6 +6,8 @@
 
 mod channel;
 mod convert;
+#[cfg(test)]
+pub(crate) mod recorded;
 mod register;
 
 use std::{

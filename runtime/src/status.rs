@@ -12,7 +12,8 @@ use dm_core::{
     lifecycle::{Command, RelayView, SourceView, SubtaskView, View},
     relay::Strategy,
     status::{
-        ProcessResult, RelayStatus, SourceStatus, SubtaskStatus, SyncStatus, UnitKind, UnitStatus,
+        ProcessResult, RelayStatus, SourceStatus, Stage, SubtaskStatus, SyncStatus, UnitKind,
+        UnitStatus,
     },
     sync::progress::Location,
 };
@@ -27,7 +28,7 @@ use crate::{
     rpc::{self, SourceFacts},
     units::{
         Facts,
-        relay::{Purger, RelayEnd, RelayFacts},
+        relay::{Purger, RelayEnd},
         sync::SyncFacts,
     },
 };
@@ -141,13 +142,14 @@ impl<K: Connect> Observer<K> {
     /// Where the sources end. Only those that something runs on are asked: the answer takes a
     /// connection.
     async fn ends(&self) -> BTreeMap<String, Result<SourceEnd>> {
-        let bound: Vec<String> = {
+        let asked: Vec<String> = {
             let view = self.view.borrow();
-            let bound = view.sources.iter().filter(|source| source.bound);
-            bound.map(|source| source.name.clone()).collect()
+            let runs = |source: &&SourceView| source.bound || source.relay.is_some();
+            let asked = view.sources.iter().filter(runs);
+            asked.map(|source| source.name.clone()).collect()
         };
         let mut ends = BTreeMap::new();
-        for name in bound {
+        for name in asked {
             if let Some(config) = self.facts.source(&name) {
                 ends.insert(name, self.connect.source(&config).end().await);
             }
@@ -194,7 +196,10 @@ impl<K: Connect> Observer<K> {
                 result: failure(&errors),
                 relay_status: source.relay.as_ref().map(|relay| {
                     let facts = self.facts.relay(&source.name);
-                    relay_status(relay, &facts, end)
+                    if let Some(end) = end {
+                        facts.metrics.source_end(&end.position);
+                    }
+                    relay_status(relay, facts.end().as_ref(), end)
                 }),
             },
             subtasks: subtasks
@@ -228,16 +233,23 @@ fn failure(errors: &[Error]) -> Option<ProcessResult> {
     })
 }
 
-fn relay_status(relay: &RelayView, facts: &RelayFacts, end: Option<&SourceEnd>) -> RelayStatus {
-    let relayed = facts.end();
-    if let Some(end) = end {
-        facts.metrics.source_end(&end.position);
+fn relay_status(
+    relay: &RelayView,
+    relayed: Option<&RelayEnd>,
+    end: Option<&SourceEnd>,
+) -> RelayStatus {
+    // Of one that is closed for good nothing else is told.
+    if relay.stage == Stage::Stopped {
+        return RelayStatus {
+            stage: relay.stage,
+            ..<_>::default()
+        };
     }
-    let has_all = match (&relayed, end) {
+    let has_all = match (relayed, end) {
         (Some(relayed), Some(end)) => is_synced(&relayed.location, end),
         _ => false,
     };
-    let of = |text: fn(&RelayEnd) -> String| relayed.as_ref().map(text).unwrap_or_default();
+    let of = |text: fn(&RelayEnd) -> String| relayed.map(text).unwrap_or_default();
     RelayStatus {
         relay_sub_dir: of(|end| end.sub_dir.to_string()),
         relay_binlog: of(|end| Position::new(&end.file, end.len).to_string()),
@@ -310,3 +322,6 @@ pub(crate) fn unix_now() -> Duration {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
 }
+
+#[cfg(all(test, not(madsim)))]
+mod tests;

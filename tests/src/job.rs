@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A table in each schema whose rows say: all that was written before has arrived.
-const MARKS: &str = "mark";
+pub const MARKS: &str = "mark";
 
 /// From where a task starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! write, and then ask the worker, up to ten times a second apart, as it does.
 
 pub mod pb;
+mod relay;
 
 use std::{
     collections::BTreeMap,
@@ -35,10 +36,7 @@ use dm_sim::values;
 pub use dm_sim::values::Expect;
 
 use crate::{Error, Result, job::Job, servers::Etcd};
-use pb::{
-    CommonWorkerResponse, PurgeRelayRequest, QueryStatusRequest, QueryStatusResponse,
-    RegisterWorkerRequest, RegisterWorkerResponse,
-};
+use pb::{QueryStatusRequest, QueryStatusResponse, RegisterWorkerRequest, RegisterWorkerResponse};
 
 /// How often a master asks before it gives up.
 const POLLS: u32 = 10;
@@ -284,19 +282,11 @@ impl Master {
         query_status(&self.address(worker)?, task).await
     }
 
-    /// `purge-relay`, as `dmctl` asks for it: what is before a file of the newest sub-directory.
+    /// Where a worker answers questions.
     ///
     /// # Errors
-    /// When the worker cannot be reached.
-    pub async fn purge_relay(&self, worker: &str, file: &str) -> Result<CommonWorkerResponse> {
-        let request = PurgeRelayRequest {
-            filename: file.to_owned(),
-            ..<_>::default()
-        };
-        call(&self.address(worker)?, "/pb.Worker/PurgeRelay", request).await
-    }
-
-    fn address(&self, worker: &str) -> Result<String> {
+    /// It has never registered.
+    pub fn address(&self, worker: &str) -> Result<String> {
         let registered = self.registered.lock();
         let registered = registered.unwrap_or_else(PoisonError::into_inner);
         let address = registered.get(worker).cloned();
@@ -501,6 +491,7 @@ async fn rebind(etcd: &mut Client, worker: &str) -> Result<()> {
 async fn bind_again(etcd: &mut Client, worker: &str) -> Result<()> {
     let bindings = bindings(etcd).await?;
     if let Some(source) = bindings.get(worker) {
+        relay::assign_again(etcd, worker).await?;
         return bind(etcd, source, worker).await;
     }
     let sources = keys(etcd, values::SOURCE_PREFIX).await?;

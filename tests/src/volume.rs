@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The schema that is written into.
-const SCHEMA: &str = "volume";
+pub const SCHEMA: &str = "volume";
 /// Tables that small transactions change, each from a connection of its own.
 const SMALL_TABLES: u32 = 2;
 /// Rows in each of them.
@@ -31,6 +31,16 @@ const FILES: u64 = 8;
 /// # Errors
 /// When it does not start.
 pub async fn source(brand: Brand, bytes: u64) -> Result<Database> {
+    let server = start(brand, bytes)?;
+    create(&server).await?;
+    Ok(server)
+}
+
+/// Such a source without the tables.
+///
+/// # Errors
+/// When it does not start.
+pub fn start(brand: Brand, bytes: u64) -> Result<Database> {
     let args = vec![
         format!("--max-binlog-size={}", (bytes / FILES).max(1 << 20)),
         "--max-allowed-packet=64M".to_owned(),
@@ -39,12 +49,14 @@ pub async fn source(brand: Brand, bytes: u64) -> Result<Database> {
         args,
         ..Options::default()
     };
-    let server = Database::start(brand, Role::Source, &options)?;
-    create(&server).await?;
-    Ok(server)
+    Database::start(brand, Role::Source, &options)
 }
 
-async fn create(server: &Database) -> Result<()> {
+/// Makes the tables.
+///
+/// # Errors
+/// What the server says.
+pub async fn create(server: &Database) -> Result<()> {
     let mut client = Client::connect(server).await?;
     let sysbench = "(id INT PRIMARY KEY, k INT, c CHAR(120), pad CHAR(60), KEY (k))";
     client
@@ -138,6 +150,23 @@ pub async fn write(server: &Database, bytes: u64) -> Result<u64> {
             .await?;
     }
     unreachable!("the rounds have no end");
+}
+
+/// Writes rows that stay, into all tables. May be called again.
+///
+/// # Errors
+/// What the server says.
+pub async fn leave(server: &Database) -> Result<()> {
+    let mut client = Client::connect(server).await?;
+    client
+        .run(&format!(
+            "USE {SCHEMA}; \
+             TRUNCATE TABLE bulk; \
+             INSERT INTO bulk SELECT {NUMBER}, {NUMBER}, {TEXTS} FROM {NUMBERS}; \
+             INSERT INTO large (body) SELECT REPEAT(SHA2(d, 256), 512 << d) FROM digits"
+        ))
+        .await?;
+    small(server, COMPRESSED_TRANSACTIONS).await
 }
 
 /// Small transactions on all tables at once.

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use dm_sim::values::keepalive_key;
 use dm_tests::{
     Result,
     job::Job,
     master::{Expect, Master},
+    process,
     servers::{Brand, Database, Etcd, Role},
     sql::Client,
     worker::Worker,
@@ -171,6 +173,117 @@ async fn a_frozen_owner_comes_back_and_writes_nothing() -> Result<()> {
         }
         worker.stop()?;
     }
+    Ok(())
+}
+
+/// What the announcement of a worker hangs on, seen by a master.
+#[derive(Debug, PartialEq)]
+struct Announced {
+    value: String,
+    create_revision: i64,
+    version: i64,
+    lease: i64,
+}
+
+impl World {
+    async fn announced(&self, name: &str) -> Result<Announced> {
+        let answer = self.master.etcd().get(keepalive_key(name), None).await?;
+        let kv = answer.kvs().first().ok_or("it is not announced")?;
+        Ok(Announced {
+            value: kv.value_str()?.to_owned(),
+            create_revision: kv.create_revision(),
+            version: kv.version(),
+            lease: kv.lease(),
+        })
+    }
+
+    /// Waits until the announcement hangs on a lease with this time to live.
+    async fn announced_for(&self, worker: &Worker, name: &str, ttl_s: i64) -> Result<Announced> {
+        let start = Instant::now();
+        loop {
+            let announced = self.announced(name).await?;
+            let granted = self.granted(announced.lease).await?;
+            if granted == ttl_s {
+                return Ok(announced);
+            }
+            if start.elapsed() > LIMIT {
+                let error = format!("the lease is of {granted} s, not {ttl_s}");
+                return Err(worker.explain(error.into()));
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The time to live that a lease was granted; 0 of one that is gone.
+    async fn granted(&self, lease: i64) -> Result<i64> {
+        let answer = self.master.etcd().lease_time_to_live(lease, None).await?;
+        Ok(if answer.ttl() < 0 {
+            0
+        } else {
+            answer.granted_ttl()
+        })
+    }
+}
+
+/// As long as a worker is told by key to relay, its lease is a long one. It takes the place of the
+/// other, so nobody takes the worker for gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_relays_has_a_long_lease() -> Result<()> {
+    let mut world = World::new("leased").await?;
+    world.master.keep_bound().await?;
+    let address = format!("127.0.0.1:{}", process::free_port()?);
+    let (short, long) = (i64::from(TTL_S), 4 * i64::from(TTL_S));
+    let ttls = [short.to_string(), long.to_string()];
+    let args = ["--join", world.master.endpoint(), "--name", "one"];
+    let [keepalive, relay_keepalive] = &ttls;
+    let more = ["--worker-addr", &address, "--keepalive-ttl", keepalive];
+    let last = ["--relay-keepalive-ttl", relay_keepalive];
+    let worker = Worker::start(&[&args[..], &more, &last].concat())?;
+    let mut worker = world.run(worker, "one").await?;
+    let (job, master) = (&world.job, &world.master);
+    let id = &job.source_id;
+    let first = world.announced_for(&worker, "one", short).await?;
+
+    world.told(&worker, master.start_relay(id, &["one"]).await)?;
+    let second = world.announced_for(&worker, "one", long).await?;
+    let expected = Announced {
+        version: first.version + 1,
+        lease: second.lease,
+        ..first
+    };
+    assert_eq!(second, expected, "one more write, and no gap");
+    // What the master writes again then is nothing new.
+    sleep(TTL + Duration::from_secs(1)).await;
+    assert_eq!(world.announced("one").await?, second);
+    assert_eq!(world.granted(first.lease).await?, 0, "nobody needs it");
+    world.write(1).await?;
+    world.caught_up(&worker).await?;
+
+    // A crash is noticed late.
+    worker.kill()?;
+    sleep(TTL + Duration::from_secs(1)).await;
+    assert_eq!(world.announced("one").await?, second);
+    worker.restart()?;
+    let start = Instant::now();
+    while world.announced("one").await?.value == second.value {
+        assert!(start.elapsed() < LIMIT, "{}", worker.log());
+        sleep(Duration::from_millis(50)).await;
+    }
+    let third = world.announced_for(&worker, "one", long).await?;
+
+    world.told(&worker, master.stop_relay(id, &["one"]).await)?;
+    let fourth = world.announced_for(&worker, "one", short).await?;
+    let expected = Announced {
+        version: third.version + 1,
+        lease: fourth.lease,
+        ..third
+    };
+    assert_eq!(fourth, expected);
+    world.write(2).await?;
+    world.caught_up(&worker).await?;
+    worker.stop()?;
+    let gone = world.announced("one").await.is_err();
+    assert!(gone, "it gives its lease up");
     Ok(())
 }
 

@@ -1,44 +1,26 @@
-//! Purging of relay logs, as an operator asks a master for it.
+//! Purging of relay logs, as an operator asks a master or the worker for it.
 
 use std::{
     fs,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
-use dm_core::control::Key;
 use dm_tests::{
     Result,
     job::{Job, Start},
     master::{Expect, Master},
+    process,
     servers::{Brand, Database, Etcd, Options, Role},
     sql::Client,
-    worker::Worker,
+    worker::{self, Worker},
 };
 use tokio::time::sleep;
 
 const WORKER: &str = "one";
 const TTL_S: u32 = 5;
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// Turns the relay on.
-async fn start_relay(master: &Master, source: &str) -> Result<()> {
-    let mut etcd = master.etcd();
-    relay_stage(master, source, Expect::Running).await?;
-    let worker = WORKER.to_owned();
-    etcd.put(Key::RelayWorker { worker }.encode(), source, None)
-        .await?;
-    Ok(())
-}
-
-async fn relay_stage(master: &Master, source: &str, expect: Expect) -> Result<()> {
-    let key = Key::RelayStage {
-        source: source.to_owned(),
-    };
-    let value = format!(r#"{{"expect":{},"source":"{source}"}}"#, expect as i32);
-    master.etcd().put(key.encode(), value, None).await?;
-    Ok(())
-}
 
 /// The binlog files in the newest sub-directory, in order.
 fn relayed(dir: &Path) -> Vec<String> {
@@ -111,7 +93,8 @@ async fn a_master_purges_what_nobody_needs() -> Result<()> {
     master.create_source(&job, WORKER).await.map_err(told)?;
     let answer = master.purge_relay(WORKER, "binlog.000001").await?;
     assert!(answer.result, "nothing to do without a relay: {answer:?}");
-    start_relay(&master, &job.source_id).await?;
+    let id = &job.source_id;
+    master.start_relay(id, &[WORKER]).await.map_err(told)?;
 
     let first = rotated(&dir, &mut admin, 3).await.map_err(told)?.remove(0);
     let newest = Start::now(&source).await?.file;
@@ -121,11 +104,87 @@ async fn a_master_purges_what_nobody_needs() -> Result<()> {
 
     // Also while it rests, and it goes on afterwards.
     rotated(&dir, &mut admin, 3).await.map_err(told)?;
-    relay_stage(&master, &job.source_id, Expect::Paused).await?;
+    let paused = master.set_relay_stage(id, WORKER, Expect::Paused).await;
+    paused.map_err(told)?;
     let newest = relayed(&dir).pop().unwrap_or_default();
     purged(&master, &dir, &newest).await.map_err(told)?;
-    relay_stage(&master, &job.source_id, Expect::Running).await?;
+    let resumed = master.set_relay_stage(id, WORKER, Expect::Running).await;
+    resumed.map_err(told)?;
     rotated(&dir, &mut admin, 3).await.map_err(told)?;
     let newest = Start::now(&source).await?.file;
     purged(&master, &dir, &newest).await.map_err(told)
+}
+
+/// Runs `dm-worker relay purge` until it ends. Its exit code and what it said.
+fn purge(worker: &str, args: &[&str]) -> Result<(Option<i32>, String)> {
+    let mut command = Command::new(worker::binary()?);
+    command.args(["relay", "purge", "-addr", worker]).args(args);
+    let output = command.output()?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok((output.status.code(), String::from_utf8(said)?))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_purges_by_command() -> Result<()> {
+    let source = Database::start(Brand::Mysql, Role::Source, &Options::default())?;
+    if !source.is_ours() {
+        return Ok(());
+    }
+    let etcd = Etcd::start()?;
+    let master = Master::start(&etcd).await?;
+    let mut job = Job::new(&source, &source, &["purge"]).await?;
+    // Nobody is there, so nobody knows which file the task needs.
+    job.target.port = process::free_port()?;
+    let worker = Worker::join(&master, WORKER, TTL_S)?;
+    let told = |error| worker.explain(error);
+    let dir = worker.dir().join("relay-dir");
+    let mut admin = Client::connect(&source).await?;
+    master.online(WORKER, LIMIT).await.map_err(told)?;
+    let address = master.address(WORKER)?;
+    let (code, said) = purge(&address, &["-inactive"])?;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("code=40070"), "{said}");
+    master.create_source(&job, WORKER).await.map_err(told)?;
+    let id = &job.source_id;
+    master.start_relay(id, &[WORKER]).await.map_err(told)?;
+    let started = master.start_task(&job, WORKER).await;
+    assert!(started.is_err(), "its target can't be reached");
+
+    let files = rotated(&dir, &mut admin, 4).await.map_err(told)?;
+    for args in [&["-inactive"][..], &["-before-file", &files[3]]] {
+        let (code, said) = purge(&address, args)?;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("code=30037"), "{said}");
+        assert!(said.contains(&job.task), "who needs it: {said}");
+        assert!(relayed(&dir).starts_with(&files));
+    }
+    master.stop_task(&job, WORKER).await.map_err(told)?;
+    let sub_dir = fs::read_to_string(dir.join("server-uuid.index"))?;
+    let at = |file| ["-before-file", file, "-sub-dir", sub_dir.trim()];
+    // A task that is stopped counts until the worker has forgotten it.
+    let start = Instant::now();
+    while let (Some(1), said) = purge(&address, &at(&files[1]))? {
+        assert!(start.elapsed() < LIMIT, "{said}");
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(relayed(&dir).starts_with(&files[1..]));
+    let (code, said) = purge(&address, &at(&files[0]))?;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("code=11025"), "{said}");
+
+    for args in [
+        &["-inactive"][..],
+        &["-before-time", "2999-01-01T00:00:00Z"],
+    ] {
+        rotated(&dir, &mut admin, 3).await.map_err(told)?;
+        let newest = Start::now(&source).await?.file;
+        let start = Instant::now();
+        while relayed(&dir) != [newest.as_str()] {
+            assert!(start.elapsed() < LIMIT, "{:?}", relayed(&dir));
+            let (code, said) = purge(&address, args)?;
+            assert_eq!(code, Some(0), "{said}");
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+    Ok(())
 }

@@ -1,12 +1,16 @@
 //! Tasks that read the relay log: what arrives is what was written, from wherever it is read.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use dm_tests::{
     Result,
-    job::Job,
-    servers::{Brand, Database, Role},
+    job::{Job, MARKS},
+    servers::{Brand, Database, Options, Role},
     sql::Client,
+    volume,
     worker::Worker,
     workload::{Background, Workload},
 };
@@ -111,6 +115,78 @@ async fn the_source_is_read_where_the_relay_log_cannot_be() -> Result<()> {
     worker.stop()?;
     assert_eq!(log_of(&job, target).await?, Some("000001".to_owned()));
     Ok(())
+}
+
+/// One task reads the relay log, another one the source, from the first transaction on: both make
+/// of it what the source has. `DM_TEST_RELAY_MIB` (24) says how much there is to read.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_arrives_is_the_same_with_and_without_a_relay_log() -> Result<()> {
+    let mib = dm_tests::number("DM_TEST_RELAY_MIB").unwrap_or(24_u64);
+    let limit = LIMIT + Duration::from_secs(4) * u32::try_from(mib)?;
+    let source = volume::start(Brand::Mysql, mib << 20)?;
+    if !source.is_ours() {
+        return Ok(());
+    }
+    let targets = [
+        Database::start(Brand::Mysql, Role::Target, &Options::default())?,
+        Database::start(Brand::Mysql, Role::Target, &Options::default())?,
+    ];
+    let mut jobs = Vec::new();
+    for (target, relays) in targets.iter().zip([true, false]) {
+        let mut job = Job::new(&source, target, &[volume::SCHEMA]).await?;
+        job.source_id = format!("source-relay-{relays}");
+        job.source_extra = format!("enable-relay: {relays}\n");
+        job.batch = 1000;
+        jobs.push(job);
+    }
+    volume::create(&source).await?;
+    let written = volume::write(&source, mib << 20).await?;
+    for gtid in [true, false] {
+        let mut workers = Vec::new();
+        for job in &mut jobs {
+            job.gtid = gtid;
+            job.task = format!("{}_{gtid}", job.source_id.replace('-', "_"));
+            workers.push(Worker::standalone(job)?);
+        }
+        let start = Instant::now();
+        volume::leave(&source).await?;
+        for ((job, target), worker) in jobs.iter().zip(&targets).zip(&mut workers) {
+            let outcome = job.caught_up(&source, target, limit).await;
+            outcome.map_err(|e| worker.explain(e))?;
+            println!(
+                "{} has {} MiB after {:?}: {}",
+                job.task,
+                written >> 20,
+                start.elapsed(),
+                sums(target).await?,
+            );
+        }
+        for ((job, target), worker) in jobs.iter().zip(&targets).zip(&mut workers) {
+            caught_up(job, worker, &source, target).await?;
+            assert_eq!(sums(target).await?, sums(&source).await?, "{}", job.task);
+            worker.stop()?;
+            let relays = job.source_extra.contains("true");
+            let log = log_of(job, target).await?;
+            assert_eq!(log, relays.then(|| "000001".to_owned()), "{}", job.task);
+            let drop = format!("DROP DATABASE {}", volume::SCHEMA);
+            Client::connect(target).await?.run(&drop).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Rows of all tables but the marks, and a sum over what is in them.
+async fn sums(server: &Database) -> Result<String> {
+    let mut client = Client::connect(server).await?;
+    let (mut rows, mut sum) = (0, 0_u64);
+    for table in client.tables(volume::SCHEMA).await? {
+        if table != MARKS {
+            let contents = client.contents(volume::SCHEMA, &table).await?;
+            rows += contents.count();
+            sum = sum.wrapping_add(contents.checksum());
+        }
+    }
+    Ok(format!("{rows} rows, sum {sum:016x}"))
 }
 
 /// Number of the sub-directory of the relay log that the checkpoint is in.

@@ -3,20 +3,20 @@
 //! Flags look as in Go: `-name value`, `--name value` and `-name=value` are the same, a flag that
 //! is a switch takes its value only behind `=`, and `--` ends them.
 
+mod ask;
 mod given;
 mod relay;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use dm_core::control::db::Security;
 use dm_core::control::record::Secret;
 use dm_core::error::{Code, Error, Result, code};
 
+pub use self::ask::{Peer, Purge};
 use self::given::Given;
 pub use self::relay::{Dump, Relay};
 use super::password;
-use super::worker::{SAMPLE, WorkerConfig, without_scheme};
+use super::worker::{SAMPLE, WorkerConfig};
 
 /// Where a worker listens that is not part of a DM cluster.
 const ADDRESS: &str = "127.0.0.1:8262";
@@ -31,24 +31,17 @@ pub enum Command {
     /// Print the version and end with exit code 0.
     Version,
     /// Print what a worker is doing.
-    Status(Status),
+    Status(Peer),
     /// Look into a relay log.
     Relay(Relay),
+    /// Let a worker remove files of its relay log.
+    Purge(Purge),
     /// Replicate alone.
     Standalone(Standalone),
     /// Work for whoever administers the keys in etcd.
     Etcd(Etcd),
     /// Join a DM cluster.
     Join(WorkerConfig),
-}
-
-/// Which worker to ask.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Status {
-    /// Its address, `host:port`.
-    pub addr: String,
-    /// Paths for TLS; without an authority there is none.
-    pub security: Security,
 }
 
 /// A worker that is told by files what to do.
@@ -170,22 +163,6 @@ const STANDALONE: &[Flag] = &[
     ),
 ];
 
-const STATUS: &[Flag] = &[
-    Flag(
-        "addr",
-        "ADDR",
-        "address of the worker (default 127.0.0.1:8262)",
-    ),
-    Flag(
-        "data-dir",
-        "DIR",
-        "ask the worker that runs alone with this directory",
-    ),
-    Flag("ssl-ca", "FILE", "certificate authority, if it uses TLS"),
-    Flag("ssl-cert", "FILE", "certificate, if it wants one"),
-    Flag("ssl-key", "FILE", "private key of the certificate"),
-];
-
 /// Reads the command line, without the program's name.
 ///
 /// # Errors
@@ -199,7 +176,7 @@ where
     let args: Vec<String> = args.into_iter().map(Into::into).collect();
     match args.split_first() {
         Some((first, rest)) if first == "standalone" => standalone(rest),
-        Some((first, rest)) if first == "status" => status(rest),
+        Some((first, rest)) if first == "status" => ask::status(rest),
         Some((first, rest)) if first == "relay" => relay::parse(rest),
         _ => cluster(&args),
     }
@@ -278,48 +255,6 @@ fn standalone(args: &[String]) -> Result<Command> {
     }))
 }
 
-fn status(args: &[String]) -> Result<Command> {
-    let Some(given) = Given::parse(args, &[STATUS])? else {
-        return Ok(Command::Print(help()));
-    };
-    let path = |flag| given.last(flag).unwrap_or_default().to_owned();
-    let security = Security {
-        ssl_ca: path("ssl-ca"),
-        ssl_cert: path("ssl-cert"),
-        ssl_key: path("ssl-key"),
-        ..Security::default()
-    };
-    let (cert, key) = (&security.ssl_cert, &security.ssl_key);
-    if cert.is_empty() != key.is_empty() || security.ssl_ca.is_empty() && !cert.is_empty() {
-        return Err(flag_error(
-            "-ssl-cert and -ssl-key need each other, and -ssl-ca",
-        ));
-    }
-    let addr = match (given.last("addr"), given.last("data-dir")) {
-        (Some(_), Some(_)) => {
-            return Err(flag_error("-addr and -data-dir: give only one of them"));
-        }
-        (None, Some(dir)) => read_address(Path::new(dir))?,
-        (addr, None) => addr.unwrap_or(ADDRESS).to_owned(),
-    };
-    if addr.starts_with("https://") && security.ssl_ca.is_empty() {
-        return Err(flag_error("an https address needs -ssl-ca"));
-    }
-    Ok(Command::Status(Status {
-        addr: without_scheme(&addr).to_owned(),
-        security,
-    }))
-}
-
-/// The address that a worker which runs alone has left in its data directory.
-fn read_address(dir: &Path) -> Result<String> {
-    let file = dir.join(ADDRESS_FILE);
-    fs::read_to_string(&file).map_err(|error| {
-        let text = format!("-data-dir: cannot read {}", file.display());
-        flag_error(&text).with_cause(error.to_string())
-    })
-}
-
 /// Sets an address where none is given, and says whether it did.
 fn listen_by_default(worker: &mut WorkerConfig) -> bool {
     let wanted = worker.worker_addr.is_empty();
@@ -358,15 +293,17 @@ fn help() -> String {
          dm-worker status [-addr ADDR | -data-dir DIR]            show what a worker does\n  \
          dm-worker relay ls DIR                                   list a relay directory\n  \
          dm-worker relay verify DIR|FILE                          read and check all of it\n  \
-         dm-worker relay dump DIR|FILE [flags]                    show the events in it\n\n\
-         A plain directory of a server's binlog files will do for `relay` too.\n",
+         dm-worker relay dump DIR|FILE [flags]                    show the events in it\n  \
+         dm-worker relay purge [flags]                            let a worker remove files\n\n\
+         `relay ls`, `verify` and `dump` also take a plain directory of a server's binlog files.\n",
     );
     for (title, flags) in [
         ("Flags of standalone", STANDALONE),
         ("Flags with -etcd and -join", CLUSTER),
         ("Flags of all three", WORKER),
-        ("Flags of status", STATUS),
         ("Flags of relay dump", relay::DUMP),
+        ("Flags of relay purge, one of the first three", ask::PURGE),
+        ("Flags of status and relay purge", ask::PEER),
     ] {
         out.push_str(&format!("\n{title}:\n"));
         for Flag(name, argument, text) in flags {

@@ -7,40 +7,10 @@ use dm_core::{
 };
 use prost::Message;
 
-use super::*;
-
-/// What a master asked two workers through a whole day's work, and what they answered: recorded
-/// from a cluster of the existing workers (October 2026).
-const CALLS: &str = include_str!("../../../core/testdata/golden/grpc-calls.txt");
-
-struct Call {
-    title: &'static str,
-    method: &'static str,
-    request: Vec<u8>,
-    response: Vec<u8>,
-}
-
-fn calls() -> Vec<Call> {
-    let bytes = |text: &str| -> Vec<u8> {
-        let digits = text.as_bytes().chunks(2).filter(|_| text != "-");
-        digits
-            .map(|d| u8::from_str_radix(str::from_utf8(d).unwrap(), 16).unwrap())
-            .collect()
-    };
-    let mut calls = Vec::new();
-    for block in CALLS.split("## ").skip(1) {
-        let mut lines = block.lines();
-        let title = lines.next().unwrap();
-        let find = |prefix| block.lines().find_map(|line| line.strip_prefix(prefix));
-        calls.push(Call {
-            title,
-            method: title.rsplit_once('/').unwrap().1,
-            request: bytes(find("request ").unwrap()),
-            response: bytes(find("response ").unwrap_or("-")),
-        });
-    }
-    calls
-}
+use super::{
+    recorded::{Call, calls},
+    *,
+};
 
 fn again<M: Message + Default>(bytes: &[u8]) -> Vec<u8> {
     M::decode(bytes).unwrap().encode_to_vec()

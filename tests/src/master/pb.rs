@@ -73,6 +73,28 @@ pub struct SourceStatus {
     pub worker: String,
     #[prost(message, optional, tag = "3")]
     pub result: Option<ProcessResult>,
+    #[prost(message, optional, tag = "4")]
+    pub relay: Option<RelayStatus>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct RelayStatus {
+    #[prost(string, tag = "1")]
+    pub master_binlog: String,
+    #[prost(string, tag = "2")]
+    pub master_binlog_gtid: String,
+    #[prost(string, tag = "3")]
+    pub relay_sub_dir: String,
+    #[prost(string, tag = "4")]
+    pub relay_binlog: String,
+    #[prost(string, tag = "5")]
+    pub relay_binlog_gtid: String,
+    #[prost(bool, tag = "6")]
+    pub relay_catch_up_master: bool,
+    #[prost(int32, tag = "7")]
+    pub stage: i32,
+    #[prost(message, optional, tag = "8")]
+    pub result: Option<ProcessResult>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -150,6 +172,12 @@ impl QueryStatusResponse {
             .map_or("", |status| status.source.as_str())
     }
 
+    /// The status of the relay, while it is on.
+    #[must_use]
+    pub fn relay(&self) -> Option<&RelayStatus> {
+        self.source_status.as_ref()?.relay.as_ref()
+    }
+
     /// Every error in it, as texts that begin with the code.
     #[must_use]
     pub fn errors(&self) -> Vec<String> {
@@ -157,11 +185,13 @@ impl QueryStatusResponse {
             .source_status
             .iter()
             .filter_map(|status| status.result.as_ref());
+        let relay = self.relay().and_then(|status| status.result.as_ref());
         let subtasks = self
             .subtasks
             .iter()
             .filter_map(|status| status.result.as_ref());
-        let errors = source.chain(subtasks).flat_map(|result| &result.errors);
+        let results = source.chain(relay).chain(subtasks);
+        let errors = results.flat_map(|result| &result.errors);
         errors.map(ProcessError::text).collect()
     }
 }

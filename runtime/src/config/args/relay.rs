@@ -6,7 +6,7 @@ use dm_core::binlog::{FileName, GtidSet, Position};
 use dm_core::error::Result;
 
 use super::given::Given;
-use super::{Command, Flag, flag_error, help};
+use super::{Command, Flag, ask, flag_error, help};
 
 /// How to look into a relay log.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,10 +53,11 @@ pub(super) fn parse(args: &[String]) -> Result<Command> {
     let known = match verb {
         "ls" | "verify" => &[][..],
         "dump" => DUMP,
+        "purge" => return ask::purge(rest),
         "-h" | "--h" | "-help" | "--help" => return Ok(Command::Print(help())),
         _ => {
             return Err(flag_error(&format!(
-                "relay needs `ls`, `verify` or `dump` behind it, not {verb:?}"
+                "relay needs `ls`, `verify`, `dump` or `purge` behind it, not {verb:?}"
             )));
         }
     };

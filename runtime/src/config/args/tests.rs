@@ -1,6 +1,7 @@
 use std::fs;
 
 use dm_core::binlog::{Flavor, GtidSet, Position};
+use dm_core::control::db::Security;
 
 use super::*;
 
@@ -127,9 +128,9 @@ fn texts_and_status() {
     );
     assert_eq!(
         parse_line("status"),
-        Ok(Command::Status(Status {
+        Ok(Command::Status(Peer {
             addr: ADDRESS.into(),
-            ..Status::default()
+            ..Peer::default()
         }))
     );
     for line in [
@@ -139,11 +140,19 @@ fn texts_and_status() {
         "status -h",
         "relay -h",
         "relay dump --help",
+        "relay purge -h",
     ] {
         let Ok(Command::Print(text)) = parse_line(line) else {
             panic!("{line}")
         };
-        for flags in [WORKER, CLUSTER, STANDALONE, STATUS, relay::DUMP] {
+        for flags in [
+            WORKER,
+            CLUSTER,
+            STANDALONE,
+            relay::DUMP,
+            ask::PURGE,
+            ask::PEER,
+        ] {
             for Flag(name, ..) in flags {
                 assert!(text.contains(&format!("  -{name} ")), "{name}");
             }
@@ -194,6 +203,40 @@ fn which_worker_to_ask() {
 }
 
 #[test]
+fn what_to_purge() {
+    let purge = |line: &str| match parse_line(line) {
+        Ok(Command::Purge(purge)) => purge,
+        other => panic!("{line}: {other:?}"),
+    };
+    let peer = |addr: &str| Peer {
+        addr: addr.into(),
+        ..<_>::default()
+    };
+    let inactive = Purge {
+        inactive: true,
+        worker: peer("127.0.0.1:8262"),
+        ..<_>::default()
+    };
+    assert_eq!(purge("relay purge --inactive"), inactive);
+    let file = Purge {
+        file: Some("b.000002".into()),
+        sub_dir: Some("0-1.000001".into()),
+        worker: peer("h:1"),
+        ..<_>::default()
+    };
+    let line = "relay purge -before-file b.000002 -sub-dir=0-1.000001 -addr h:1";
+    assert_eq!(purge(line), file);
+    for time in [
+        "1795824000",
+        "2026-11-28T00:00:00Z",
+        "2026-11-28T08:00:00+08:00",
+    ] {
+        let line = format!("relay purge -before-time {time}");
+        assert_eq!(purge(&line).time, Some(1_795_824_000));
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_by_code() {
     for (line, number) in [
         ("", 40001),
@@ -240,6 +283,15 @@ fn what_makes_no_sense_is_refused_by_code() {
         ("relay dump d -gtid x", 40001),
         ("relay dump d -gtid=", 40001),
         ("relay dump d -json=x", 40001),
+        ("relay purge", 40001),
+        ("relay purge d", 40002),
+        ("relay purge -before-file b.000001 -inactive", 40001),
+        ("relay purge -before-time 1 -inactive", 40001),
+        ("relay purge -inactive=false", 40001),
+        ("relay purge -inactive -sub-dir d.000001", 40001),
+        ("relay purge -before-time yesterday", 40001),
+        ("relay purge -before-time 0", 40001),
+        ("relay purge -inactive -addr h:1 -data-dir d", 40001),
     ] {
         let error = parse_line(line).expect_err(line);
         assert_eq!(error.code, number, "{line}: {error}");

@@ -82,7 +82,7 @@ impl SyncFacts {
         self.reads_relay.load(Relaxed)
     }
 
-    pub(super) fn note_origin(&self, is_relay: bool) {
+    pub(crate) fn note_origin(&self, is_relay: bool) {
         self.reads_relay.store(is_relay, Relaxed);
     }
 
@@ -201,7 +201,7 @@ impl SyncFacts {
     }
 
     /// The checkpoint was written.
-    pub(super) fn note_flushed(&self, upto: &Location) {
+    pub(crate) fn note_flushed(&self, upto: &Location) {
         self.metrics.flushed(&upto.position);
         let mut places = self.places();
         places.flushed = Some(upto.clone());
