@@ -235,7 +235,7 @@ pub struct SyncStatus {
     pub unresolved_groups: Vec<ShardingGroup>,
     /// Whether the checkpoint has reached the source's end.
     pub synced: bool,
-    /// `remote`, `local` or `unknown`.
+    /// [`REMOTE`](Self::REMOTE), [`LOCAL`](Self::LOCAL) or `unknown`.
     pub binlog_type: String,
     /// Age of the change that is being applied, in seconds.
     pub seconds_behind_master: i64,
@@ -253,6 +253,13 @@ pub struct SyncStatus {
     pub io_total_bytes: u64,
     /// Bytes read from the source by the dump.
     pub dump_io_total_bytes: u64,
+}
+
+impl SyncStatus {
+    /// The source itself is read.
+    pub const REMOTE: &str = "remote";
+    /// The relay log of the source is read.
+    pub const LOCAL: &str = "local";
 }
 
 /// A group of tables whose shard DDL is not resolved.

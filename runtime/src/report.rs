@@ -5,7 +5,7 @@ use std::fmt;
 use dm_core::{
     error::Error,
     lifecycle::subtask_resumable,
-    status::{ProcessResult, Stage, SubtaskStatus, UnitStatus},
+    status::{ProcessResult, RelayStatus, Stage, SubtaskStatus, SyncStatus, UnitStatus},
 };
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,18 @@ pub struct SourceReport {
 pub struct RelayReport {
     /// Stage, by the name that `dmctl` shows.
     pub stage: String,
+    /// The sub-directory that it writes to; empty while it is off or has written nothing yet.
+    pub sub_dir: String,
+    /// Up to where it has everything.
+    pub position: String,
+    /// The same as a GTID set.
+    pub gtid: String,
+    /// Where the source ends.
+    pub source_position: String,
+    /// The same as a GTID set.
+    pub source_gtid: String,
+    /// Whether it has all that the source has.
+    pub synced: bool,
     /// What is wrong with it.
     pub errors: Vec<String>,
 }
@@ -88,6 +100,8 @@ pub struct SyncReport {
     pub rows: i64,
     /// Row changes applied per second.
     pub rows_per_s: i64,
+    /// Whether it reads the relay log of the source, not the source.
+    pub reads_relay: bool,
 }
 
 impl Report {
@@ -108,15 +122,27 @@ impl From<SourceFacts> for SourceReport {
             source: facts.status.source,
             handled: facts.handled,
             errors: errors(facts.status.result.as_ref()),
-            relay: facts.status.relay_status.map(|relay| RelayReport {
-                stage: relay.stage.to_string(),
-                errors: errors(relay.result.as_ref()),
-            }),
+            relay: facts.status.relay_status.map(RelayReport::from),
             subtasks: facts
                 .subtasks
                 .into_iter()
                 .map(SubtaskReport::from)
                 .collect(),
+        }
+    }
+}
+
+impl From<RelayStatus> for RelayReport {
+    fn from(status: RelayStatus) -> Self {
+        Self {
+            stage: status.stage.to_string(),
+            errors: errors(status.result.as_ref()),
+            sub_dir: status.relay_sub_dir,
+            position: status.relay_binlog,
+            gtid: status.relay_binlog_gtid,
+            source_position: status.master_binlog,
+            source_gtid: status.master_binlog_gtid,
+            synced: status.relay_catch_up_master,
         }
     }
 }
@@ -134,6 +160,7 @@ impl From<SubtaskStatus> for SubtaskReport {
                 lag_s: sync.seconds_behind_master,
                 rows: sync.total_rows,
                 rows_per_s: sync.recent_rps,
+                reads_relay: sync.binlog_type == SyncStatus::LOCAL,
             }),
             _ => None,
         };
@@ -185,7 +212,7 @@ impl fmt::Display for Report {
                 writeln!(f, "    ! {error}")?;
             }
             if let Some(relay) = &source.relay {
-                writeln!(f, "    relay: {}", relay.stage)?;
+                writeln!(f, "    relay: {relay}")?;
                 for error in &relay.errors {
                     writeln!(f, "      ! {error}")?;
                 }
@@ -225,17 +252,32 @@ impl fmt::Display for Report {
     }
 }
 
+impl fmt::Display for RelayReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.stage)?;
+        if self.sub_dir.is_empty() {
+            return Ok(());
+        }
+        let end = or(&self.source_position, "an unknown end");
+        write!(f, ", at {} of {end}, in {}", self.position, self.sub_dir)
+    }
+}
+
 impl fmt::Display for SyncReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = or(&self.source_position, "an unknown end");
         match or(&self.applied, &self.position) {
-            "" => write!(f, "not started; source at {end}"),
+            "" => write!(f, "not started; source at {end}")?,
             at => write!(
                 f,
                 "at {at} of {end}, {} s behind, {} rows, {} rows/s",
                 self.lag_s, self.rows, self.rows_per_s,
-            ),
+            )?,
         }
+        if self.reads_relay {
+            write!(f, ", from the relay log")?;
+        }
+        Ok(())
     }
 }
 
@@ -246,7 +288,7 @@ const fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dm_core::status::{RelayStatus, SourceStatus, SyncStatus, UnitKind};
+    use dm_core::status::{SourceStatus, UnitKind};
 
     fn broken(message: &str) -> Option<ProcessResult> {
         Some(ProcessResult {
@@ -360,5 +402,25 @@ mod tests {
         assert_eq!(lines[..2], ["worker w", "  ! not connected"]);
         assert_eq!(lines[3], "    relay: Paused");
         assert!(lines[4].contains("no room"), "{lines:?}");
+    }
+
+    #[test]
+    fn says_how_far_a_relay_is_and_who_reads_it() {
+        let lines = lines(&report(|facts, _, sync| {
+            facts.status.relay_status = Some(RelayStatus {
+                stage: Stage::Running,
+                relay_sub_dir: "s.000001".into(),
+                relay_binlog: "(b.000001, 7)".into(),
+                master_binlog: "(b.000001, 9)".into(),
+                ..<_>::default()
+            });
+            sync.binlog_type = SyncStatus::LOCAL.into();
+        }));
+        let expected = [
+            "    relay: Running, at (b.000001, 7) of (b.000001, 9), in s.000001",
+            "    task t: Running, Sync unit",
+            "      not started; source at (b.000001, 9), from the relay log",
+        ];
+        assert_eq!(lines[2..], expected);
     }
 }

@@ -294,9 +294,9 @@ fn sync_status(facts: &SyncFacts, end: Option<&SourceEnd>) -> SyncStatus {
         syncer_binlog_gtid: flushed.as_ref().and_then(gtids).unwrap_or_default(),
         synced,
         binlog_type: if facts.reads_relay() {
-            "local"
+            SyncStatus::LOCAL
         } else {
-            "remote"
+            SyncStatus::REMOTE
         }
         .to_owned(),
         seconds_behind_master: i64::try_from(facts.lag(unix_now())).unwrap_or(i64::MAX),

@@ -45,6 +45,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub struct Relay {
     stop: watch::Sender<Stop>,
     unit: JoinHandle<Outcome>,
+    metrics: Arc<Metrics>,
     facts: Facts,
     dir: PathBuf,
 }
@@ -53,7 +54,8 @@ impl Relay {
     /// Starts it.
     #[must_use]
     pub fn start(config: &Arc<SourceConfig>) -> Self {
-        let facts = Facts::new(&Arc::new(Metrics::default()), "worker-1");
+        let metrics = Arc::new(Metrics::default());
+        let facts = Facts::new(&metrics, "worker-1");
         let connect = Connector {
             worker: "worker-1".into(),
             secret_key: None,
@@ -68,9 +70,18 @@ impl Relay {
         Self {
             stop,
             unit: tokio::spawn(units.run(start, signal, events)),
+            metrics,
             facts,
             dir: PathBuf::from(&config.relay_dir),
         }
+    }
+
+    /// What Prometheus is told of it: the value of a series.
+    #[must_use]
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.metrics.render("worker-1", &[]);
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.and_then(|value| value.trim().parse().ok())
     }
 
     /// Stops it.

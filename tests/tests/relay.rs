@@ -3,9 +3,9 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use dm_core::{
-    binlog::Flavor,
+    binlog::{FileName, Flavor},
     control::SourceConfig,
-    relay::{META_FILE, Meta, Scan},
+    relay::{MAGIC, META_FILE, Meta, Scan},
 };
 use dm_runtime::{
     mysql::source::Upstream,
@@ -143,4 +143,49 @@ async fn files_are_those_of_the_source() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Dashboards and alerts of the existing worker go by these.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_relayed_is_counted() -> Result<()> {
+    let server = Database::start(Brand::Mysql, Role::Source, &Options::default())?;
+    let dir = process::scratch("relay")?;
+    let config = Task {
+        source: server.address().clone(),
+        dir: dir.clone(),
+        start: job::Start::now(&server).await?,
+        by_gtid: true,
+        to_end: false,
+    }
+    .config();
+    let mut relay = Relay::start(&config);
+    Workload::create(&server, "m").await?;
+    let mut admin = Client::connect(&server).await?;
+    admin
+        .run("FLUSH BINARY LOGS; CREATE TABLE m.one (id INT PRIMARY KEY)")
+        .await?;
+    let end = Upstream::new(&config, "observer").end().await?;
+    relay.reach(&end).await?;
+    let sub_dir = sub_dir(&dir)?;
+    let mut bytes = 0;
+    for path in binlogs(&sub_dir)?.into_values() {
+        bytes += fs::metadata(path)?.len() - MAGIC.len() as u64;
+    }
+    let count = |name: &str| relay.metric(&format!("dm_relay_{name} "));
+    assert_eq!(count("write_size_sum"), Some(bytes as f64));
+    let events = count("write_size_count").unwrap_or_default();
+    assert!(events > 10.0, "{events}");
+    assert_eq!(count("write_duration_count"), Some(events));
+    // Some events tell something and are not of the file.
+    assert!(count("read_binlog_duration_count") > Some(events));
+    assert_eq!(count("read_error_count"), Some(0.0));
+    let place = |name| {
+        relay.metric(&format!(
+            "dm_relay_{name}{{node=\"relay\",source_id=\"source-1\"}} "
+        ))
+    };
+    let FileName { sequence, .. } = FileName::parse(&end.position.file)?;
+    assert_eq!(place("binlog_file"), Some(sequence as f64));
+    assert_eq!(place("binlog_pos"), Some(end.position.pos as f64));
+    relay.stop(Stop::Now).await
 }
