@@ -250,6 +250,8 @@ fn needs(
     source: &SourceView,
     cause: Cause,
 ) -> Vec<Need> {
+    // What is counted of one that is gone is forgotten a moment later.
+    known.retain(|name, _| source.subtasks.iter().any(|task| task.name == *name));
     for task in &source.subtasks {
         match task.stage {
             // It finds out where it is, or never has.
