@@ -210,6 +210,12 @@ impl SyncFacts {
 
     /// The checkpoint was written.
     pub(super) fn note_flushed(&self, upto: &Location) {
+        self.note_resumed(upto, upto);
+    }
+
+    /// Everything up to here is recorded as applied; until the next checkpoint nothing before
+    /// `needed` is needed.
+    pub(super) fn note_resumed(&self, upto: &Location, needed: &Location) {
         show(
             &upto.position,
             &self.metrics.syncer_file,
@@ -217,7 +223,7 @@ impl SyncFacts {
         );
         let mut places = self.places();
         places.flushed = Some(upto.clone());
-        places.needs = Some(upto.clone());
+        places.needs = Some(needed.clone());
     }
 
     /// A batch was committed, which took so long.
