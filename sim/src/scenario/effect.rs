@@ -38,6 +38,7 @@ impl What {
             TargetDown => &["target: out of reach"],
             Foreign(..) => &["foreign: checkpoint"],
             Transfer(_) => &["master: transferred"],
+            PurgeRelay(..) => &["relay: purged file"],
             FullDisk(_) => &["disk: full"],
             BadDisk(..) => &["disk: failed"],
             Commit(..) | Ddl(..) | RowEvents(..) | Kill(_) | Twin(_) | Freeze(_)

@@ -56,6 +56,11 @@ impl World {
             What::PowerCut(worker) => self.processes[worker].power_cut(),
             What::PauseRelay(source) => self.master.pause_relay(self.source(source), true),
             What::StopRelay(source) => self.master.set_relay(self.source(source), false),
+            What::PurgeRelay(source, dice) => {
+                for process in &self.processes {
+                    process.purge(self.source(source), &mut Dice::new(dice));
+                }
+            }
             _ => self.settle(),
         }
     }
