@@ -227,6 +227,8 @@ pub enum What {
     BadDisk(usize, u64),
     /// A worker's disk is slow.
     SlowDisk(usize),
+    /// A bit flips in a binlog file on a worker's disk that is not written any more.
+    Rot(usize, u64),
     /// An operator pauses the relay of a source, and resumes it at the end.
     PauseRelay(usize),
     /// An operator switches the relay of a source off, and on again at the end.
@@ -310,6 +312,7 @@ impl What {
             Self::FullDisk(_) => "fault: full disk",
             Self::BadDisk(..) => "fault: bad disk",
             Self::SlowDisk(_) => "fault: slow disk",
+            Self::Rot(..) => "fault: rotten disk",
             Self::PauseRelay(_) => "operator: pause of relay",
             Self::StopRelay(_) => "operator: stop of relay",
             Self::PurgeRelay(..) => "operator: purge of relay",
@@ -350,7 +353,8 @@ impl What {
             | Self::PowerCut(worker)
             | Self::FullDisk(worker)
             | Self::BadDisk(worker, _)
-            | Self::SlowDisk(worker) => Some(worker),
+            | Self::SlowDisk(worker)
+            | Self::Rot(worker, _) => Some(worker),
             _ => None,
         }
     }

@@ -324,11 +324,12 @@ const KINDS: [Kind; 38] = [
 ];
 
 /// What is about relays and their disks.
-const RELAY_KINDS: [Kind; 7] = [
+const RELAY_KINDS: [Kind; 8] = [
     |it, dice| What::PowerCut(it.worker(dice)),
     |it, dice| What::FullDisk(it.worker(dice)),
     |it, dice| What::BadDisk(it.worker(dice), dice.within(5..200)),
     |it, dice| What::SlowDisk(it.worker(dice)),
+    |it, dice| What::Rot(it.worker(dice), dice.roll()),
     |it, dice| What::PauseRelay(it.source(dice)),
     |it, dice| What::StopRelay(it.source(dice)),
     |it, dice| What::PurgeRelay(it.source(dice), dice.roll()),

@@ -103,6 +103,40 @@ impl Machine {
         sub_dirs.map(|dir| (dir.clone(), files(&dir))).collect()
     }
 
+    /// Flips a bit of a binlog file that others follow, if there is one, and says in which.
+    pub(super) fn rot(&self, dice: &mut Dice) -> Option<String> {
+        /// A process that nobody else is.
+        const NOBODY: Process = Process(u64::MAX);
+        /// So many files of a server are young enough that somebody may yet read them.
+        const RECENT: usize = 4;
+        let complete = |(sub_dir, mut files): (SubDir, Vec<String>)| {
+            files.pop();
+            files.drain(..files.len().saturating_sub(RECENT));
+            let path = move |file| format!("{}/{sub_dir}/{file}", relay::DIR);
+            files.into_iter().map(path)
+        };
+        let paths: Vec<_> = self.relayed().into_iter().flat_map(complete).collect();
+        if paths.is_empty() {
+            return None;
+        }
+        let path = dice.pick(&paths).clone();
+        let mut disk = self.lock();
+        let (len, _) = disk.stat_file(&path).result.ok()?;
+        let handle = disk.open(NOBODY, &path, Mode::Write).result.ok()?;
+        let at = dice.within(0..len.max(1));
+        let byte = disk.read_at(handle, at, 1).result.ok();
+        let flipped = byte.map(|byte| byte.into_iter().map(|it| it ^ 1 << dice.within(0..8)));
+        let flipped: Vec<u8> = flipped.into_iter().flatten().collect();
+        let written = disk.write_at(handle, at, &flipped).result;
+        let _ = disk.sync_data(handle).result;
+        disk.close(handle);
+        drop(disk);
+        (written == Ok(1)).then(|| {
+            self.trace.count("disk: flipped bit");
+            path
+        })
+    }
+
     /// What its calendar says: on it files grow old while a world goes on.
     pub(super) fn calendar(&self) -> Duration {
         self.made.elapsed() * DAYS

@@ -265,6 +265,14 @@ impl Process {
         self.machine.set_faults(faults);
     }
 
+    /// A bit flips on its disk.
+    pub(super) fn rot(&self, dice: &mut Dice) {
+        if let Some(path) = self.machine.rot(dice) {
+            let trace = &self.surroundings.trace;
+            trace.note(&self.name, format_args!("a bit flips in {path}"));
+        }
+    }
+
     /// Why the relay of a source rests here.
     pub(super) fn relay_errors(&self, source: &str) -> Vec<Error> {
         let of = |running: &Running| {
