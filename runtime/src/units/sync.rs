@@ -243,7 +243,7 @@ impl<K: Connect> SyncUnit<K> {
         let planner = Planner::new(planning.clone(), progress);
         let slots = Slots::start(tasks, &target, planner.slots(), &done);
         let at = planner.location();
-        self.facts.note_resumed(at, needed.as_ref().unwrap_or(at));
+        self.facts.note_flushed(at, needed.as_ref().unwrap_or(at));
         let from = resume::start(planner.location(), planning.by_gtid)?;
         let decoder = Decoder::new(upstream.flavor);
         let follower = match (&mut self.relay, &log) {

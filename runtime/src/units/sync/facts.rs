@@ -208,14 +208,9 @@ impl SyncFacts {
         }
     }
 
-    /// The checkpoint was written.
-    pub(super) fn note_flushed(&self, upto: &Location) {
-        self.note_resumed(upto, upto);
-    }
-
     /// Everything up to here is recorded as applied; until the next checkpoint nothing before
     /// `needed` is needed.
-    pub(super) fn note_resumed(&self, upto: &Location, needed: &Location) {
+    pub(super) fn note_flushed(&self, upto: &Location, needed: &Location) {
         show(
             &upto.position,
             &self.metrics.syncer_file,
