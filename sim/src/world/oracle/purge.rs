@@ -88,7 +88,11 @@ impl Watch {
             let mut scan = Scan::new(upstream.flavor());
             // What can't be read nobody reads.
             let _ = scan.read(&kept.into());
-            return scan.gtids().is_some_and(|has| !have.contains(has));
+            return match (scan.before(), scan.gtids()) {
+                // The oldest go first. Where something is missing before a file, the source is read.
+                (Some(before), Some(all)) => have.contains(before) && !have.contains(all),
+                _ => false,
+            };
         }
         let place = FileName::parse(&at.position.file);
         place.map_or(true, |place| {

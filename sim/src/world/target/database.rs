@@ -105,11 +105,14 @@ impl Database {
             })
     }
 
-    /// The places from which the task of a source may go on.
+    /// The places from which the task of a source may go on. What its slots have recorded is void
+    /// once the existing worker went on.
     pub(in crate::world) fn places(&self, source: &str) -> Vec<Location> {
         let mut state = self.state();
         let job = state.job(source);
-        let applied = job.slots().map(|(_, row)| &row.applied.boundary);
+        let is_ours = job.checkpoint == job.remembered;
+        let slots = job.slots().filter(|_| is_ours);
+        let applied = slots.map(|(_, row)| &row.applied.boundary);
         let checkpoint = job.checkpoint.iter().map(|checkpoint| &checkpoint.global);
         applied.chain(checkpoint).cloned().collect()
     }
