@@ -1,4 +1,4 @@
-//! No relay log is removed that a task will still have to read, wherever it is and whatever it does.
+//! No relay log is removed that a task has yet to read, wherever it is and whatever it does.
 
 use dm_core::{
     binlog::FileName,
@@ -89,7 +89,8 @@ impl Watch {
             // What can't be read nobody reads.
             let _ = scan.read(&kept.into());
             return match (scan.before(), scan.gtids()) {
-                // The oldest go first. Where something is missing before a file, the source is read.
+                // The oldest go first. Where something is missing before a file, the source is
+                // read.
                 (Some(before), Some(all)) => have.contains(before) && !have.contains(all),
                 _ => false,
             };
