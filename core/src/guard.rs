@@ -160,6 +160,8 @@ guards! {
     RelayUnread = "relay-unread",
     /// By position nothing is read behind a change of servers.
     RelayCross = "relay-cross",
+    /// Nothing is purged that a subtask needs.
+    RelayNeeds = "relay-needs",
 
     // The target's SQL.
     /// Transactions compare the fence. Without it takeovers do not move the steps either: each

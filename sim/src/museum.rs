@@ -6,6 +6,7 @@
 mod checkpoint;
 mod lifecycle;
 mod ownership;
+mod relay;
 mod stage;
 
 use dm_core::guard::Guard;
@@ -33,6 +34,7 @@ pub fn exhibits() -> Vec<Exhibit> {
     let mut all = ownership::exhibits();
     all.extend(lifecycle::exhibits());
     all.extend(checkpoint::exhibits());
+    all.extend(relay::exhibits());
     all
 }
 

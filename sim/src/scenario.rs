@@ -12,6 +12,7 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 
 pub use self::draw::{effects, names};
+use crate::values::Purge;
 
 /// Name of the one task that every source has.
 pub const TASK: &str = "task";
@@ -72,6 +73,8 @@ pub struct SourcePlan {
     pub by_gtid: bool,
     /// Whether its binlog is relayed, and the task reads the relay log.
     pub relays: bool,
+    /// When what was relayed is removed.
+    pub purge: Purge,
     /// `worker-count` of the task.
     pub slots: u64,
     /// `batch` of the task.
@@ -112,6 +115,7 @@ impl Default for SourcePlan {
             compresses: false,
             by_gtid: false,
             relays: false,
+            purge: Purge::default(),
             slots: 4,
             batch: 10,
             flush_s: 2,
@@ -223,10 +227,14 @@ pub enum What {
     BadDisk(usize, u64),
     /// A worker's disk is slow.
     SlowDisk(usize),
+    /// A bit flips in a binlog file on a worker's disk that is not written any more.
+    Rot(usize, u64),
     /// An operator pauses the relay of a source, and resumes it at the end.
     PauseRelay(usize),
     /// An operator switches the relay of a source off, and on again at the end.
     StopRelay(usize),
+    /// An operator wants relay logs of a source removed; the number decides which ones.
+    PurgeRelay(usize, u64),
 }
 
 impl Scenario {
@@ -304,8 +312,10 @@ impl What {
             Self::FullDisk(_) => "fault: full disk",
             Self::BadDisk(..) => "fault: bad disk",
             Self::SlowDisk(_) => "fault: slow disk",
+            Self::Rot(..) => "fault: rotten disk",
             Self::PauseRelay(_) => "operator: pause of relay",
             Self::StopRelay(_) => "operator: stop of relay",
+            Self::PurgeRelay(..) => "operator: purge of relay",
         }
     }
 
@@ -343,7 +353,8 @@ impl What {
             | Self::PowerCut(worker)
             | Self::FullDisk(worker)
             | Self::BadDisk(worker, _)
-            | Self::SlowDisk(worker) => Some(worker),
+            | Self::SlowDisk(worker)
+            | Self::Rot(worker, _) => Some(worker),
             _ => None,
         }
     }
@@ -366,7 +377,8 @@ impl What {
             | Self::Foreign(source, _)
             | Self::Transfer(source)
             | Self::PauseRelay(source)
-            | Self::StopRelay(source) => Some(source),
+            | Self::StopRelay(source)
+            | Self::PurgeRelay(source, _) => Some(source),
             _ => None,
         }
     }

@@ -3,6 +3,8 @@
 
 use std::fmt::{self, Write as _};
 
+use serde::{Deserialize, Serialize};
+
 /// Prefix of the workers' leased keys.
 pub const KEEPALIVE_PREFIX: &str = "/dm-worker/a/";
 /// Prefix of the bindings.
@@ -49,6 +51,28 @@ pub struct Source<'a> {
     pub backoff_max: &'a str,
     /// How often auto-resume looks, as Go writes a duration.
     pub check_interval: &'a str,
+}
+
+/// When the relay logs of a source are removed. By default never, in the time that a world has.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Purge {
+    /// How often it is looked, in seconds.
+    pub interval: u64,
+    /// Hours after which what is not written any more may go, if any.
+    pub expires: u64,
+    /// GiB that are to be free.
+    pub remain_space: u64,
+}
+
+impl Default for Purge {
+    fn default() -> Self {
+        Self {
+            interval: 3600,
+            expires: 0,
+            remain_space: 15,
+        }
+    }
 }
 
 /// What differs from subtask to subtask.
@@ -179,6 +203,17 @@ impl Source<'_> {
     /// What `operate-source create` stores.
     #[must_use]
     pub fn toml(&self) -> String {
+        self.toml_purging(Purge::default())
+    }
+
+    /// The same, of a source whose relay logs are removed.
+    #[must_use]
+    pub fn toml_purging(&self, purge: Purge) -> String {
+        let Purge {
+            interval,
+            expires,
+            remain_space,
+        } = purge;
         let Self {
             id,
             flavor,
@@ -206,9 +241,9 @@ case-sensitive = false
 [from]
 {login}
 [purge]
-  interval = 3600
-  expires = 0
-  remain-space = 15
+  interval = {interval}
+  expires = {expires}
+  remain-space = {remain_space}
 
 [checker]
   check-enable = true

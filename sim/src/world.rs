@@ -10,6 +10,7 @@ mod master;
 mod operator;
 mod oracle;
 mod play;
+mod purge;
 mod rows;
 mod signal;
 mod source;

@@ -234,6 +234,15 @@ impl Planner {
             .map_or(&self.boundary, |(_, boundary)| boundary)
     }
 
+    /// Where the slot is whose record is furthest behind: a start would read from there, though the
+    /// slot may have had nothing to do since.
+    pub fn recorded(&self) -> &Location {
+        let places = self.slots.iter().map(|it| &it.progress.applied.boundary);
+        places
+            .min_by(|a, b| a.position.compare(&b.position))
+            .unwrap_or(&self.boundary)
+    }
+
     /// Memory that is left for changes. Put more in only while it is above zero.
     pub fn free_bytes(&self) -> usize {
         let free = self.config.memory_bytes_max.saturating_sub(self.bytes);

@@ -110,10 +110,8 @@ fn recorded_sync_units_follow_from_where_they_were() {
             facts.rows.store(rows, Relaxed);
             facts.target_bytes.store(recorded.io_total_bytes, Relaxed);
             facts.note_origin(recorded.binlog_type == "local");
-            facts.note_flushed(&location(
-                &recorded.syncer_binlog,
-                &recorded.syncer_binlog_gtid,
-            ));
+            let at = location(&recorded.syncer_binlog, &recorded.syncer_binlog_gtid);
+            facts.note_flushed(&at, &at);
             let end = source_end(&recorded.master_binlog, &recorded.master_binlog_gtid);
             let told = pb::SyncStatus::from(sync_status(&facts, Some(&end)));
             // This worker does not dump, and the rates depend on the time.

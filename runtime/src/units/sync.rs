@@ -165,7 +165,7 @@ impl<K: Connect> SyncUnit<K> {
         let Recovered {
             slots: mut progress,
             mut safe_until,
-            checkpoint,
+            mut checkpoint,
             ..
         } = recovered;
         let mut beginning = None;
@@ -174,7 +174,7 @@ impl<K: Connect> SyncUnit<K> {
                 // Up to the takeover its owner may have applied what was not there at the probe.
                 upstream.end = source.end().await?;
             }
-            let mut chosen = Beginning::choose(checkpoint, task, &upstream)?;
+            let mut chosen = Beginning::choose(checkpoint.as_ref(), task, &upstream)?;
             let at = &mut chosen.at;
             if config.enable_gtid && at.gtids.is_none() {
                 at.gtids = Some(source.gtids_at(&at.position.plain()).await?);
@@ -191,7 +191,7 @@ impl<K: Connect> SyncUnit<K> {
         }
         // A relay log begins with what is needed of it.
         let chosen = beginning.as_ref().map(|beginning| &beginning.at);
-        if let Some(needed) = chosen.or_else(|| resume::lowest(&progress)) {
+        if let Some(needed) = chosen.or_else(|| resume::lowest(&progress, checkpoint.as_ref())) {
             self.facts.note_needs(needed);
         }
         let log = (self.relay.as_ref()).map(|relay| relay.log(&self.connect, &self.job, &upstream));
@@ -233,10 +233,16 @@ impl<K: Connect> SyncUnit<K> {
             });
         let places = resume::places(&mut progress, safe_until.as_mut());
         names.settle(&mut { places }, planning.by_gtid)?;
+        if let Some(checkpoint) = &mut checkpoint {
+            // Nothing goes on from it here.
+            names.settle(&mut [&mut checkpoint.global.position], true)?;
+        }
+        let needed = resume::lowest(&progress, checkpoint.as_ref()).cloned();
         let (done, results) = mpsc::unbounded_channel();
         let planner = Planner::new(planning.clone(), progress);
         let slots = Slots::start(tasks, &target, planner.slots(), &done);
-        self.facts.note_flushed(planner.location());
+        let at = planner.location();
+        self.facts.note_flushed(at, needed.as_ref().unwrap_or(at));
         let from = resume::start(planner.location(), planning.by_gtid)?;
         let decoder = Decoder::new(upstream.flavor);
         let follower = match (&mut self.relay, &log) {

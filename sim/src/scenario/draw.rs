@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Brand, Scenario, SourcePlan, Step, What, WorkerPlan};
-use crate::dice::Dice;
+use crate::{dice::Dice, values::Purge};
 
 /// How long everything works before anything fails.
 const WARM_UP: Duration = Duration::from_secs(8);
@@ -12,6 +12,24 @@ const WARM_UP: Duration = Duration::from_secs(8);
 const CHAOS_ENDS: Duration = Duration::from_secs(98);
 /// How fast or slow clocks run at most, in millionths: as on a machine that loses its timer ticks.
 const DRIFT_PPM_MAX: u64 = 50_000;
+/// When relay logs are removed: never, when they are old, and whenever nobody needs them.
+const PURGES: [Purge; 4] = {
+    let never = Purge {
+        interval: 3600,
+        expires: 0,
+        remain_space: 0,
+    };
+    let old = Purge {
+        interval: 10,
+        expires: 1,
+        ..never
+    };
+    let all = Purge {
+        remain_space: 1,
+        ..old
+    };
+    [never, never, old, all]
+};
 /// Sizes of rows events.
 const ROW_EVENT_BYTES: [u64; 4] = [8, 64, 256, 8192];
 
@@ -57,6 +75,7 @@ impl Scenario {
             compresses: dice.permille(250),
             by_gtid: gtids && dice.permille(700),
             relays: false,
+            purge: Purge::default(),
             slots: *dice.pick(&[1, 1, 2, 3, 4, 5, 6, 8]),
             batch: dice.within(1..30),
             flush_s: dice.within(1..10),
@@ -132,6 +151,7 @@ impl Scenario {
             source.relays = dice.permille(800);
             // What is before the first transaction of such a file can't be relayed.
             source.first_offset = 0;
+            source.purge = *dice.pick(&PURGES);
         }
         let chance = *dice.pick(&[0, 200, 400]);
         for kind in RELAY_KINDS {
@@ -141,6 +161,7 @@ impl Scenario {
             for _ in 0..dice.within(1..4) {
                 let what = kind(self, dice);
                 let step = self.draw_step(dice, what);
+                self.steps.extend(self.companions(&step));
                 self.steps.push(step);
             }
         }
@@ -174,6 +195,8 @@ impl Scenario {
     fn companions(&self, step: &Step) -> Vec<Step> {
         /// How long a task must have been stopped before another worker may have it.
         const STOPPED: Duration = Duration::from_secs(20);
+        /// In such a time files come and go.
+        const PAUSED: Duration = Duration::from_secs(15);
         /// How long after its time something late may arrive.
         const LATE: Duration = Duration::from_secs(20);
         /// A little later.
@@ -223,6 +246,18 @@ impl Scenario {
                 } else {
                     (then, then + THEN, What::Stop(source))
                 }]
+            }
+            // Its task is far behind; or all that needs the files has only begun to find out what.
+            What::PurgeRelay(source, _) if is_even => {
+                let begins = step.at.saturating_sub(PAUSED);
+                vec![(begins, step.at + THEN, What::Pause(source))]
+            }
+            What::PurgeRelay(source, _) => {
+                let begins = step.at.saturating_sub(THEN);
+                vec![
+                    (begins, step.at - THEN / 2, What::Kill(source)),
+                    (step.at, step.at + THEN, What::PauseRelay(source)),
+                ]
             }
             _ => Vec::new(),
         };
@@ -289,13 +324,15 @@ const KINDS: [Kind; 38] = [
 ];
 
 /// What is about relays and their disks.
-const RELAY_KINDS: [Kind; 6] = [
+const RELAY_KINDS: [Kind; 8] = [
     |it, dice| What::PowerCut(it.worker(dice)),
     |it, dice| What::FullDisk(it.worker(dice)),
     |it, dice| What::BadDisk(it.worker(dice), dice.within(5..200)),
     |it, dice| What::SlowDisk(it.worker(dice)),
+    |it, dice| What::Rot(it.worker(dice), dice.roll()),
     |it, dice| What::PauseRelay(it.source(dice)),
     |it, dice| What::StopRelay(it.source(dice)),
+    |it, dice| What::PurgeRelay(it.source(dice), dice.roll()),
 ];
 
 /// Names of everything that can be drawn.

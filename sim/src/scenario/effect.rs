@@ -38,6 +38,8 @@ impl What {
             TargetDown => &["target: out of reach"],
             Foreign(..) => &["foreign: checkpoint"],
             Transfer(_) => &["master: transferred"],
+            PurgeRelay(..) => &["relay: purged file"],
+            Rot(..) => &["disk: flipped bit"],
             FullDisk(_) => &["disk: full"],
             BadDisk(..) => &["disk: failed"],
             Commit(..) | Ddl(..) | RowEvents(..) | Kill(_) | Twin(_) | Freeze(_)

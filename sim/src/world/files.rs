@@ -8,14 +8,21 @@ use std::{
 };
 
 use bytes::Bytes;
+use dm_core::relay::{Contents, SubDir};
 use dm_runtime::ports::disk as ports;
 use tokio::time::{Instant, sleep};
 
-use super::trace::Trace;
+use super::{
+    oracle::{purge::Watch, relay},
+    trace::Trace,
+};
 use crate::{
     dice::Dice,
     disk::{Disk, Errno, Faults, Handle, Kind, Mode, Process, Timed},
 };
+
+/// So many times as fast as time goes its calendar: an hour in twenty seconds.
+const DAYS: u32 = 180;
 
 /// The disk of a machine, which outlives its processes.
 #[derive(Clone)]
@@ -31,6 +38,8 @@ pub(super) struct Machine {
 pub(super) struct Files {
     machine: Machine,
     process: Process,
+    /// Who looks at what it removes.
+    watch: Option<Arc<Watch>>,
 }
 
 /// A file that a process has open.
@@ -69,6 +78,7 @@ impl Machine {
         Files {
             machine: self.clone(),
             process: Process(process),
+            watch: None,
         }
     }
 
@@ -81,10 +91,61 @@ impl Machine {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The binlog files in a relay directory, by sub-directory.
+    pub(super) fn relayed(&self) -> Vec<(SubDir, Vec<String>)> {
+        let list = |path: &str| self.lock().list(path).result.unwrap_or_default();
+        let contents = |path: &str| {
+            let names = list(path).into_iter();
+            Contents::of(names.map(|(name, kind)| (name, kind == Kind::Dir)))
+        };
+        let sub_dirs = contents(relay::DIR).sub_dirs.into_iter();
+        let files = |sub_dir: &SubDir| contents(&format!("{}/{sub_dir}", relay::DIR)).files;
+        sub_dirs.map(|dir| (dir.clone(), files(&dir))).collect()
+    }
+
+    /// Flips a bit of a binlog file that others follow, if there is one, and says in which.
+    pub(super) fn rot(&self, dice: &mut Dice) -> Option<String> {
+        /// A process that nobody else is.
+        const NOBODY: Process = Process(u64::MAX);
+        /// So many files of a server are young enough that somebody may yet read them.
+        const RECENT: usize = 4;
+        let complete = |(sub_dir, mut files): (SubDir, Vec<String>)| {
+            files.pop();
+            files.drain(..files.len().saturating_sub(RECENT));
+            let path = move |file| format!("{}/{sub_dir}/{file}", relay::DIR);
+            files.into_iter().map(path)
+        };
+        let paths: Vec<_> = self.relayed().into_iter().flat_map(complete).collect();
+        if paths.is_empty() {
+            return None;
+        }
+        let path = dice.pick(&paths).clone();
+        let mut disk = self.lock();
+        let (len, _) = disk.stat_file(&path).result.ok()?;
+        let handle = disk.open(NOBODY, &path, Mode::Write).result.ok()?;
+        let at = dice.within(0..len.max(1));
+        let byte = disk.read_at(handle, at, 1).result.ok();
+        let flipped = byte.map(|byte| byte.into_iter().map(|it| it ^ 1 << dice.within(0..8)));
+        let flipped: Vec<u8> = flipped.into_iter().flatten().collect();
+        let written = disk.write_at(handle, at, &flipped).result;
+        let _ = disk.sync_data(handle).result;
+        disk.close(handle);
+        drop(disk);
+        (written == Ok(1)).then(|| {
+            self.trace.count("disk: flipped bit");
+            path
+        })
+    }
+
+    /// What its calendar says: on it files grow old while a world goes on.
+    pub(super) fn calendar(&self) -> Duration {
+        self.made.elapsed() * DAYS
+    }
+
     async fn call<T>(&self, call: impl FnOnce(&mut Disk) -> Timed<T>) -> io::Result<T> {
         let Timed { cost, result } = {
             let mut disk = self.lock();
-            disk.set_now(self.made.elapsed());
+            disk.set_now(self.calendar());
             call(&mut disk)
         };
         sleep(cost).await;
@@ -96,6 +157,14 @@ impl Machine {
             }
             io::Error::from_raw_os_error(error.code())
         })
+    }
+}
+
+impl Files {
+    /// Lets somebody look at each file that is removed by way of this.
+    pub(super) fn watched(mut self, watch: Watch) -> Self {
+        self.watch = Some(Arc::new(watch));
+        self
     }
 }
 
@@ -160,6 +229,9 @@ impl ports::Disk for Files {
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
         let path = text(path);
+        if let Some(watch) = &self.watch {
+            watch.removes(&path);
+        }
         self.machine.call(|disk| disk.remove(&path)).await
     }
 
@@ -183,7 +255,7 @@ impl ports::Disk for Files {
     }
 
     fn now(&self) -> Duration {
-        self.machine.made.elapsed()
+        self.machine.calendar()
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {

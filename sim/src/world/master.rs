@@ -286,7 +286,7 @@ impl Master {
             backoff_max: "8s",
             check_interval: "1s",
         }
-        .toml()
+        .toml_purging(plan.purge)
     }
 
     /// The configuration of the subtask, as it is wanted now.

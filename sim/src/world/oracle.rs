@@ -11,13 +11,14 @@ pub(super) mod name;
 pub(super) mod order;
 pub(super) mod owner;
 pub(super) mod progress;
+pub(super) mod purge;
 pub(super) mod relay;
 pub(super) mod snapshot;
 pub(super) mod stop;
 pub(super) mod tables;
 
 /// Names of all oracles.
-pub const NAMES: [&str; 15] = [
+pub const NAMES: [&str; 16] = [
     checkpoint::NAME,
     convergence::NAME,
     end::NAME,
@@ -29,6 +30,7 @@ pub const NAMES: [&str; 15] = [
     order::NAME,
     owner::NAME,
     progress::NAME,
+    purge::NAME,
     relay::NAME,
     snapshot::NAME,
     stop::NAME,

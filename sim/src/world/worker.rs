@@ -13,6 +13,7 @@ use dm_core::{
     control::SourceConfig,
     error::{Error, Result},
     lifecycle::{Command, Config, Job, View, Worker},
+    relay::Strategy,
     status::Stage,
 };
 use dm_runtime::{
@@ -20,7 +21,10 @@ use dm_runtime::{
     driver::Driver,
     metrics::Metrics,
     ports::{self, SourceFacts},
-    units::{Facts, Units, relay::SyncGroup},
+    units::{
+        Facts, Units,
+        relay::{Purger, SyncGroup},
+    },
 };
 use madsim::{runtime::Handle, task::NodeId};
 use tokio::sync::{mpsc, watch};
@@ -32,8 +36,10 @@ use super::{
         leak::Doors,
         lease::Tenure,
         order::Orders,
+        purge,
         relay::{self, Watch},
     },
+    purge::{serve, wish},
     source::{Source, Upstream},
     target::{Database, Target},
     trace::Trace,
@@ -115,6 +121,8 @@ struct Running {
     view: watch::Receiver<View>,
     over: Arc<AtomicBool>,
     facts: Facts,
+    /// What operators want purged.
+    purges: mpsc::UnboundedSender<Strategy>,
     tenure: Tenure,
     doors: Doors,
 }
@@ -165,11 +173,13 @@ impl Process {
         let process = format!("{name}.{lives}");
         let (view, views) = watch::channel(machine.view());
         let (commands, inbox) = mpsc::unbounded_channel();
+        let (purges, wishes) = mpsc::unbounded_channel();
         let running = Running {
             node: node.id(),
             life: *lives,
             commands,
             over: Arc::default(),
+            purges,
             facts: Facts::new(&Arc::new(Metrics::default()), name),
             tenure: Tenure::new(
                 &process,
@@ -193,11 +203,21 @@ impl Process {
             let watch = Watch::new(surroundings, disk, &process, &running.facts);
             tokio::spawn(watch.run(running.view.clone()));
         }
+        let watch = purge::Watch::new(surroundings, disk, &process, &running.view);
+        let purging = Connect {
+            files: connect.files.clone().watched(watch),
+            ..connect.clone()
+        };
+        let purger = Purger::new(purging, facts.clone(), running.view.clone());
+        let known = (facts.clone(), running.view.clone());
+        let purges = serve(purger, wishes, known, (surroundings.trace.clone(), process));
         node.spawn(async move {
             let units = Units::new(connect, false, facts, SyncGroup::default());
             let clock = Clock::drifting(drift_ppm);
             let driver = Driver::new(machine, control, units, clock, view);
+            let purges = tokio::spawn(purges);
             driver.run(inbox).await;
+            purges.abort();
             ended.store(true, Ordering::Relaxed);
         });
         let started = format!("{}.{} starts", self.name, self.lives);
@@ -248,6 +268,14 @@ impl Process {
         self.machine.set_faults(faults);
     }
 
+    /// A bit flips on its disk.
+    pub(super) fn rot(&self, dice: &mut Dice) {
+        if let Some(path) = self.machine.rot(dice) {
+            let trace = &self.surroundings.trace;
+            trace.note(&self.name, format_args!("a bit flips in {path}"));
+        }
+    }
+
     /// Why the relay of a source rests here.
     pub(super) fn relay_errors(&self, source: &str) -> Vec<Error> {
         let of = |running: &Running| {
@@ -269,6 +297,19 @@ impl Process {
             relay.is_some_and(|relay| relay.stage == Stage::Running)
                 && running.facts.of(source, TASK).reads_relay()
         })
+    }
+
+    /// An operator wants relay logs removed, here as well if the source is relayed here.
+    pub(super) fn purge(&self, source: &str, dice: &mut Dice) {
+        let is_relayed = |running: &&Running| {
+            let view = running.view.borrow();
+            let known = view.sources.iter().find(|known| known.name == source);
+            known.is_some_and(|known| known.relay.is_some())
+        };
+        for running in self.running.iter().filter(is_relayed) {
+            // One that has ended by itself hears nothing.
+            let _ = running.purges.send(wish(&self.machine, dice));
+        }
     }
 
     /// Freezes all processes, or lets them run on.

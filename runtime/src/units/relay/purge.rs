@@ -15,6 +15,7 @@ use std::{
 use dm_core::{
     control::SourceConfig,
     error::{Code, Error, Result, code},
+    guard::Guard,
     lifecycle::{SourceView, View},
     relay::{
         Contents, Holdings, INDEX_FILE, Index, Need, Plan, Removal, Shelf, Stored, Strategy,
@@ -259,6 +260,9 @@ fn needs(
             Stage::Stopped | Stage::Finished => drop(known.remove(&task.name)),
             _ => drop(known.entry(task.name.clone()).or_default()),
         }
+    }
+    if !Guard::RelayNeeds.holds() {
+        known.clear();
     }
     let needs = known.into_iter().map(|(task, from)| Need {
         who: format!("task {task}"),

@@ -200,12 +200,13 @@ impl SyncFacts {
         }
     }
 
-    /// The checkpoint was written.
-    pub(crate) fn note_flushed(&self, upto: &Location) {
+    /// Everything up to here is recorded as applied; until the next checkpoint nothing before
+    /// `needed` is needed.
+    pub(crate) fn note_flushed(&self, upto: &Location, needed: &Location) {
         self.metrics.flushed(&upto.position);
         let mut places = self.places();
         places.flushed = Some(upto.clone());
-        places.needs = Some(upto.clone());
+        places.needs = Some(needed.clone());
     }
 
     /// A batch was committed, which took so long.

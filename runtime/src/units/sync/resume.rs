@@ -27,7 +27,7 @@ impl Beginning {
     /// # Errors
     /// The task's own start can't be read.
     pub(super) fn choose(
-        checkpoint: Option<Checkpoint>,
+        checkpoint: Option<&Checkpoint>,
         task: &SubtaskConfig,
         upstream: &SourceFacts,
     ) -> Result<Self> {
@@ -37,9 +37,9 @@ impl Beginning {
         };
         Ok(if let Some(checkpoint) = checkpoint {
             Self {
-                at: checkpoint.global,
+                at: checkpoint.global.clone(),
                 // Without an exit point everything that the source holds by now may be applied.
-                safe_until: Some(checkpoint.exit_safe.unwrap_or(end)),
+                safe_until: Some(checkpoint.exit_safe.clone().unwrap_or(end)),
                 why: "the checkpoint of the existing worker",
             }
         } else if let Some(meta) = &task.meta {
@@ -73,9 +73,14 @@ pub(super) fn without_gtids(slots: &[SlotProgress]) -> Option<Location> {
     (boundary.gtids.is_none() && slots.iter().all(is_there)).then(|| boundary.clone())
 }
 
-/// Where the slot is that is furthest behind.
-pub(super) fn lowest(slots: &[SlotProgress]) -> Option<&Location> {
-    let places = slots.iter().map(|slot| &slot.applied.boundary);
+/// Where the slot is that is furthest behind, or the checkpoint: after a crash it may be older, and
+/// the existing worker would go on from there.
+pub(super) fn lowest<'a>(
+    slots: &'a [SlotProgress],
+    checkpoint: Option<&'a Checkpoint>,
+) -> Option<&'a Location> {
+    let slots = slots.iter().map(|slot| &slot.applied.boundary);
+    let places = slots.chain(checkpoint.map(|checkpoint| &checkpoint.global));
     places.min_by(|a, b| a.position.compare(&b.position))
 }
 

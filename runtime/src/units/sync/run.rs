@@ -368,7 +368,11 @@ impl<S: Source, T: Target> Run<'_, S, T> {
             Applied::Done => {
                 let metrics = &self.facts.metrics;
                 metrics.flush_interval.observe(interval.as_secs_f64());
-                self.facts.note_flushed(&checkpoint.global);
+                let flushed = &checkpoint.global;
+                let recorded = self.planner.recorded();
+                let is_behind = recorded.position.compare(&flushed.position).is_lt();
+                let needed = if is_behind { recorded } else { flushed };
+                self.facts.note_flushed(flushed, needed);
                 Ok(())
             }
             Applied::Fenced(error) => Err(Failure::Fenced(error)),

@@ -54,8 +54,14 @@ impl World {
             What::Transfer(source) => self.master.transfer(self.source(source)),
             What::NewLeader => self.master.elect(),
             What::PowerCut(worker) => self.processes[worker].power_cut(),
+            What::Rot(worker, dice) => self.processes[worker].rot(&mut Dice::new(dice)),
             What::PauseRelay(source) => self.master.pause_relay(self.source(source), true),
             What::StopRelay(source) => self.master.set_relay(self.source(source), false),
+            What::PurgeRelay(source, dice) => {
+                for process in &self.processes {
+                    process.purge(self.source(source), &mut Dice::new(dice));
+                }
+            }
             _ => self.settle(),
         }
     }

@@ -9,7 +9,10 @@ use std::{
 use dm_core::{
     error::{Code, Error, Scope, code},
     guard::Guard,
-    sync::{batch::Batch, progress::Fence},
+    sync::{
+        batch::Batch,
+        progress::{Fence, Location},
+    },
 };
 use dm_runtime::ports::Applied;
 use madsim::runtime::NodeHandle;
@@ -100,6 +103,18 @@ impl Database {
                 let gtids = row.applied.boundary.gtids.as_ref();
                 gtids.is_some_and(|gtids| !gtids.is_empty())
             })
+    }
+
+    /// The places from which the task of a source may go on. What its slots have recorded is void
+    /// once the existing worker went on.
+    pub(in crate::world) fn places(&self, source: &str) -> Vec<Location> {
+        let mut state = self.state();
+        let job = state.job(source);
+        let is_ours = job.checkpoint == job.remembered;
+        let slots = job.slots().filter(|_| is_ours);
+        let applied = slots.map(|(_, row)| &row.applied.boundary);
+        let checkpoint = job.checkpoint.iter().map(|checkpoint| &checkpoint.global);
+        applied.chain(checkpoint).cloned().collect()
     }
 
     /// How many slots the task of a source has.

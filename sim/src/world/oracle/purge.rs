@@ -1,0 +1,110 @@
+//! No relay log is removed that a task has yet to read, wherever it is and whatever it does.
+
+use dm_core::{
+    binlog::FileName,
+    lifecycle::View,
+    relay::{Scan, SubDir},
+    status::Stage,
+    sync::progress::Location,
+};
+use tokio::sync::watch;
+
+use super::relay::DIR;
+use crate::world::{files::Machine, source::Upstream, trace::Trace, worker::Surroundings};
+
+pub(in crate::world) const NAME: &str = "purge";
+
+/// Looks at what the purges of one process remove.
+pub(in crate::world) struct Watch {
+    around: Surroundings,
+    machine: Machine,
+    process: String,
+    view: watch::Receiver<View>,
+}
+
+impl Watch {
+    pub(in crate::world) fn new(
+        around: &Surroundings,
+        machine: &Machine,
+        process: &str,
+        view: &watch::Receiver<View>,
+    ) -> Self {
+        Self {
+            around: around.clone(),
+            machine: machine.clone(),
+            process: process.to_owned(),
+            view: view.clone(),
+        }
+    }
+
+    /// A file is about to be removed.
+    pub(in crate::world) fn removes(&self, path: &str) {
+        let Some((sub_dir, file)) = named(path) else {
+            return;
+        };
+        let trace: &Trace = &self.around.trace;
+        trace.count("relay: purged file");
+        trace.note(&self.process, format_args!("purges {path}"));
+        let mut sources = self.around.sources.values();
+        let Some(upstream) = sources.find(|it| it.is_called(sub_dir.server())) else {
+            trace.violate(NAME, format_args!("{path} is of no source"));
+            return;
+        };
+        if !self.has_task(&upstream.name) {
+            return;
+        }
+        let places = self.around.database.places(&upstream.name);
+        let needs = |at: &&Location| self.is_behind(upstream, (&sub_dir, file, path), at);
+        let needed = places.iter().find(needs);
+        // Before it has any progress, nobody knows what it needs.
+        trace.expect(
+            NAME,
+            !places.is_empty() && needed.is_none(),
+            match needed {
+                Some(at) => format!("{} purges {path}, and its task is at {at}", self.process),
+                None => format!("{} purges {path}, and its task has not begun", self.process),
+            },
+        );
+    }
+
+    /// Whether the process has a task of a source, in whatever stage.
+    fn has_task(&self, source: &str) -> bool {
+        let view = self.view.borrow();
+        let known = view.sources.iter().find(|it| it.name == source);
+        let mut tasks = known.iter().flat_map(|known| &known.subtasks);
+        tasks.any(|task| !matches!(task.stage, Stage::Stopped | Stage::Finished))
+    }
+
+    /// Whether a file has something that is behind a place.
+    fn is_behind(
+        &self,
+        upstream: &Upstream,
+        file: (&SubDir, FileName<'_>, &str),
+        at: &Location,
+    ) -> bool {
+        let (sub_dir, name, path) = file;
+        if let (true, Some(have)) = (upstream.is_read_by_gtid(), &at.gtids) {
+            let kept = self.machine.durable(path).unwrap_or_default();
+            let mut scan = Scan::new(upstream.flavor());
+            // What can't be read nobody reads.
+            let _ = scan.read(&kept.into());
+            return match (scan.before(), scan.gtids()) {
+                // The oldest go first. Where something is missing before a file, the source is
+                // read.
+                (Some(before), Some(all)) => have.contains(before) && !have.contains(all),
+                _ => false,
+            };
+        }
+        let place = FileName::parse(&at.position.file);
+        place.map_or(true, |place| {
+            let number = sub_dir.number();
+            (number, name.sequence) >= (place.relay.unwrap_or(number), place.sequence)
+        })
+    }
+}
+
+/// The binlog file of a path.
+fn named(path: &str) -> Option<(SubDir, FileName<'_>)> {
+    let (sub_dir, file) = path.strip_prefix(DIR)?.strip_prefix('/')?.split_once('/')?;
+    Some((sub_dir.parse().ok()?, FileName::parse(file).ok()?))
+}
