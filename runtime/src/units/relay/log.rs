@@ -11,7 +11,7 @@ use dm_core::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
-    time::{Duration, Instant, timeout_at},
+    time::{Duration, Instant, timeout},
 };
 
 use super::{RelayFacts, dir::RelayDir};
@@ -168,7 +168,8 @@ impl<D: Disk> Log<D> {
         }
         self.sync().await?;
         while self.is_meta_late {
-            match timeout_at(self.meta_at + META_EVERY, orders.recv()).await {
+            let left = META_EVERY.saturating_sub(self.meta_at.elapsed());
+            match timeout(left, orders.recv()).await {
                 Ok(order) => return Ok(order),
                 Err(_) => self.write_meta().await?,
             }

@@ -7,7 +7,6 @@ use dm_core::{
     lifecycle::View,
     relay::{INDEX_FILE, Index, MAGIC, Scan, SubDir},
     status::Stage,
-    sync::progress::Location,
 };
 use dm_runtime::units::{Facts, relay::RelayEnd};
 use tokio::{sync::watch, time::sleep};
