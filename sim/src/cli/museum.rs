@@ -123,8 +123,11 @@ impl Shown {
             let name = name_of(guard);
             match naive.violations.first() {
                 Some(found) => {
-                    is_good &= self.oracle.is_none_or(|oracle| oracle == found.oracle);
                     verdict += &format!("; without {name}: {}", found.oracle);
+                    if let Some(oracle) = self.oracle.filter(|oracle| *oracle != found.oracle) {
+                        is_good = false;
+                        verdict += &format!(", NOT {oracle}");
+                    }
                 }
                 None => {
                     is_good = false;

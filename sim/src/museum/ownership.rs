@@ -102,7 +102,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .every(6.0, 0.1, 8, Kill(0))
                 .at(20.0, 3.0, Pause(0)),
         )
-        .guarded_by(Guard::AnnounceFirst, "lease"),
+        .guarded_by(Guard::AnnounceFirst, "fence"),
         Exhibit::new(
             "A9 two processes of one name",
             "does not notice that somebody else has its name, so that both work",

@@ -1,6 +1,7 @@
 //! A worker's machine: its files, on the simulated disk.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -30,6 +31,8 @@ pub(super) struct Machine {
     disk: Arc<Mutex<Disk>>,
     /// When it was made: its clock counts from then.
     made: Instant,
+    /// Files in which a bit flipped.
+    rotten: Arc<Mutex<BTreeSet<String>>>,
     trace: Trace,
 }
 
@@ -54,6 +57,7 @@ impl Machine {
         Self {
             disk: Arc::new(Mutex::new(Disk::new(&Dice::new(seed)))),
             made: Instant::now(),
+            rotten: Arc::default(),
             trace: trace.clone(),
         }
     }
@@ -133,8 +137,18 @@ impl Machine {
         drop(disk);
         (written == Ok(1)).then(|| {
             self.trace.count("disk: flipped bit");
+            self.rotted().insert(path.clone());
             path
         })
+    }
+
+    /// Whether a bit of a file flipped, which nobody can be blamed for.
+    pub(super) fn is_rotten(&self, path: &str) -> bool {
+        self.rotted().contains(path)
+    }
+
+    fn rotted(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.rotten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What its calendar says: on it files grow old while a world goes on.

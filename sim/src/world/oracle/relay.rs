@@ -166,6 +166,9 @@ impl Watch {
     /// Whether a file that is followed by another one has all transactions.
     fn is_left_whole(&self, upstream: &Upstream, left: &RelayEnd) -> Option<String> {
         let path = format!("{DIR}/{}/{}", left.sub_dir, left.file);
+        if self.machine.is_rotten(&path) {
+            return None;
+        }
         let written = upstream.logged(left.sub_dir.server(), &left.file)?;
         let Some(kept) = self.machine.durable(&path) else {
             return Some(format!("the file {} before it may be lost", left.file));
