@@ -53,7 +53,7 @@ pub struct RelayMetrics {
     source: String,
     /// Bytes of each event that was written.
     pub write_size: Arc<Histogram>,
-    /// Seconds until the system had taken each event: those that are written at once share the time.
+    /// Seconds until the system had taken each event: what is written at once shares the time.
     pub write_duration: Arc<Histogram>,
     /// Failed writes.
     pub write_errors: Arc<Cell>,
