@@ -84,6 +84,13 @@ pub enum Kind {
     },
 }
 
+/// Seconds, from microseconds to minutes.
+const DURATION: Kind = Kind::Exponential {
+    start: 0.000_005,
+    factor: 2.0,
+    count: 25,
+};
+
 /// Declares metrics whose names begin alike.
 macro_rules! descs {
     ($prefix:literal $($name:ident = $text:literal, $kind:expr, $help:literal;)*) => {

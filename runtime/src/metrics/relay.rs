@@ -7,13 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use dm_core::{binlog::Position, control::SourceConfig, relay::SubDir};
 
-use super::{Cell, Desc, Histogram, Kind, Metrics, descs, show};
-
-const DURATION: Kind = Kind::Exponential {
-    start: 0.000_005,
-    factor: 2.0,
-    count: 25,
-};
+use super::{Cell, DURATION, Desc, Histogram, Kind, Metrics, descs, show};
 
 descs! { "dm_relay_"
     BINLOG_POS = "binlog_pos", Kind::Gauge, "current binlog pos in current binlog file";
@@ -59,7 +53,7 @@ pub struct RelayMetrics {
     pub write_errors: Arc<Cell>,
     /// Failed reads from the source.
     pub read_errors: Arc<Cell>,
-    /// Events that were not what the source wrote.
+    /// Events that were refused: damaged, or not what comes next.
     pub corruptions: Arc<Cell>,
     /// Seconds waited for each event: none for those that were there.
     pub read_duration: Arc<Histogram>,

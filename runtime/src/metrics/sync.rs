@@ -14,13 +14,8 @@ use dm_core::{
     },
 };
 
-use super::{Cell, Desc, Histogram, Kind, Metrics, descs, show};
+use super::{Cell, DURATION, Desc, Histogram, Kind, Metrics, descs, show};
 
-const DURATION: Kind = Kind::Exponential {
-    start: 0.000_005,
-    factor: 2.0,
-    count: 25,
-};
 const BATCH: Kind = Kind::Linear {
     start: 1.0,
     width: 50.0,
