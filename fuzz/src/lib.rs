@@ -19,7 +19,7 @@ mod rows;
 pub mod seeds;
 mod sql;
 /// The runtime's own source: a build of the whole runtime would take minutes.
-#[path = "../../runtime/src/units/sync/payload.rs"]
+#[path = "../../runtime/src/units/payload.rs"]
 mod transaction_payload;
 mod values;
 

@@ -159,6 +159,10 @@ impl Watch {
                 *len - kept.len() as u64
             ));
         };
+        // The next file may be there already, though nobody was told of it.
+        if self.machine.is_rotten(&path) {
+            return None;
+        }
         let written = upstream.logged(sub_dir.server(), file)?;
         differs(kept, &written)
     }
