@@ -144,6 +144,8 @@ guards! {
     RelayName = "relay-name",
     /// A file is complete, and synced, before the next one begins.
     RelayOrder = "relay-order",
+    /// Where a log ends is read from the device, not from memory.
+    RelayReadBack = "relay-read-back",
     /// What is behind the last whole transaction is cut off before a log goes on.
     RelayCut = "relay-cut",
     /// Small files are synced before they take the place of older ones.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use rustix::fs::Advice;
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -173,6 +174,11 @@ impl File for LocalFile {
 
     async fn sync(&mut self) -> io::Result<()> {
         self.with(fs::File::sync_data).await
+    }
+
+    async fn forget(&self) -> io::Result<()> {
+        let all = |file: &fs::File| rustix::fs::fadvise(file, 0, None, Advice::DontNeed);
+        self.with(move |file| Ok(all(file)?)).await
     }
 
     async fn lock(&self) -> io::Result<bool> {

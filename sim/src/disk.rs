@@ -22,7 +22,9 @@
 //! - `rename` replaces atomically, for readers and for power cuts (POSIX; one transaction of the
 //!   journal), but brings no data along (ext4 is kinder where it replaces: `auto_da_alloc`).
 //! - A sync that fails is the last that tells: the pages count as clean, the next one succeeds, and
-//!   the data are lost (Linux; every handle that was open is told once, since 4.13).
+//!   the data are lost (Linux; every handle that was open is told once, since 4.13). Until the
+//!   pages are dropped they may be read as if nothing had happened (`POSIX_FADV_DONTNEED` drops
+//!   those that are clean).
 //! - A sync of a directory that fails has not happened; the next one tells the truth (journals
 //!   keep what they could not write, or the file system goes read-only).
 //! - What is removed can be used by whoever has it open (POSIX `unlink`), and may come back when
@@ -372,6 +374,20 @@ impl Disk {
     /// As [`Self::sync_file`], for less time.
     pub fn sync_data(&mut self, handle: Handle) -> Timed<()> {
         self.sync(handle, Class::SyncData)
+    }
+
+    /// Drops what memory has of a file and need not write: what is read next is what is on the
+    /// device.
+    pub fn forget(&mut self, handle: Handle) -> Timed<()> {
+        self.timed(Class::Cached, |disk| {
+            let node = disk.opened(handle)?.node;
+            match disk.tree.nodes.get_mut(&node) {
+                Some(Node::File(file)) => file.forget(),
+                Some(Node::Dir(_)) => return Err(Errno::IsADirectory),
+                None => return Err(Errno::BadHandle),
+            }
+            Ok(())
+        })
     }
 
     /// Makes the names in a directory durable, and nothing of what they name.

@@ -225,6 +225,8 @@ pub enum What {
     FullDisk(usize),
     /// So many of a thousand reads, writes and syncs of a worker's disk fail.
     BadDisk(usize, u64),
+    /// So many of a thousand syncs of a worker's disk fail, and lose what they were to write.
+    LostSyncs(usize, u64),
     /// A worker's disk is slow.
     SlowDisk(usize),
     /// A bit flips in a binlog file on a worker's disk that is not written any more.
@@ -311,6 +313,7 @@ impl What {
             Self::PowerCut(_) => "fault: power cut",
             Self::FullDisk(_) => "fault: full disk",
             Self::BadDisk(..) => "fault: bad disk",
+            Self::LostSyncs(..) => "fault: lost syncs",
             Self::SlowDisk(_) => "fault: slow disk",
             Self::Rot(..) => "fault: rotten disk",
             Self::PauseRelay(_) => "operator: pause of relay",
@@ -353,6 +356,7 @@ impl What {
             | Self::PowerCut(worker)
             | Self::FullDisk(worker)
             | Self::BadDisk(worker, _)
+            | Self::LostSyncs(worker, _)
             | Self::SlowDisk(worker)
             | Self::Rot(worker, _) => Some(worker),
             _ => None,
@@ -408,6 +412,7 @@ impl fmt::Display for What {
             | Self::Resets(number)
             | Self::Crowded(number)
             | Self::BadDisk(_, number)
+            | Self::LostSyncs(_, number)
             | Self::Resize(_, number) => write!(f, " ({number})"),
             _ => Ok(()),
         }

@@ -238,9 +238,7 @@ impl Planner {
     /// slot may have had nothing to do since.
     pub fn recorded(&self) -> &Location {
         let places = self.slots.iter().map(|it| &it.progress.applied.boundary);
-        places
-            .min_by(|a, b| a.position.compare(&b.position))
-            .unwrap_or(&self.boundary)
+        Location::lowest(places, self.config.by_gtid).unwrap_or(&self.boundary)
     }
 
     /// Memory that is left for changes. Put more in only while it is above zero.

@@ -34,6 +34,21 @@ impl Location {
         }
     }
 
+    /// The one of several that the others have all behind them, if there are any.
+    pub fn lowest<'a>(
+        places: impl IntoIterator<Item = &'a Self>,
+        by_gtid: bool,
+    ) -> Option<&'a Self> {
+        let lower = |low: &'a Self, other: &'a Self| {
+            if other.reaches(low, by_gtid) {
+                low
+            } else {
+                other
+            }
+        };
+        places.into_iter().reduce(lower)
+    }
+
     /// Whether a transaction is before this location.
     pub fn contains(&self, txn: &TxnId, by_gtid: bool) -> bool {
         match (&self.gtids, &txn.gtid) {
@@ -203,6 +218,19 @@ mod tests {
         }
         assert!("".parse::<TxnId>().is_err());
         assert!("binlog.000001 0-1-7".parse::<TxnId>().is_err());
+    }
+
+    /// Names that were given in several relay logs are in no order.
+    #[test]
+    fn the_lowest_place_is_found_by_gtid_or_position() {
+        let places = [
+            location("b|000001.000003:4", Some("0-1-9")),
+            location("b|000002.000001:4", Some("0-1-7")),
+            location("b|000003.000001:4", Some("0-1-8")),
+        ];
+        assert_eq!(Location::lowest(&places, true), Some(&places[1]));
+        assert_eq!(Location::lowest(&places, false), Some(&places[0]));
+        assert_eq!(Location::lowest([], true), None);
     }
 
     #[test]

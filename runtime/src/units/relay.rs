@@ -240,14 +240,8 @@ impl<K: Connect> RelayUnit<K> {
                     task, "a relay log begins without knowing from where on the task needs it"
                 );
             }
-            let lowest = |lowest: Location, other: Location| {
-                if other.reaches(&lowest, self.config.enable_gtid) {
-                    lowest
-                } else {
-                    other
-                }
-            };
-            return needs.into_values().flatten().reduce(lowest);
+            let needs = needs.values().flatten();
+            return Location::lowest(needs, self.config.enable_gtid).cloned();
         }
     }
 

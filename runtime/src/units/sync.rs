@@ -191,7 +191,8 @@ impl<K: Connect> SyncUnit<K> {
         }
         // A relay log begins with what is needed of it.
         let chosen = beginning.as_ref().map(|beginning| &beginning.at);
-        if let Some(needed) = chosen.or_else(|| resume::lowest(&progress, checkpoint.as_ref())) {
+        let recorded = || resume::lowest(&progress, checkpoint.as_ref(), config.enable_gtid);
+        if let Some(needed) = chosen.or_else(recorded) {
             self.facts.note_needs(needed);
         }
         let log = (self.relay.as_ref()).map(|relay| relay.log(&self.connect, &self.job, &upstream));
@@ -237,7 +238,7 @@ impl<K: Connect> SyncUnit<K> {
             // Nothing goes on from it here.
             names.settle(&mut [&mut checkpoint.global.position], true)?;
         }
-        let needed = resume::lowest(&progress, checkpoint.as_ref()).cloned();
+        let needed = resume::lowest(&progress, checkpoint.as_ref(), planning.by_gtid).cloned();
         let (done, results) = mpsc::unbounded_channel();
         let planner = Planner::new(planning.clone(), progress);
         let slots = Slots::start(tasks, &target, planner.slots(), &done);

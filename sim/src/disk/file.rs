@@ -116,6 +116,18 @@ impl File {
         }
     }
 
+    /// Drops the pages that count as clean. The size is the inode's, which stays.
+    pub(super) fn forget(&mut self) {
+        let mut device = self.durable.clone();
+        device.resize(self.seen.len(), 0);
+        // What is dirty is in memory only.
+        for &page in &self.lost {
+            let start = (page * PAGE).min(device.len());
+            let end = (start + PAGE).min(device.len());
+            self.seen[start..end].copy_from_slice(&device[start..end]);
+        }
+    }
+
     /// The power is cut. Blocks that were never written may have what once was elsewhere.
     pub(super) fn crash(&mut self, dice: &mut Dice, stale: &[u8]) {
         self.durable = self.survivor(dice, stale);

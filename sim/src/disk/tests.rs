@@ -276,6 +276,38 @@ fn the_nth_operation_fails() {
     ok(disk.sync_dir("/"));
 }
 
+/// Whatever a failed sync has lost shows once memory forgets it, and what is dirty stays.
+#[test]
+fn what_a_failed_sync_lost_shows() {
+    let (mut lost, mut hidden) = (0, 0);
+    for seed in 0..100 {
+        let mut disk = Disk::new(&Dice::new(seed));
+        let handle = file(&mut disk, "/f", b"x");
+        ok(disk.sync_dir("/"));
+        ok(disk.append(handle, &[7; 5000]));
+        disk.set_faults(faulty(|faults| faults.sync.permille = 1000));
+        assert_eq!(disk.sync_data(handle).result, Err(Errno::Io));
+        disk.set_faults(Faults::default());
+        // It tells only once.
+        ok(disk.sync_data(handle));
+        let seen = content(&mut disk, "/f");
+        ok(disk.forget(handle));
+        let mut kept = disk.durable("/f").unwrap_or_default().to_vec();
+        kept.resize(5001, 0);
+        let now = content(&mut disk, "/f").expect("it is there");
+        assert_eq!(now, kept);
+        lost += usize::from(now[1..] != [7; 5000]);
+        hidden += usize::from(seen.as_ref() != Some(&now));
+        ok(disk.append(handle, b"y"));
+        ok(disk.forget(handle));
+        assert_eq!(
+            content(&mut disk, "/f").expect("it is there")[5001..],
+            *b"y"
+        );
+    }
+    assert!(lost > 20 && hidden > 20, "{lost} {hidden}");
+}
+
 #[test]
 fn some_operations_fail() {
     let always = Failing {

@@ -89,6 +89,12 @@ fn losses() -> Vec<Exhibit> {
                 .every(9.0, 0.5, 5, PowerCut(0)),
         ),
         Exhibit::new(
+            "relay A8 a sync that failed",
+            "reads from memory what the disk never got, and says that it is safe",
+            relayed().every(4.0, 1.0, 11, LostSyncs(0, 300)),
+        )
+        .guarded_by(Guard::RelayReadBack, "relay"),
+        Exhibit::new(
             "relay A9 another server while a task is behind",
             "removes what the task has not read, since it is the former server's",
             relayed()

@@ -324,10 +324,11 @@ const KINDS: [Kind; 38] = [
 ];
 
 /// What is about relays and their disks.
-const RELAY_KINDS: [Kind; 8] = [
+const RELAY_KINDS: [Kind; 9] = [
     |it, dice| What::PowerCut(it.worker(dice)),
     |it, dice| What::FullDisk(it.worker(dice)),
     |it, dice| What::BadDisk(it.worker(dice), dice.within(5..200)),
+    |it, dice| What::LostSyncs(it.worker(dice), dice.within(50..900)),
     |it, dice| What::SlowDisk(it.worker(dice)),
     |it, dice| What::Rot(it.worker(dice), dice.roll()),
     |it, dice| What::PauseRelay(it.source(dice)),

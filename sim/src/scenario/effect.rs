@@ -41,7 +41,7 @@ impl What {
             PurgeRelay(..) => &["relay: purged file"],
             Rot(..) => &["disk: flipped bit"],
             FullDisk(_) => &["disk: full"],
-            BadDisk(..) => &["disk: failed"],
+            BadDisk(..) | LostSyncs(..) => &["disk: failed"],
             Commit(..) | Ddl(..) | RowEvents(..) | Kill(_) | Twin(_) | Freeze(_)
             | RestartSource(..) | CrashSource(..) | Purge(_) | Pause(_) | Stop(_) | Resize(..)
             | NewLeader | PowerCut(_) | SlowDisk(_) | PauseRelay(_) | StopRelay(_) => &[],

@@ -142,9 +142,14 @@ impl Machine {
         })
     }
 
-    /// Whether a bit of a file flipped, which nobody can be blamed for.
-    pub(super) fn is_rotten(&self, path: &str) -> bool {
+    /// Whether a bit of a file flipped.
+    pub(super) fn has_rot(&self, path: &str) -> bool {
         self.rotted().contains(path)
+    }
+
+    /// Whether a bit of any file flipped.
+    pub(super) fn is_rotten(&self) -> bool {
+        !self.rotted().is_empty()
     }
 
     fn rotted(&self) -> MutexGuard<'_, BTreeSet<String>> {
@@ -320,6 +325,10 @@ impl ports::File for File {
 
     async fn sync(&mut self) -> io::Result<()> {
         self.call(|disk| disk.sync_data(self.handle)).await
+    }
+
+    async fn forget(&self) -> io::Result<()> {
+        self.call(|disk| disk.forget(self.handle)).await
     }
 
     async fn lock(&self) -> io::Result<bool> {

@@ -189,9 +189,7 @@ impl<D: Disk> RelayDir<D> {
         let mut end = self.end_of(&mut files, flavor).await?;
         // The file before may have lost its end, if somebody did not sync it.
         if let (Some((name, scan)), Some(before)) = (&end, files.pop()) {
-            let earlier = scanned(&self.disk, &self.path_of(&before), flavor)
-                .await
-                .map_err(failed)?;
+            let earlier = self.read_back(&before, flavor).await.map_err(failed)?;
             let has_all = match (earlier.gtids(), scan.before()) {
                 (Some(have), Some(needed)) => have.covers(needed),
                 _ => true,
@@ -235,7 +233,7 @@ impl<D: Disk> RelayDir<D> {
         while let Some(name) = files.pop() {
             let path = self.path_of(&name);
             let failed = |error| failed("recover", &path, &error);
-            let scan = scanned(&self.disk, &path, flavor).await.map_err(failed)?;
+            let scan = self.read_back(&name, flavor).await.map_err(failed)?;
             if scan.has_content() {
                 return Ok(Some((name, scan)));
             }
@@ -264,6 +262,17 @@ impl<D: Disk> RelayDir<D> {
         Ok(None)
     }
 
+    /// Reads what a power cut leaves of a file, whoever wrote it, and whatever became of that.
+    async fn read_back(&self, name: &str, flavor: Flavor) -> io::Result<Scan> {
+        let path = self.path_of(name);
+        let mut file = self.disk.open(&path, Open::Append).await?;
+        if Guard::RelayReadBack.holds() {
+            file.sync().await?;
+            file.forget().await?;
+        }
+        scanned(&self.disk, &path, flavor).await
+    }
+
     /// Whether a file has no more than the magic.
     async fn is_short(&self, name: &str) -> io::Result<bool> {
         let file = self.disk.open(&self.path_of(name), Open::Read).await?;
@@ -276,7 +285,6 @@ impl<D: Disk> RelayDir<D> {
         if Guard::RelayCut.holds() {
             file.set_len(len).await?;
         }
-        // Also what was written by somebody who did not come to this.
         file.sync().await?;
         self.disk.sync_dir(&self.path_of("")).await
     }

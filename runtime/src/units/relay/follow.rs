@@ -128,7 +128,11 @@ impl<D: Disk> RelayLog<D> {
                 (place, None)
             }
             Start::Gtids(have) => {
-                let (sub_dir, file) = self.first_for(&index, have).await?;
+                let found = self.first_for(&index, have).await?;
+                let (sub_dir, file) = found.ok_or_else(|| {
+                    let text = format!("no file of the relay log begins with {have}");
+                    Error::new(&code::NO_RELAY_POS_MATCH_GTID, text)
+                })?;
                 let unread = Unread::new(have.clone());
                 ((sub_dir, file, Position::FIRST), Some(unread))
             }
@@ -160,21 +164,26 @@ impl<D: Disk> RelayLog<D> {
         Ok(files)
     }
 
-    /// The newest file before which there is nothing but what a subtask has.
-    async fn first_for(&self, index: &Index, have: &GtidSet) -> Result<(SubDir, String)> {
+    /// The file that a subtask begins with which reads by GTID and has these: the newest one before
+    /// which there is nothing else, if there is one.
+    ///
+    /// # Errors
+    /// 11038: the log can't be read.
+    pub(in crate::units) async fn first_for(
+        &self,
+        index: &Index,
+        have: &GtidSet,
+    ) -> Result<Option<(SubDir, String)>> {
         for sub_dir in index.iter().rev() {
             for file in self.files(sub_dir).await?.into_iter().rev() {
                 let path = self.path.join(sub_dir.to_string()).join(&file);
                 let before = self.before(&path).await?;
                 if before.is_some_and(|before| have.contains(&before)) {
-                    return Ok((sub_dir.clone(), file));
+                    return Ok(Some((sub_dir.clone(), file)));
                 }
             }
         }
-        Err(Error::new(
-            &code::NO_RELAY_POS_MATCH_GTID,
-            format!("no file of the relay log begins with {have}"),
-        ))
+        Ok(None)
     }
 
     /// The transactions before a file, as it says itself; nothing where it is too short for that.

@@ -79,8 +79,7 @@ pub(super) struct Log<D: Disk> {
     since: Option<Instant>,
     /// What is known once they are.
     mark: Option<(u64, Location)>,
-    /// How much of the file is known to survive, and where that is.
-    durable: u64,
+    /// Up to where everything is known to survive.
     location: Option<Location>,
     /// When the meta file was written, and whether there was progress since.
     meta_at: Instant,
@@ -120,7 +119,6 @@ impl<D: Disk> Log<D> {
             unsynced: 0,
             since: None,
             mark: None,
-            durable: writer.boundary(),
             // Where there is no file, the meta file says where one is to begin.
             location: writer.file().map(|_| writer.location()),
             meta_at: Instant::now(),
@@ -205,16 +203,13 @@ impl<D: Disk> Log<D> {
     async fn sync(&mut self) -> Result<()> {
         let is_needed = self.unsynced > 0 && Guard::RelaySync.holds();
         if let (Some((name, file)), true) = (&mut self.file, is_needed) {
-            if let Err(error) = file.sync().await {
-                // What was not synced now never is, though it can be read as if it were.
-                let _ = file.set_len(self.durable).await;
-                return Err(failed(&self.dir.path_of(name), &error));
-            }
+            // If it fails, what survives shows when the file is read back.
+            let synced = file.sync().await;
+            synced.map_err(|error| failed(&self.dir.path_of(name), &error))?;
             self.unsynced = 0;
         }
         self.since = None;
         if let (Some((boundary, location)), Some((name, _))) = (self.mark.take(), &self.file) {
-            self.durable = boundary;
             self.location = Some(location.clone());
             self.is_meta_late = true;
             if let Some(end) = self.dir.end(name, boundary, location) {
@@ -249,7 +244,6 @@ impl<D: Disk> Log<D> {
             self.dir.disk().sync_dir(&parent).await.map_err(failed)?;
         }
         self.file = Some((name, file));
-        self.durable = 0;
         self.unsynced = MAGIC.len() as u64;
         self.since = Some(Instant::now());
         Ok(())

@@ -13,10 +13,11 @@ use std::{
 };
 
 use dm_core::{
+    binlog::Position,
     control::SourceConfig,
     error::{Code, Error, Result, code},
     guard::Guard,
-    lifecycle::{SourceView, View},
+    lifecycle::{SourceView, SubtaskView, View},
     relay::{
         Contents, Holdings, INDEX_FILE, Index, Need, Plan, Removal, Shelf, Stored, Strategy,
         no_active_log,
@@ -31,6 +32,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
+    RelayLog,
     claims::about_to_start,
     dir::{lock, read_small, remove_sub_dir},
 };
@@ -222,15 +224,31 @@ impl<K: Connect> Purger<K> {
             None => Some(lock(&disk, path, &self.facts.holder(source)).await?),
         };
         let (index, shelves) = read(&disk, path).await?;
+        let mut needs = Vec::new();
+        for (task, from) in needed(self.facts.needs(source), view) {
+            let who = format!("task {task}");
+            let files = self.files(&config, from, (&index, &shelves)).await?;
+            needs.extend(files.into_iter().map(|file| Need {
+                who: who.clone(),
+                file,
+            }));
+        }
+        // The tasks run elsewhere, with what they need, until one day they come here. An automatic
+        // purge does not wait for that day, or the disk would fill up; nor does the existing worker.
+        if !view.bound && cause == Cause::Request {
+            let who = "the worker that runs the tasks of the source".to_owned();
+            needs.push(Need { who, file: None });
+        }
         let plan = Holdings {
             index: &index,
             shelves: &shelves,
             written: (&end.sub_dir, &end.file),
-            needs: &needs(self.facts.needs(source), view, cause),
+            needs: &needs,
         };
         let Plan { removals, limit } = plan.plan(strategy)?;
         let mut removed = Removed::default();
-        let ended = carry_out(&disk, path, &removals, &mut removed).await;
+        let may_go_on = || self.still(source, view);
+        let ended = carry_out(&disk, path, &removals, may_go_on, &mut removed).await;
         let Removed {
             files,
             bytes,
@@ -243,38 +261,86 @@ impl<K: Connect> Purger<K> {
         }
         ended.map(|()| removed)
     }
+
+    /// Fails once a task has come that was not there when a purge began: what it needs was not asked.
+    fn still(&self, source: &str, began: &SourceView) -> Result<()> {
+        let runs = |view: &SourceView, name: &str| {
+            let mut tasks = view.subtasks.iter();
+            tasks.any(|task| task.name == name && !is_over(task))
+        };
+        let view = self.view.borrow();
+        let mut now = view.sources.iter().filter(|view| view.name == source);
+        let tasks = now.next().into_iter().flat_map(|now| &now.subtasks);
+        let mut came = tasks.filter(|task| !is_over(task) && !runs(began, &task.name));
+        came.next().map_or(Ok(()), |task| {
+            let message = format!(
+                "the relay log purge ends here, because task {} came",
+                task.name
+            );
+            Err(Error::new(&code::RELAY_PURGE_IS_FORBIDDEN, message))
+        })
+    }
+
+    /// The files that a task may begin to read from a place on. By GTID the log tells: what a place
+    /// is called comes from whichever worker recorded it, or from the source.
+    async fn files(
+        &self,
+        config: &SourceConfig,
+        from: Option<Location>,
+        (index, shelves): (&Index, &[Shelf]),
+    ) -> Result<Vec<Option<String>>> {
+        let Some(Location { position, gtids }) = from else {
+            return Ok(vec![None]);
+        };
+        let begins = match gtids {
+            Some(have) if config.enable_gtid => {
+                let (disk, relay) = (self.connect.disk(), self.facts.relay(&config.source_id));
+                let log = RelayLog::new(disk, &config.relay_dir, have.flavor(), &relay);
+                log.first_for(index, &have).await?
+            }
+            _ => None,
+        };
+        let Some((sub_dir, file)) = begins else {
+            return Ok(vec![Some(position.file)]);
+        };
+        let begins = Position::new(file, Position::FIRST).in_relay(sub_dir.number());
+        let mut files = vec![Some(begins.file)];
+        // What it has open may be older.
+        let is_in = |shelf: &Shelf| Some(shelf.sub_dir.number()) == position.relay();
+        let is_it = |file: &Stored| file.name == position.plain().file;
+        if shelves
+            .iter()
+            .any(|shelf| is_in(shelf) && shelf.files.iter().any(is_it))
+        {
+            files.push(Some(position.file));
+        }
+        Ok(files)
+    }
 }
 
-/// What the subtasks of a source need, of which so much is known.
-fn needs(
+/// From where on the subtasks of a source need its binlog, of which so much is known.
+fn needed(
     mut known: BTreeMap<String, Option<Location>>,
     source: &SourceView,
-    cause: Cause,
-) -> Vec<Need> {
+) -> BTreeMap<String, Option<Location>> {
     // What is counted of one that is gone is forgotten a moment later.
     known.retain(|name, _| source.subtasks.iter().any(|task| task.name == *name));
     for task in &source.subtasks {
         match task.stage {
             // It finds out where it is, or never has.
             Stage::New | Stage::Resuming => drop(known.insert(task.name.clone(), None)),
-            Stage::Stopped | Stage::Finished => drop(known.remove(&task.name)),
+            _ if is_over(task) => drop(known.remove(&task.name)),
             _ => drop(known.entry(task.name.clone()).or_default()),
         }
     }
     if !Guard::RelayNeeds.holds() {
         known.clear();
     }
-    let needs = known.into_iter().map(|(task, from)| Need {
-        who: format!("task {task}"),
-        file: from.map(|from| from.position.file),
-    });
-    // The tasks run elsewhere, with what they need, until one day they come here. An automatic
-    // purge does not wait for that day, or the disk would fill up; nor does the existing worker.
-    let elsewhere = (!source.bound && cause == Cause::Request).then(|| Need {
-        who: "the worker that runs the tasks of the source".to_owned(),
-        file: None,
-    });
-    needs.chain(elsewhere).collect()
+    known
+}
+
+fn is_over(task: &SubtaskView) -> bool {
+    matches!(task.stage, Stage::Stopped | Stage::Finished)
 }
 
 /// What is in a relay directory.
@@ -313,10 +379,12 @@ async fn carry_out<D: Disk>(
     disk: &D,
     path: &Path,
     removals: &[Removal],
+    may_go_on: impl Fn() -> Result<()>,
     removed: &mut Removed,
 ) -> Result<()> {
     let mut unsynced: Option<PathBuf> = None;
     for removal in removals {
+        may_go_on()?;
         match removal {
             Removal::File {
                 sub_dir,

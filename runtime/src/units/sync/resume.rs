@@ -78,10 +78,11 @@ pub(super) fn without_gtids(slots: &[SlotProgress]) -> Option<Location> {
 pub(super) fn lowest<'a>(
     slots: &'a [SlotProgress],
     checkpoint: Option<&'a Checkpoint>,
+    by_gtid: bool,
 ) -> Option<&'a Location> {
     let slots = slots.iter().map(|slot| &slot.applied.boundary);
     let places = slots.chain(checkpoint.map(|checkpoint| &checkpoint.global));
-    places.min_by(|a, b| a.position.compare(&b.position))
+    Location::lowest(places, by_gtid)
 }
 
 /// All positions that a run compares with each other.

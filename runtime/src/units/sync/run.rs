@@ -369,9 +369,8 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                 let metrics = &self.facts.metrics;
                 metrics.flush_interval.observe(interval.as_secs_f64());
                 let flushed = &checkpoint.global;
-                let recorded = self.planner.recorded();
-                let is_behind = recorded.position.compare(&flushed.position).is_lt();
-                let needed = if is_behind { recorded } else { flushed };
+                let places = [flushed, self.planner.recorded()];
+                let needed = Location::lowest(places, self.by_gtid).unwrap_or(flushed);
                 self.facts.note_flushed(flushed, needed);
                 Ok(())
             }

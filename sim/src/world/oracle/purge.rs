@@ -1,7 +1,7 @@
 //! No relay log is removed that a task has yet to read, wherever it is and whatever it does.
 
 use dm_core::{
-    binlog::FileName,
+    binlog::{FileName, GtidSet},
     lifecycle::View,
     relay::{Scan, SubDir},
     status::Stage,
@@ -75,7 +75,7 @@ impl Watch {
         tasks.any(|task| !matches!(task.stage, Stage::Stopped | Stage::Finished))
     }
 
-    /// Whether a file has something that is behind a place.
+    /// Whether somebody who is at a place would read a file, or one before it.
     fn is_behind(
         &self,
         upstream: &Upstream,
@@ -83,28 +83,39 @@ impl Watch {
         at: &Location,
     ) -> bool {
         let (sub_dir, name, path) = file;
-        // Known, and not right yet: a task that came from another worker is taken to be in the
-        // newest sub-directory, though by GTID it could read an older one here. The source is asked.
-        if (at.position.relay()).is_some_and(|number| number > sub_dir.number()) {
-            return false;
-        }
         if let (true, Some(have)) = (upstream.is_read_by_gtid(), &at.gtids) {
-            let kept = self.machine.durable(path).unwrap_or_default();
-            let mut scan = Scan::new(upstream.flavor());
-            // What can't be read nobody reads.
-            let _ = scan.read(&kept.into());
-            return match (scan.before(), scan.gtids()) {
-                // The oldest go first. Where something is missing before a file, the source is
-                // read.
-                (Some(before), Some(all)) => have.contains(before) && !have.contains(all),
-                _ => false,
-            };
+            return self.is_read(upstream, path, have);
         }
         let place = FileName::parse(&at.position.file);
         place.map_or(true, |place| {
             let number = sub_dir.number();
             (number, name.sequence) >= (place.relay.unwrap_or(number), place.sequence)
         })
+    }
+
+    /// Whether somebody who has these transactions would read a file, or one before it: who reads by
+    /// GTID begins with the newest file before which there is nothing else. Where there is none,
+    /// the source is read.
+    fn is_read(&self, upstream: &Upstream, path: &str, have: &GtidSet) -> bool {
+        let scanned = |path: &str| {
+            let kept = self.machine.durable(path).unwrap_or_default();
+            let mut scan = Scan::new(upstream.flavor());
+            // What can't be read nobody reads.
+            let _ = scan.read(&kept.into());
+            scan
+        };
+        let serves =
+            |path: &String| (scanned(path).before()).is_some_and(|before| have.contains(before));
+        let in_dir = |(sub_dir, files): (SubDir, Vec<String>)| {
+            let path = move |file| format!("{DIR}/{sub_dir}/{file}");
+            files.into_iter().map(path)
+        };
+        let all: Vec<_> = (self.machine.relayed().into_iter())
+            .flat_map(in_dir)
+            .collect();
+        let newer = all.iter().skip_while(|it| *it != path).skip(1);
+        let is_known = scanned(path).gtids().is_none_or(|all| have.contains(all));
+        !is_known && all.iter().any(serves) && !newer.clone().any(serves)
     }
 }
 

@@ -22,7 +22,7 @@ pub(in crate::world) const NAME: &str = "relay";
 pub(in crate::world) const DIR: &str = "/relay";
 
 /// How often it is looked.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Looks at what one process says.
 pub(in crate::world) struct Watch {
@@ -85,10 +85,14 @@ impl Watch {
 
     fn look(&mut self, upstream: &Upstream, runs: bool) {
         let Some(end) = self.facts.relay(&upstream.name).end() else {
+            // All files went, since the source does not have what comes behind them.
+            self.last.take_if(|(source, _)| *source == upstream.name);
             return;
         };
         let task = self.facts.of(&upstream.name, TASK);
-        if let (true, Some(read)) = (runs && task.reads_relay(), task.read()) {
+        // Where a bit flipped, which nobody can be blamed for, it goes back and reads it again.
+        let is_sound = !self.machine.is_rotten();
+        if let (true, Some(read)) = (runs && is_sound && task.reads_relay(), task.read()) {
             let safe = end.location.in_relay(end.sub_dir.number());
             // Another server's files begin with what is in the files of the one before.
             let is_before = read.position.relay() < safe.position.relay();
@@ -128,7 +132,7 @@ impl Watch {
             }
             _ => None,
         };
-        if let Some(last) = before {
+        if let (Some(last), false) = (before, self.machine.is_rotten()) {
             let order = |end: &RelayEnd| {
                 let number = FileName::parse(&end.file).map_or(0, |name| name.sequence);
                 (number, end.len)
@@ -160,7 +164,7 @@ impl Watch {
             ));
         };
         // The next file may be there already, though nobody was told of it.
-        if self.machine.is_rotten(&path) {
+        if self.machine.has_rot(&path) {
             return None;
         }
         let written = upstream.logged(sub_dir.server(), file)?;
@@ -170,9 +174,6 @@ impl Watch {
     /// Whether a file that is followed by another one has all transactions.
     fn is_left_whole(&self, upstream: &Upstream, left: &RelayEnd) -> Option<String> {
         let path = format!("{DIR}/{}/{}", left.sub_dir, left.file);
-        if self.machine.is_rotten(&path) {
-            return None;
-        }
         let written = upstream.logged(left.sub_dir.server(), &left.file)?;
         let Some(kept) = self.machine.durable(&path) else {
             return Some(format!("the file {} before it may be lost", left.file));

@@ -166,6 +166,12 @@ fn disk(active: &[What], worker: usize) -> Faults {
                     raise(&mut failing.permille, chance);
                 }
             }
+            What::LostSyncs(_, chance) => {
+                // A device tries for long. Meanwhile there is more to be lost than the last page,
+                // which is written again with what comes next.
+                faults.slow = 700;
+                raise(&mut faults.sync.permille, chance);
+            }
             What::SlowDisk(_) => faults.slow = 300,
             _ => {}
         }

@@ -325,9 +325,11 @@ fn idle_slots_are_moved_along() {
     assert_eq!((idle.segments.len(), &idle.applied), (0, &busy.applied));
     assert_eq!(case.planner.watermark().position.pos, 4);
     for batch in [busy, idle] {
+        assert_eq!(case.planner.recorded().position.pos, 4);
         case.planner.done(batch.slot, Outcome::Applied);
     }
     assert_eq!(case.planner.watermark().position.pos, 200);
+    assert_eq!(case.planner.recorded().position.pos, 200);
     case.planner.move_idle();
     assert!(case.poll().is_none());
 }

@@ -9,14 +9,14 @@ use std::{
 };
 
 use dm_core::{
-    binlog::Position,
+    binlog::{Flavor, GtidSet},
     lifecycle::{Config, Era, RelayView, SubtaskView, Ticket, Worker},
     relay::SubDir,
 };
 use tempfile::TempDir;
 
 use super::*;
-use crate::units::relay::RelayEnd;
+use crate::units::relay::{RelayEnd, samples::recorded};
 use crate::{
     disk::{LocalDisk, LocalFile},
     metrics::Metrics,
@@ -50,6 +50,10 @@ impl World {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         fill(dir.path());
+        Self::on(dir)
+    }
+
+    fn on(dir: TempDir) -> Self {
         let config = SourceConfig {
             source_id: "one".into(),
             relay_dir: dir.path().to_str().unwrap().into(),
@@ -253,22 +257,60 @@ fn tasks_keep_what_they_need() {
         ("resuming", at("m.000003")),
     ];
     let known = known.map(|(task, at)| (task.to_owned(), at));
-    let found = needs(known.into(), &view, Cause::Request);
+    let found = needed(known.into(), &view);
+    let file = |at: Option<Location>| at.map(|at| at.position.file);
     let found: Vec<_> = found
-        .iter()
-        .map(|it| (&*it.who, it.file.as_deref()))
+        .into_iter()
+        .map(|(task, at)| (task, file(at)))
         .collect();
-    assert_eq!(
-        found,
-        [
-            ("task paused", Some("m.000002")),
-            ("task resuming", None),
-            ("task running", None),
-        ]
-    );
-    view.bound = false;
-    assert_eq!(needs(BTreeMap::new(), &view, Cause::Request).len(), 4);
-    assert_eq!(needs(BTreeMap::new(), &view, Cause::Space).len(), 3);
+    let some = |file: &str| Some(file.to_owned());
+    let expected = [
+        ("paused", some("m.000002")),
+        ("resuming", None),
+        ("running", None),
+    ];
+    assert_eq!(found, expected.map(|(task, at)| (task.to_owned(), at)));
+}
+
+/// What a place is called may be from another worker's log, where the number means another server.
+#[tokio::test]
+async fn by_gtid_the_log_tells_what_is_needed() {
+    const FIRST: &str = "7105f637-e6f4-11f1-a0c3-02fc00000001";
+    const SECOND: &str = "7747f834-e6f4-11f1-99f0-02fc00000001.000002";
+    let mut world = World::on(recorded("switch"));
+    world.config.enable_gtid = true;
+    let needed = async |world: &World, name: &str, have: &str| {
+        let (index, shelves) = read(&LocalDisk, world.dir.path()).await.unwrap();
+        let gtids = GtidSet::parse(Flavor::Mysql, have).unwrap();
+        let from = Location {
+            position: Position::new(name, 4),
+            gtids: Some(gtids),
+        };
+        let (purger, log) = (&world.purger, (&index, &*shelves));
+        let files = purger.files(&world.config, Some(from), log).await.unwrap();
+        files.into_iter().flatten().collect::<Vec<_>>()
+    };
+    // The newest server's file has everything.
+    let (all, newest) = (format!("{FIRST}:1-18"), "binlog|000002.000001");
+    assert_eq!(needed(&world, "binlog|000007.000003", &all).await, [newest]);
+    assert_eq!(needed(&world, "binlog.000002", &all).await, [newest]);
+    // It is read already in one that is older.
+    let open = "binlog|000001.000002";
+    assert_eq!(needed(&world, open, &all).await, [newest, open]);
+    // Without that one, the place counts that is behind the other server's name.
+    fs::remove_file(world.dir.path().join(SECOND).join("binlog.000001")).unwrap();
+    for (name, have, begins) in [
+        ("binlog|000002.000001", &*all, "binlog|000001.000002"),
+        ("binlog|000002.000001", "", "binlog|000001.000001"),
+    ] {
+        assert_eq!(needed(&world, name, have).await, [begins]);
+    }
+    // Where the log does not serve, and by position, there is only the name.
+    let file = world.dir.path().join(format!("{FIRST}.000001"));
+    fs::remove_file(file.join("binlog.000001")).unwrap();
+    assert_eq!(needed(&world, newest, "").await, [newest]);
+    world.config.enable_gtid = false;
+    assert_eq!(needed(&world, newest, &all).await, [newest]);
 }
 
 #[tokio::test]
@@ -443,7 +485,7 @@ async fn it_may_end_at_any_moment() {
         };
         let Plan { removals, .. } = plan.plan(&Strategy::Inactive).unwrap();
         let mut removed = Removed::default();
-        let ended = carry_out(&disk, path, &removals, &mut removed).await;
+        let ended = carry_out(&disk, path, &removals, || Ok(()), &mut removed).await;
         let files: Vec<_> = world
             .left()
             .into_iter()
@@ -469,6 +511,30 @@ async fn it_may_end_at_any_moment() {
         assert_eq!(world.left(), ALL[6..]);
     }
     assert_eq!(ends.len(), 7, "{ends:?}");
+}
+
+#[test]
+fn a_purge_ends_when_a_task_comes() {
+    let world = World::relaying();
+    let began = SourceView {
+        subtasks: vec![subtask("a", Stage::Paused), subtask("b", Stage::Stopped)],
+        ..source("one")
+    };
+    for (tasks, may_go_on) in [
+        (vec![], true),
+        (vec![subtask("a", Stage::Running)], true),
+        (vec![subtask("c", Stage::Stopped)], true),
+        (vec![subtask("b", Stage::New)], false),
+        (
+            vec![subtask("a", Stage::Paused), subtask("c", Stage::New)],
+            false,
+        ),
+    ] {
+        world.change(|view| view.sources[0].subtasks = tasks);
+        assert_eq!(world.purger.still("one", &began).is_ok(), may_go_on);
+    }
+    world.change(|view| view.sources.clear());
+    assert!(world.purger.still("one", &began).is_ok());
 }
 
 #[tokio::test]
