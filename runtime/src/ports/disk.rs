@@ -61,8 +61,8 @@ pub trait File: Send + Sync + 'static {
     /// Makes content and length survive.
     fn sync(&mut self) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Makes what is read next come from the device, as far as it is synced: where a sync has failed
-    /// memory has content that it will never write.
+    /// Makes what is read next come from the device, as far as it is synced: where a sync has
+    /// failed, memory has content that it will never write.
     fn forget(&self) -> impl Future<Output = io::Result<()>> + Send;
 
     /// Locks it against everybody else who asks, for as long as it is open. Returns whether that

@@ -234,7 +234,8 @@ impl<K: Connect> Purger<K> {
             }));
         }
         // The tasks run elsewhere, with what they need, until one day they come here. An automatic
-        // purge does not wait for that day, or the disk would fill up; nor does the existing worker.
+        // purge does not wait for that day, or the disk would fill up; nor does the existing
+        // worker.
         if !view.bound && cause == Cause::Request {
             let who = "the worker that runs the tasks of the source".to_owned();
             needs.push(Need { who, file: None });
@@ -262,7 +263,8 @@ impl<K: Connect> Purger<K> {
         ended.map(|()| removed)
     }
 
-    /// Fails once a task has come that was not there when a purge began: what it needs was not asked.
+    /// Fails once a task has come that was not there when a purge began: what it needs was not
+    /// asked.
     fn still(&self, source: &str, began: &SourceView) -> Result<()> {
         let runs = |view: &SourceView, name: &str| {
             let mut tasks = view.subtasks.iter();

@@ -93,8 +93,8 @@ impl Watch {
         })
     }
 
-    /// Whether somebody who has these transactions would read a file, or one before it: who reads by
-    /// GTID begins with the newest file before which there is nothing else. Where there is none,
+    /// Whether somebody who has these transactions would read a file, or one before it: who reads
+    /// by GTID begins with the newest file before which there is nothing else. Where there is none,
     /// the source is read.
     fn is_read(&self, upstream: &Upstream, path: &str, have: &GtidSet) -> bool {
         let scanned = |path: &str| {
