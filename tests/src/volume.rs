@@ -14,6 +14,8 @@ use crate::{
 
 /// The schema that is written into.
 pub const SCHEMA: &str = "volume";
+/// The schema of the tables with every type that stay.
+pub const TYPES_SCHEMA: &str = "volume_types";
 /// Tables that small transactions change, each from a connection of its own.
 const SMALL_TABLES: u32 = 2;
 /// Rows in each of them.
@@ -166,6 +168,11 @@ pub async fn leave(server: &Database) -> Result<()> {
              INSERT INTO large (body) SELECT REPEAT(SHA2(d, 256), 512 << d) FROM digits"
         ))
         .await?;
+    let types = TypesTable::new(Columns::Common);
+    let drop = format!("DROP DATABASE IF EXISTS {TYPES_SCHEMA}");
+    client.run(&drop).await?;
+    types.create(server, TYPES_SCHEMA).await?;
+    types.write(server, TYPES_SCHEMA).await?;
     small(server, COMPRESSED_TRANSACTIONS).await
 }
 

@@ -21,6 +21,8 @@ use tokio::time::sleep;
 const LIMIT: Duration = Duration::from_secs(120);
 /// SIGKILLs of a worker in a usual run.
 const KILLS: u32 = 4;
+/// What is compared where there is much of it.
+const SCHEMAS: [&str; 2] = [volume::SCHEMA, volume::TYPES_SCHEMA];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mysql_by_position() -> Result<()> {
@@ -117,13 +119,22 @@ async fn the_source_is_read_where_the_relay_log_cannot_be() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_arrives_from_mysql_is_the_same_with_and_without_a_relay_log() -> Result<()> {
+    both(Brand::Mysql).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_arrives_from_mariadb_is_the_same_with_and_without_a_relay_log() -> Result<()> {
+    both(Brand::Mariadb).await
+}
+
 /// One task reads the relay log, another one the source, from the first transaction on: both make
 /// of it what the source has. `DM_TEST_RELAY_MIB` (24) says how much there is to read.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_arrives_is_the_same_with_and_without_a_relay_log() -> Result<()> {
+async fn both(from: Brand) -> Result<()> {
     let mib = dm_tests::number("DM_TEST_RELAY_MIB").unwrap_or(24_u64);
     let limit = LIMIT + Duration::from_secs(4) * u32::try_from(mib)?;
-    let source = volume::start(Brand::Mysql, mib << 20)?;
+    let source = volume::start(from, mib << 20)?;
     if !source.is_ours() {
         return Ok(());
     }
@@ -133,7 +144,7 @@ async fn what_arrives_is_the_same_with_and_without_a_relay_log() -> Result<()> {
     ];
     let mut jobs = Vec::new();
     for (target, relays) in targets.iter().zip([true, false]) {
-        let mut job = Job::new(&source, target, &[volume::SCHEMA]).await?;
+        let mut job = Job::new(&source, target, &SCHEMAS).await?;
         job.source_id = format!("source-relay-{relays}");
         job.source_extra = format!("enable-relay: {relays}\n");
         job.batch = 1000;
@@ -154,22 +165,24 @@ async fn what_arrives_is_the_same_with_and_without_a_relay_log() -> Result<()> {
             let outcome = job.caught_up(&source, target, limit).await;
             outcome.map_err(|e| worker.explain(e))?;
             println!(
-                "{} has {} MiB after {:?}: {}",
+                "{} has {} MiB after {:?}",
                 job.task,
                 written >> 20,
                 start.elapsed(),
-                sums(target).await?,
             );
         }
+        let expected = sums(&source).await?;
+        println!("{expected}");
         for ((job, target), worker) in jobs.iter().zip(&targets).zip(&mut workers) {
-            caught_up(job, worker, &source, target).await?;
-            assert_eq!(sums(target).await?, sums(&source).await?, "{}", job.task);
+            assert_eq!(sums(target).await?, expected, "{}", job.task);
             worker.stop()?;
             let relays = job.source_extra.contains("true");
             let log = log_of(job, target).await?;
             assert_eq!(log, relays.then(|| "000001".to_owned()), "{}", job.task);
-            let drop = format!("DROP DATABASE {}", volume::SCHEMA);
-            Client::connect(target).await?.run(&drop).await?;
+            let mut client = Client::connect(target).await?;
+            for schema in SCHEMAS {
+                client.run(&format!("DROP DATABASE {schema}")).await?;
+            }
         }
     }
     Ok(())
@@ -179,11 +192,13 @@ async fn what_arrives_is_the_same_with_and_without_a_relay_log() -> Result<()> {
 async fn sums(server: &Database) -> Result<String> {
     let mut client = Client::connect(server).await?;
     let (mut rows, mut sum) = (0, 0_u64);
-    for table in client.tables(volume::SCHEMA).await? {
-        if table != MARKS {
-            let contents = client.contents(volume::SCHEMA, &table).await?;
-            rows += contents.count();
-            sum = sum.wrapping_add(contents.checksum());
+    for schema in SCHEMAS {
+        for table in client.tables(schema).await? {
+            if table != MARKS {
+                let contents = client.contents(schema, &table).await?;
+                rows += contents.count();
+                sum = sum.wrapping_add(contents.checksum());
+            }
         }
     }
     Ok(format!("{rows} rows, sum {sum:016x}"))
