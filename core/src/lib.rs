@@ -14,6 +14,7 @@ extern crate std;
 pub mod binlog;
 pub mod control;
 pub mod error;
+pub mod full;
 pub mod guard;
 pub mod lifecycle;
 pub mod relay;

@@ -1,0 +1,13 @@
+//! Full migration: what a source has before its binlog goes on.
+//!
+//! A dump is a directory of SQL files in the layout of Dumpling, which mydumper's resembles: one
+//! file per schema and per table with the statement that makes it, any number with rows, and
+//! `metadata`, which is written last and says where in the binlog the rows were read.
+
+mod files;
+mod metadata;
+
+pub use self::{
+    files::{Compression, DumpFile, METADATA_FILE},
+    metadata::{Metadata, Place},
+};

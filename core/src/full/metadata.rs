@@ -1,0 +1,256 @@
+//! `metadata`: where in the binlog a dump was made.
+
+use alloc::{
+    format,
+    string::{String, ToString},
+};
+use core::fmt;
+
+use crate::{
+    binlog::{Flavor, GtidSet, Position},
+    error::{Error, Result, code},
+    sync::progress::Location,
+};
+
+/// What the file says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metadata {
+    /// When the dump was begun, and when it was complete: `2026-01-02 03:04:05`. Without the second
+    /// it is not.
+    pub times: (String, String),
+    /// Everything before is in the dump; nothing if the source has no binlog.
+    pub from: Option<Location>,
+    /// Some of what is between the two may be in it: without a lock rows are read at several
+    /// places.
+    pub until: Option<Location>,
+    /// How the source calls it.
+    pub statement: Place,
+}
+
+/// The statement that a source is asked with.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Place {
+    /// MariaDB, and MySQL before 8.2.
+    #[default]
+    Master,
+    /// MySQL.
+    BinaryLog,
+}
+
+const STARTED: &str = "Started dump at: ";
+const FINISHED: &str = "Finished dump at: ";
+const AFTER: &str = " /* AFTER CONNECTION POOL ESTABLISHED */";
+const LOG: &str = "Log: ";
+const POS: &str = "Pos: ";
+const GTID: &str = "GTID:";
+const PLACES: [Place; 2] = [Place::Master, Place::BinaryLog];
+
+impl Place {
+    const fn header(self) -> &'static str {
+        match self {
+            Self::Master => "SHOW MASTER STATUS:",
+            Self::BinaryLog => "SHOW BINARY LOG STATUS:",
+        }
+    }
+}
+
+/// What a line is about that is not a header.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Block {
+    /// Where the dump was made.
+    From,
+    /// Where it was made at last.
+    Until,
+    /// Somebody else: the source of the source.
+    Other,
+}
+
+impl Metadata {
+    /// Reads the file of the existing dumper, or of mydumper.
+    ///
+    /// # Errors
+    /// 11001: it is no such file.
+    pub fn parse(flavor: Flavor, text: &str) -> Result<Self> {
+        let mut found = Self::default();
+        let mut block = Block::Other;
+        let mut lines = text.lines().peekable();
+        let (mut from, mut until) = (Raw::default(), Raw::default());
+        while let Some(line) = lines.next() {
+            let line = line.trim();
+            if let Some(time) = line.strip_prefix(STARTED) {
+                found.times.0 = time.to_string();
+            } else if let Some(time) = line.strip_prefix(FINISHED) {
+                found.times.1 = time.to_string();
+            } else if line.starts_with("SHOW ") {
+                let place = PLACES.iter().find(|it| line.starts_with(it.header()));
+                block = match place.map(|place| (place, &line[place.header().len()..])) {
+                    Some((place, "")) => {
+                        found.statement = *place;
+                        Block::From
+                    }
+                    Some((_, AFTER)) => Block::Until,
+                    _ => Block::Other,
+                };
+            }
+            let raw = match block {
+                Block::From => &mut from,
+                Block::Until => &mut until,
+                Block::Other => continue,
+            };
+            if let Some(name) = line.strip_prefix(LOG.trim_end()) {
+                raw.file = name.trim().to_string();
+            } else if let Some(pos) = line.strip_prefix(POS.trim_end()) {
+                raw.pos = pos.trim().to_string();
+            } else if let Some(gtids) = line.strip_prefix(GTID) {
+                raw.gtids = gtids.trim().to_string();
+                // Sets of several servers are printed over several lines.
+                while raw.gtids.ends_with(',')
+                    && let Some(more) = lines.next_if(|line| !line.trim().is_empty())
+                {
+                    raw.gtids.push_str(more.trim());
+                }
+            }
+        }
+        if found.times.0.is_empty() {
+            return Err(not_valid("it does not say when the dump was begun", text));
+        }
+        found.from = from.location(flavor, text)?;
+        found.until = until.location(flavor, text)?;
+        Ok(found)
+    }
+}
+
+/// A place as it stands there.
+#[derive(Default)]
+struct Raw {
+    file: String,
+    pos: String,
+    gtids: String,
+}
+
+impl Raw {
+    fn location(self, flavor: Flavor, text: &str) -> Result<Option<Location>> {
+        let Self { file, pos, gtids } = self;
+        let pos = match &*pos {
+            "" => 0,
+            pos => {
+                let number = pos.parse();
+                number.map_err(|_| not_valid(&format!("the position {pos} is no number"), text))?
+            }
+        };
+        if file.is_empty() || pos == 0 {
+            return Ok(None);
+        }
+        let gtids = match &*gtids {
+            "" => None,
+            gtids => {
+                let set = GtidSet::parse(flavor, gtids);
+                Some(set.map_err(|error| not_valid(&error.to_string(), text))?)
+            }
+        };
+        let position = Position::new(file, pos);
+        Ok(Some(Location { position, gtids }))
+    }
+}
+
+/// The content of the file, as the existing dumper writes it.
+impl fmt::Display for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let header = self.statement.header();
+        writeln!(f, "{STARTED}{}", self.times.0)?;
+        for (location, after) in [(&self.from, ""), (&self.until, AFTER)] {
+            if let Some(Location { position, gtids }) = location {
+                let Position { file, pos } = position;
+                let gtids = gtids.as_ref().map(GtidSet::to_string).unwrap_or_default();
+                writeln!(
+                    f,
+                    "{header}{after}\n\t{LOG}{file}\n\t{POS}{pos}\n\t{GTID}{gtids}\n"
+                )?;
+            }
+        }
+        writeln!(f, "{FINISHED}{}", self.times.1)
+    }
+}
+
+fn not_valid(why: &str, text: &str) -> Error {
+    let message = format!("parse mydumper metadata error: {why}, metadata: {text}");
+    Error::new(&code::PARSE_MYDUMPER_META, message)
+        .with_workaround("Take the `metadata` file that the dumper wrote, or dump anew.")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RECORDED: &str = include_str!("../../testdata/dump/metadata");
+    const UUID: &str = "7105f637-e6f4-11f1-a0c3-02fc00000001";
+
+    fn location(file: &str, pos: u64, gtids: &str) -> Option<Location> {
+        Some(Location {
+            position: Position::new(file, pos),
+            gtids: (!gtids.is_empty()).then(|| GtidSet::parse(Flavor::Mysql, gtids).unwrap()),
+        })
+    }
+
+    #[test]
+    fn a_recorded_file_is_read_and_written() {
+        let read = Metadata::parse(Flavor::Mysql, RECORDED).unwrap();
+        let gtids = format!("{UUID}:1-16");
+        assert_eq!(read.from, location("binlog.000001", 438_556, &gtids));
+        assert_eq!(read.until, None);
+        assert_eq!(read.times.1, "2026-11-23 04:15:34");
+        assert_eq!(read.to_string(), RECORDED);
+    }
+
+    #[test]
+    fn the_second_place_is_found_by_either_name() {
+        for header in ["SHOW MASTER STATUS:", "SHOW BINARY LOG STATUS:"] {
+            let text = format!(
+                "Started dump at: 2026-01-02 03:04:05\n{header}\n\tLog: b.000007\n\tPos: 154\n\
+                 \tGTID:{UUID}:1-37,\n0d7cf9d0-e6f4-11f1-a0c3-02fc00000001:1-3\n\n\
+                 SHOW SLAVE STATUS:\n\tHost: h\n\tLog: other.000001\n\tPos: 9\n\tGTID:\n\n\
+                 {header} /* AFTER CONNECTION POOL ESTABLISHED */\n\tLog: b.000008\n\tPos: 9012\n\
+                 \tGTID:\n\nFinished dump at: 2026-01-02 03:14:05\n"
+            );
+            let read = Metadata::parse(Flavor::Mysql, &text).unwrap();
+            let gtids = format!("{UUID}:1-37,0d7cf9d0-e6f4-11f1-a0c3-02fc00000001:1-3");
+            assert_eq!(read.from, location("b.000007", 154, &gtids), "{header}");
+            assert_eq!(read.until, location("b.000008", 9012, ""), "{header}");
+        }
+    }
+
+    #[test]
+    fn a_source_without_binlog_has_no_place() {
+        let text = "Started dump at: 2026-01-02 03:04:05\nFinished dump at: 2026-01-02 03:04:06\n";
+        let read = Metadata::parse(Flavor::Mysql, text).unwrap();
+        assert_eq!((&read.from, &read.until), (&None, &None));
+        assert_eq!(read.to_string(), text);
+        let blank = "Started dump at: x\nSHOW MASTER STATUS:\n\tLog: \n\tPos: \n\tGTID:\n\n";
+        assert_eq!(Metadata::parse(Flavor::Mysql, blank).unwrap().from, None);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for (from, to) in [
+            ("Started dump at: ", "Begun at: "),
+            ("438556", "many"),
+            ("438556", "99999999999999999999"),
+            (":1-16", ":one"),
+        ] {
+            let text = RECORDED.replace(from, to);
+            let error = Metadata::parse(Flavor::Mysql, &text).unwrap_err();
+            assert!(error.is(&code::PARSE_MYDUMPER_META), "{error}");
+        }
+        assert!(Metadata::parse(Flavor::Mariadb, RECORDED).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_there_it_comes_to_an_end(text in "(SHOW MASTER STATUS:|\tLog: b|\tPos: 4|\
+            \tGTID:[a-f0-9:,-]{0,40}|Started dump at: |[ -~]{0,20}|\n){0,20}") {
+            let _ = Metadata::parse(Flavor::Mysql, &text);
+        }
+    }
+}
