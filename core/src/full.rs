@@ -6,8 +6,10 @@
 
 mod files;
 mod metadata;
+mod statement;
 
 pub use self::{
     files::{Compression, DumpFile, METADATA_FILE},
     metadata::{Metadata, Place},
+    statement::{Insert, Splitter, is_blank},
 };
