@@ -9,6 +9,7 @@
 
 mod binlog;
 mod checks;
+mod dump;
 mod events;
 mod gtid_sets;
 mod input;
@@ -25,6 +26,7 @@ mod values;
 
 pub use self::{
     binlog::{format_description, frame, stream},
+    dump::dump,
     gtid_sets::gtid_sets,
     payload::payload,
     relay::{index, meta, recovery},
@@ -36,12 +38,13 @@ pub use self::{
 pub type Target = fn(&[u8]);
 
 /// All targets by their names, which are those of their corpora as well.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("frame", frame),
     ("format_description", format_description),
     ("rows", rows),
     ("values", values),
     ("gtid_sets", gtid_sets),
+    ("dump", dump),
     ("index", index),
     ("meta", meta),
     ("recovery", recovery),

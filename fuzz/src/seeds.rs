@@ -66,6 +66,7 @@ pub fn all() -> Seeds {
         collector.file();
         collector.events();
     }
+    of_dumps(&mut seeds);
     of_relay(&mut seeds);
     of_gtids(&mut seeds);
     seeds
@@ -422,6 +423,38 @@ fn of_relay(seeds: &mut Seeds) {
         ),
     ];
     add_texts(seeds, "meta", &[], &meta);
+}
+
+fn of_dumps(seeds: &mut Seeds) {
+    const TYPES: &str = include_str!("../../core/testdata/dump/d.all types.0000000000000.sql");
+    let texts = [
+        ("types", TYPES),
+        (
+            "metadata",
+            include_str!("../../core/testdata/dump/metadata"),
+        ),
+        (
+            "two_places",
+            "Started dump at: 2026-01-02 03:04:05\n\
+             SHOW BINARY LOG STATUS:\n\tLog: b.000007\n\tPos: 154\n\tGTID:0-1-3,\n1-1-4\n\n\
+             SHOW SLAVE STATUS:\n\tHost: h\n\tLog: o.1\n\tPos: 9\n\tGTID:\n\n\
+             SHOW BINARY LOG STATUS: /* AFTER CONNECTION POOL ESTABLISHED */\n\
+             \tLog: b.000008\n\tPos: 9\n\tGTID:\n\n",
+        ),
+        (
+            "no_gtids",
+            "Started dump at: \nSHOW MASTER STATUS:\nLog:b.1\nPos:4\nGTID:\
+             3552f637-e6f6-13f0-a0c3-02fc00000001:0",
+        ),
+        ("schema", "a%2Eb-schema-create.sql"),
+        ("table", "d.x%2Dschema-schema.sql.zst"),
+        ("data", "d.t.0000000120003.sql"),
+        (
+            "comments",
+            "-- a;\n/*! x */;REPLACE INTO `a``b`.c(d) VALUES (\"\\\"\"),# b;\n('it''s', f(1));",
+        ),
+    ];
+    add_texts(seeds, "dump", &[1, 40], &texts);
 }
 
 fn of_gtids(seeds: &mut Seeds) {

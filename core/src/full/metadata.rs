@@ -83,12 +83,10 @@ impl Metadata {
                 found.times.1 = time.to_string();
             } else if line.starts_with("SHOW ") {
                 let place = PLACES.iter().find(|it| line.starts_with(it.header()));
-                block = match place.map(|place| (place, &line[place.header().len()..])) {
-                    Some((place, "")) => {
-                        found.statement = *place;
-                        Block::From
-                    }
-                    Some((_, AFTER)) => Block::Until,
+                found.statement = place.copied().unwrap_or(found.statement);
+                block = match place.map(|place| &line[place.header().len()..]) {
+                    Some("") => Block::From,
+                    Some(AFTER) => Block::Until,
                     _ => Block::Other,
                 };
             }
@@ -141,13 +139,9 @@ impl Raw {
         if file.is_empty() || pos == 0 {
             return Ok(None);
         }
-        let gtids = match &*gtids {
-            "" => None,
-            gtids => {
-                let set = GtidSet::parse(flavor, gtids);
-                Some(set.map_err(|error| not_valid(&error.to_string(), text))?)
-            }
-        };
+        let gtids = GtidSet::parse(flavor, &gtids);
+        let gtids = gtids.map_err(|error| not_valid(&error.to_string(), text))?;
+        let gtids = Some(gtids).filter(|gtids| !gtids.is_empty());
         let position = Position::new(file, pos);
         Ok(Some(Location { position, gtids }))
     }
@@ -227,6 +221,9 @@ mod tests {
         let read = Metadata::parse(Flavor::Mysql, text).unwrap();
         assert_eq!((&read.from, &read.until), (&None, &None));
         assert_eq!(read.to_string(), text);
+        let none = RECORDED.replace(":1-16", ":0");
+        let read = Metadata::parse(Flavor::Mysql, &none).unwrap();
+        assert_eq!(read.from, location("binlog.000001", 438_556, ""));
         let blank = "Started dump at: x\nSHOW MASTER STATUS:\n\tLog: \n\tPos: \n\tGTID:\n\n";
         assert_eq!(Metadata::parse(Flavor::Mysql, blank).unwrap().from, None);
     }
