@@ -58,7 +58,7 @@ pub async fn purge_relay(args: &Purge) -> Result<(), String> {
             let answer = answer.into_inner();
             answer.result.then_some(()).ok_or(answer.msg)
         }
-        Ok(Err(status)) => Err(refuse(status.to_string())),
+        Ok(Err(status)) => Err(format!("{} answers: {status}", worker.addr)),
         Err(_) => Err(format!(
             "no answer within {PURGE_MAX:?}. The worker goes on with it; its log says how it ends."
         )),

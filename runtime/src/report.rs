@@ -42,7 +42,7 @@ pub struct SourceReport {
 pub struct RelayReport {
     /// Stage, by the name that `dmctl` shows.
     pub stage: String,
-    /// The sub-directory that it writes to; empty while it is off or has written nothing yet.
+    /// The sub-directory that it writes to; empty as long as it has not said where it stands.
     pub sub_dir: String,
     /// Up to where it has everything.
     pub position: String,
@@ -267,7 +267,7 @@ impl fmt::Display for SyncReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = or(&self.source_position, "an unknown end");
         match or(&self.applied, &self.position) {
-            "" => write!(f, "not started; source at {end}")?,
+            "" => return write!(f, "not started; source at {end}"),
             at => write!(
                 f,
                 "at {at} of {end}, {} s behind, {} rows, {} rows/s",
@@ -415,11 +415,13 @@ mod tests {
                 ..<_>::default()
             });
             sync.binlog_type = SyncStatus::LOCAL.into();
+            sync.syncer_binlog = "(b.000001, 5)".into();
         }));
         let expected = [
             "    relay: Running, at (b.000001, 7) of (b.000001, 9), in s.000001",
             "    task t: Running, Sync unit",
-            "      not started; source at (b.000001, 9), from the relay log",
+            "      at (b.000001, 5) of (b.000001, 9), 0 s behind, 7 rows, 0 rows/s, from the \
+             relay log",
         ];
         assert_eq!(lines[2..], expected);
     }

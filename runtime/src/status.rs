@@ -252,7 +252,10 @@ fn relay_status(
     let of = |text: fn(&RelayEnd) -> String| relayed.map(text).unwrap_or_default();
     RelayStatus {
         relay_sub_dir: of(|end| end.sub_dir.to_string()),
-        relay_binlog: of(|end| Position::new(&end.file, end.len).to_string()),
+        relay_binlog: of(|end| match &*end.file {
+            "" => end.location.position.to_string(),
+            file => Position::new(file, end.len).to_string(),
+        }),
         relay_binlog_gtid: of(|end| {
             let gtids = end.location.gtids.as_ref();
             gtids.map(ToString::to_string).unwrap_or_default()

@@ -11,7 +11,12 @@
 //! stands at the beginning of a file, and go on with that and what is in the file: so nothing is
 //! left out.
 
-use alloc::{borrow::ToOwned, format, string::String};
+use alloc::{
+    borrow::ToOwned,
+    format,
+    string::{String, ToString},
+};
+use core::fmt::Display;
 
 use bytes::Bytes;
 
@@ -144,13 +149,14 @@ impl Writer {
     /// Takes an event, whole as it came.
     ///
     /// # Errors
-    /// 30015: it is damaged, or something is missing before it, or it is not what belongs here.
+    /// 30015: it is damaged, which the cause tells about, or something is missing before it, or it
+    /// is not what belongs here.
     /// 30029: it is there already. 30004: the source's files have names that can't be used. 30019:
     /// the source doesn't say which file it is of. Nothing of it counts then, and only a new
     /// connection helps, if anything does.
     pub fn take(&mut self, raw: &Bytes) -> Result<Step> {
         let frame = self.decoder.frame(raw.clone());
-        let frame = frame.map_err(|error| self.refuse(&format!("{error}")))?;
+        let frame = frame.map_err(|error| self.damaged(&error))?;
         let header = &frame.header;
         match header.event_type {
             kind::ROTATE if is_made_up(header) => self.turn(&frame)?,
@@ -170,7 +176,7 @@ impl Writer {
     /// The source says which file the next events are of.
     fn turn(&mut self, frame: &Frame) -> Result<()> {
         let rotate = self.decoder.event(frame);
-        let rotate = rotate.map_err(|error| self.refuse(&format!("{error}")))?;
+        let rotate = rotate.map_err(|error| self.damaged(&error))?;
         let Event::Rotate { file, pos } = rotate else {
             return Ok(());
         };
@@ -353,10 +359,15 @@ impl Writer {
         }
         // The connection's decoder would have to be changed for that, and need not be.
         let event = Decoder::new(self.flavor).event(frame);
-        match event.map_err(|error| self.refuse(&format!("{error}")))? {
+        match event.map_err(|error| self.damaged(&error))? {
             Event::PreviousGtids(gtids) | Event::MariadbGtidList(gtids) => Ok(Some(gtids)),
             _ => Ok(None),
         }
+    }
+
+    fn damaged(&self, why: &dyn Display) -> Error {
+        self.refuse("the source sent something damaged")
+            .with_cause(why.to_string())
     }
 
     fn refuse(&self, why: &str) -> Error {

@@ -34,7 +34,8 @@ impl Location {
         }
     }
 
-    /// The one of several that the others have all behind them, if there are any.
+    /// The one of several that the others have all behind them, if there are any. Places in one
+    /// stream are ordered; of those that aren't, any may come out.
     pub fn lowest<'a>(
         places: impl IntoIterator<Item = &'a Self>,
         by_gtid: bool,

@@ -45,7 +45,7 @@ pub(super) static TOTALS: [&Desc; 7] = [
 pub struct RelayMetrics {
     metrics: Arc<Metrics>,
     source: String,
-    /// Bytes of each event that was written.
+    /// Bytes of each event that is to be written.
     pub write_size: Arc<Histogram>,
     /// Seconds until the system had taken each event: what is written at once shares the time.
     pub write_duration: Arc<Histogram>,
@@ -53,11 +53,12 @@ pub struct RelayMetrics {
     pub write_errors: Arc<Cell>,
     /// Failed reads from the source.
     pub read_errors: Arc<Cell>,
-    /// Events that were refused: damaged, or not what comes next.
+    /// Events that were damaged.
     pub corruptions: Arc<Cell>,
     /// Seconds waited for each event: none for those that were there.
     pub read_duration: Arc<Histogram>,
-    /// Seconds that it took to decide about each event: those that came at once share the time.
+    /// Seconds that it took to decide about each event and to hand it over: those that came at once
+    /// share the time.
     pub transform_duration: Arc<Histogram>,
 }
 

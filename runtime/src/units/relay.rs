@@ -32,7 +32,6 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-pub(super) use self::follow::{Follower, Found, RelayLog};
 use self::{
     dir::RelayDir,
     log::{Log, Order},
@@ -41,6 +40,10 @@ pub use self::{
     facts::{RelayEnd, RelayFacts},
     log::SyncGroup,
     purge::Purger,
+};
+pub(super) use self::{
+    follow::{Follower, Found, RelayLog},
+    pieces::plain_len,
 };
 use super::{Breaks, Facts, Stop, StopSignal, stopped};
 use crate::metrics::{RelayMetrics, share};
@@ -420,7 +423,11 @@ impl<S: EventStream> Pump<'_, S> {
     /// its memory again.
     async fn take(&mut self, raw: Bytes) -> Result<()> {
         let step = self.writer.take(&raw);
-        match step.inspect_err(|_| self.metrics.corruptions.add(1.0))? {
+        let is_damaged = |error: &Error| !error.cause.is_empty();
+        if step.as_ref().is_err_and(is_damaged) {
+            self.metrics.corruptions.add(1.0);
+        }
+        match step? {
             Step::Pass => return Ok(()),
             Step::Append => self.piece.extend_from_slice(&raw),
             Step::AppendBehind(filler) => {

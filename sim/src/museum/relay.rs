@@ -178,7 +178,7 @@ fn rests() -> Vec<Exhibit> {
             relayed().seed(8).at(9.0, 45.0, Damage(0, 25)),
         )
         .needs("fault: flipped bit")
-        .guarded_by(Guard::Checksum, "exactly-once"),
+        .guarded_by(Guard::Checksum, "relay"),
         Exhibit::new(
             "relay B5 an event that was damaged on the disk",
             "begins anew at the same place, again and again, and never asks the source",

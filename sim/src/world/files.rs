@@ -147,9 +147,10 @@ impl Machine {
         self.rotted().contains(path)
     }
 
-    /// Whether a bit of any file flipped.
-    pub(super) fn is_rotten(&self) -> bool {
-        !self.rotted().is_empty()
+    /// Whether a bit of any file in a sub-directory flipped.
+    pub(super) fn is_rotten(&self, sub_dir: &SubDir) -> bool {
+        let dir = format!("{}/{sub_dir}/", relay::DIR);
+        self.rotted().iter().any(|path| path.starts_with(&dir))
     }
 
     fn rotted(&self) -> MutexGuard<'_, BTreeSet<String>> {

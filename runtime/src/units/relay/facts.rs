@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dm_core::{
-    binlog::Position,
+    binlog::{FileName, Position},
     error::{Error, Result},
     relay::SubDir,
     sync::progress::Location,
@@ -150,10 +150,19 @@ impl RelayFacts {
 }
 
 impl State {
-    /// How much of a file is complete, if it is the one that is written.
+    /// How much of a file counts, if it is the one that is written. Of one that was begun behind
+    /// that, which is not known to survive yet, nothing does.
     pub(super) fn written(&self, sub_dir: &SubDir, file: &str) -> Option<u64> {
-        let end = self.end.as_ref()?;
-        (end.sub_dir == *sub_dir && end.file == file).then_some(end.len)
+        let end = self.end.as_ref().filter(|end| end.sub_dir == *sub_dir)?;
+        if end.file == file {
+            return Some(end.len);
+        }
+        let is_behind = match (FileName::parse(&end.file), FileName::parse(file)) {
+            (Ok(told), Ok(file)) => told.base == file.base && told.sequence < file.sequence,
+            // It has not told of any.
+            _ => true,
+        };
+        is_behind.then_some(0)
     }
 
     /// Whether everything before a location is there, and what comes next will be.
@@ -163,5 +172,36 @@ impl State {
         };
         let location = end.location.in_relay(end.sub_dir.number());
         !end.file.is_empty() && location.reaches(at, by_gtid)
+    }
+}
+
+#[cfg(all(test, not(madsim)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_counts_before_it_is_told() {
+        let sub_dir: SubDir = "a.000002".parse().unwrap();
+        let written = |told: &str, file: &str| {
+            let end = RelayEnd {
+                sub_dir: sub_dir.clone(),
+                file: told.to_owned(),
+                len: 7,
+                location: Location::default(),
+            };
+            let state = State {
+                end: Some(end),
+                ..State::default()
+            };
+            assert_eq!(state.written(&"a.000001".parse().unwrap(), file), None);
+            state.written(&sub_dir, file)
+        };
+        assert_eq!(written("b.000009", "b.000009"), Some(7));
+        assert_eq!(written("b.000009", "b.000008"), None);
+        // They are there already.
+        assert_eq!(written("b.000009", "b.000010"), Some(0));
+        assert_eq!(written("", "b.000001"), Some(0));
+        // Of the former name of the source's files all are complete.
+        assert_eq!(written("c.000001", "b.000010"), None);
     }
 }

@@ -25,7 +25,7 @@ use super::{
     HEAD_EVENTS, RelayFacts,
     dir::{order, read_small, scanned},
     facts::{PATIENCE, State},
-    pieces::{Piece, broken, check_magic, unread},
+    pieces::{Piece, broken, check_magic, is_unread, unread},
 };
 use crate::ports::{
     Start,
@@ -193,9 +193,11 @@ impl<D: Disk> RelayLog<D> {
         let mut decoder = Decoder::new(self.flavor).accept_unchecked();
         let mut at = Position::FIRST;
         for _ in 0..HEAD_EVENTS {
-            // It may have been begun just now.
-            let Ok(piece) = Piece::first(&file, (path, at), decoder).await else {
-                return Ok(None);
+            let piece = match Piece::first(&file, (path, at), decoder).await {
+                Err(error) if is_unread(&error) => return Err(error),
+                // It may have been begun just now.
+                Err(_) => return Ok(None),
+                Ok(piece) => piece,
             };
             let Some(record) = piece.from(at).first() else {
                 return Ok(None);
@@ -359,8 +361,10 @@ impl<D: Disk> Follower<D> {
             Some(piece) => piece,
             None => {
                 let place = (&**path, *pos, limit);
-                let piece = Arc::new(Piece::read(file, place, decoder.clone()).await?);
-                if self.log.facts.readers() > 1 {
+                let is_shared = self.log.facts.readers() > 1;
+                let piece = Piece::read(file, place, decoder.clone(), is_shared).await?;
+                let piece = Arc::new(piece);
+                if is_shared {
                     kept.keep(sub_dir, name, &piece);
                 }
                 piece

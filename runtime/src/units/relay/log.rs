@@ -79,7 +79,8 @@ pub(super) struct Log<D: Disk> {
     since: Option<Instant>,
     /// What is known once they are.
     mark: Option<(u64, Location)>,
-    /// Up to where everything is known to survive.
+    /// How much of the file is known to survive, and where that is.
+    durable: u64,
     location: Option<Location>,
     /// When the meta file was written, and whether there was progress since.
     meta_at: Instant,
@@ -119,6 +120,7 @@ impl<D: Disk> Log<D> {
             unsynced: 0,
             since: None,
             mark: None,
+            durable: writer.boundary(),
             // Where there is no file, the meta file says where one is to begin.
             location: writer.file().map(|_| writer.location()),
             meta_at: Instant::now(),
@@ -203,13 +205,19 @@ impl<D: Disk> Log<D> {
     async fn sync(&mut self) -> Result<()> {
         let is_needed = self.unsynced > 0 && Guard::RelaySync.holds();
         if let (Some((name, file)), true) = (&mut self.file, is_needed) {
-            // If it fails, what survives shows when the file is read back.
-            let synced = file.sync().await;
-            synced.map_err(|error| failed(&self.dir.path_of(name), &error))?;
+            if let Err(error) = file.sync().await {
+                // What was not synced now never is. What survives shows when the file is read back;
+                // that there is no more helps where memory can't be made to forget.
+                if Guard::RelayReadBack.holds() {
+                    let _ = file.set_len(self.durable).await;
+                }
+                return Err(failed(&self.dir.path_of(name), &error));
+            }
             self.unsynced = 0;
         }
         self.since = None;
         if let (Some((boundary, location)), Some((name, _))) = (self.mark.take(), &self.file) {
+            self.durable = boundary;
             self.location = Some(location.clone());
             self.is_meta_late = true;
             if let Some(end) = self.dir.end(name, boundary, location) {
@@ -244,6 +252,7 @@ impl<D: Disk> Log<D> {
             self.dir.disk().sync_dir(&parent).await.map_err(failed)?;
         }
         self.file = Some((name, file));
+        self.durable = 0;
         self.unsynced = MAGIC.len() as u64;
         self.since = Some(Instant::now());
         Ok(())

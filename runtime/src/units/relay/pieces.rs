@@ -15,6 +15,8 @@ use crate::{ports::disk::File, units::payload::Payload};
 const PIECE_BYTES: u64 = 256 << 10;
 /// A compressed transaction is opened for all who read it if it takes no more memory than this.
 const OPENED_BYTES_MAX: u64 = 1 << 20;
+/// So many bytes are enough for a piece, once they are decompressed.
+const MEMORY_MAX: usize = 1 << 20;
 /// No event is larger: servers take packets of up to 1 GiB.
 const EVENT_BYTES_MAX: u32 = (1 << 30) + (1 << 20);
 /// Memory for what others may want, and how many pieces it is at most: at the end of the log each
@@ -44,7 +46,7 @@ pub(in crate::units) struct Record {
     pub(in crate::units) header: Header,
     /// What it says.
     pub(in crate::units) event: Event,
-    /// Its size, not compressed.
+    /// Its size, not compressed, unless it is a whole compressed transaction.
     pub(in crate::units) bytes: usize,
     /// Whether an event before it came under the same header.
     pub(in crate::units) shares: bool,
@@ -90,10 +92,11 @@ impl Piece {
         let head = head.map_err(|error| unread(path, at, &error))?;
         let size = size_of(&head).map_err(|why| broken(path, at, why))?;
         let limit = at + size.unwrap_or_default() as u64;
-        Self::read(file, (path, at, limit), decoder).await
+        Self::read(file, (path, at, limit), decoder, false).await
     }
 
-    /// Reads what begins at an offset, but nothing behind `limit`.
+    /// Reads what begins at an offset, but nothing behind `limit`. What is to be read by several
+    /// is opened where it is compressed.
     ///
     /// # Errors
     /// 11038: what is there is no event, or not all of one.
@@ -101,8 +104,10 @@ impl Piece {
         file: &F,
         (path, at, limit): (&Path, u64, u64),
         mut decoder: Decoder,
+        opens: bool,
     ) -> Result<Self> {
         let mut events = Vec::new();
+        let mut memory = 0;
         let mut end = at;
         let mut wanted = PIECE_BYTES;
         loop {
@@ -110,13 +115,15 @@ impl Piece {
             let read = file.read_at(end, len as usize).await;
             let bytes = read.map_err(|error| unread(path, end, &error))?;
             let mut rest = bytes.clone();
-            while let Some(size) = size_of(&rest).map_err(|why| broken(path, end, why))? {
-                if size > rest.len() {
-                    break;
-                }
+            while memory < MEMORY_MAX
+                && let Some(size) = size_of(&rest).map_err(|why| broken(path, end, why))?
+                && size <= rest.len()
+            {
                 let raw = rest.split_to(size);
-                let decoded = decode(&mut decoder, raw, end, &mut events);
+                let known = events.len();
+                let decoded = decode(&mut decoder, raw, (end, opens), &mut events);
                 decoded.map_err(|error| broken(path, end, &error.to_string()))?;
+                memory += events[known..].iter().map(|it| it.bytes).sum::<usize>();
                 end += size as u64;
             }
             if !events.is_empty() || bytes.is_empty() {
@@ -131,16 +138,21 @@ impl Piece {
         }
         Ok(Self {
             end,
-            memory: events.iter().map(|record| record.bytes as u64).sum(),
+            memory: memory as u64,
             events,
             decoder,
         })
     }
 }
 
-/// Decodes the event that begins at an offset. A compressed transaction is several ones, unless it
-/// is large.
-fn decode(decoder: &mut Decoder, raw: Bytes, at: u64, events: &mut Vec<Record>) -> Result<()> {
+/// Decodes the event that begins at an offset. A compressed transaction that is opened is several
+/// ones, unless it is large.
+fn decode(
+    decoder: &mut Decoder,
+    raw: Bytes,
+    (at, opens): (u64, bool),
+    events: &mut Vec<Record>,
+) -> Result<()> {
     let bytes = raw.len();
     let frame = decoder.frame(raw)?;
     let header = frame.header;
@@ -149,13 +161,15 @@ fn decode(decoder: &mut Decoder, raw: Bytes, at: u64, events: &mut Vec<Record>) 
             compression,
             uncompressed_size,
             body,
-        } if uncompressed_size <= OPENED_BYTES_MAX => (compression, uncompressed_size, body),
+        } if opens && uncompressed_size <= OPENED_BYTES_MAX => {
+            (compression, uncompressed_size, body)
+        }
         event => {
             events.push(Record {
                 at,
                 header,
+                bytes: plain_len(&event, bytes),
                 event,
-                bytes,
                 shares: false,
             });
             return Ok(());
@@ -173,6 +187,15 @@ fn decode(decoder: &mut Decoder, raw: Bytes, at: u64, events: &mut Vec<Record>) 
         });
     }
     Ok(())
+}
+
+/// The size of an event that came in so many bytes: MariaDB's `log_bin_compress` makes them fewer
+/// than what they hold.
+pub(in crate::units) fn plain_len(event: &Event, bytes: usize) -> usize {
+    match event {
+        Event::Rows(rows) => bytes.max(rows.rows_len()),
+        _ => bytes,
+    }
 }
 
 /// How long the event is that begins here, if its header is there.
@@ -198,6 +221,11 @@ pub(super) async fn check_magic<F: File>(file: &F, path: &Path) -> Result<()> {
 pub(super) fn unread(path: &Path, at: u64, error: &std::io::Error) -> Error {
     let message = format!("cannot read {} at {at}", path.display());
     Error::new(&code::PARSER_PARSE_RELAY_LOG, message).with_cause(error.to_string())
+}
+
+/// Whether an error is the disk's, and says nothing about the file.
+pub(super) fn is_unread(error: &Error) -> bool {
+    !error.cause.is_empty()
 }
 
 pub(super) fn broken(path: &Path, at: u64, why: &str) -> Error {
@@ -239,5 +267,54 @@ impl Pieces {
     /// Forgets everything: what is in the files may change.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+#[cfg(all(test, not(madsim)))]
+mod tests {
+    use std::fs;
+
+    use dm_core::binlog::{Flavor, Position};
+
+    use super::*;
+    use crate::{
+        disk::LocalDisk,
+        ports::disk::{Disk, Open},
+        units::relay::samples::recorded,
+    };
+
+    /// However much it becomes: many small ones become large together.
+    #[tokio::test]
+    async fn what_is_compressed_is_opened_for_several_and_bounded() {
+        const FILE: &str = "7105f637-e6f4-11f1-a0c3-02fc00000001.000001/binlog.000001";
+        /// A payload of 3,663 bytes that has 56,363.
+        const PAYLOAD: usize = 438_635;
+        const COPIES: usize = 60;
+        let dir = recorded("switch");
+        let path = dir.path().join(FILE);
+        let all = fs::read(&path).unwrap();
+        let size = |at: usize| size_of(&all[at..]).unwrap().unwrap();
+        let begin = MAGIC.len() + size(MAGIC.len());
+        let payload = &all[PAYLOAD..][..size(PAYLOAD)];
+        fs::write(&path, [&all[..begin], &payload.repeat(COPIES)].concat()).unwrap();
+        let file = LocalDisk.open(&path, Open::Read).await.unwrap();
+        for opens in [false, true] {
+            let mut decoder = Decoder::new(Flavor::Mysql);
+            let (mut at, mut pieces, mut found) = (Position::FIRST, 0, 0);
+            while at < (begin + COPIES * payload.len()) as u64 {
+                let place = (&*path, at, u64::MAX);
+                let piece = Piece::read(&file, place, decoder, opens).await.unwrap();
+                assert!((piece.memory as usize) < MEMORY_MAX + 60_000);
+                let is_whole = |it: &&Record| matches!(it.event, Event::Payload { .. });
+                assert_eq!(piece.events.iter().any(|it| is_whole(&it)), !opens);
+                let first = |it: &&Record| !it.shares;
+                found += piece.events.iter().filter(first).count();
+                pieces += 1;
+                at = piece.end;
+                decoder = piece.decoder;
+            }
+            // The first event is the format description.
+            assert_eq!((found, pieces > 1), (1 + COPIES, opens));
+        }
     }
 }

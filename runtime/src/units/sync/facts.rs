@@ -83,6 +83,8 @@ impl SyncFacts {
     }
 
     pub(crate) fn note_origin(&self, is_relay: bool) {
+        // Reading begins anew, where everything before is applied.
+        self.places().read = None;
         self.reads_relay.store(is_relay, Relaxed);
     }
 

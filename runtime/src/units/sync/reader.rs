@@ -18,7 +18,7 @@ use crate::{
     ports::{EventStream, disk::Disk},
     units::{
         payload::Payload,
-        relay::{Follower, Found},
+        relay::{Follower, Found, plain_len},
     },
 };
 
@@ -160,11 +160,7 @@ impl Output {
                 Ok(())
             }
             event => {
-                // MariaDB's `log_bin_compress` makes events smaller than what they hold.
-                let bytes = match &event {
-                    Event::Rows(rows) => bytes.max(rows.rows_len()),
-                    _ => bytes,
-                };
+                let bytes = plain_len(&event, bytes);
                 let item = Item {
                     header,
                     event,

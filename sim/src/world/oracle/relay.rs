@@ -91,7 +91,7 @@ impl Watch {
         };
         let task = self.facts.of(&upstream.name, TASK);
         // Where a bit flipped, which nobody can be blamed for, it goes back and reads it again.
-        let is_sound = !self.machine.is_rotten();
+        let is_sound = !self.machine.is_rotten(&end.sub_dir);
         if let (true, Some(read)) = (runs && is_sound && task.reads_relay(), task.read()) {
             let safe = end.location.in_relay(end.sub_dir.number());
             // Another server's files begin with what is in the files of the one before.
@@ -132,7 +132,7 @@ impl Watch {
             }
             _ => None,
         };
-        if let (Some(last), false) = (before, self.machine.is_rotten()) {
+        if let (Some(last), false) = (before, self.machine.is_rotten(sub_dir)) {
             let order = |end: &RelayEnd| {
                 let number = FileName::parse(&end.file).map_or(0, |name| name.sequence);
                 (number, end.len)
