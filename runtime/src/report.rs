@@ -24,6 +24,7 @@ pub struct Report {
 
 /// A source.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct SourceReport {
     /// Its id; empty where none is assigned.
     pub source: String,
@@ -39,6 +40,7 @@ pub struct SourceReport {
 
 /// The relay of a source.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct RelayReport {
     /// Stage, by the name that `dmctl` shows.
     pub stage: String,
@@ -60,6 +62,7 @@ pub struct RelayReport {
 
 /// A subtask.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct SubtaskReport {
     /// Name of the task.
     pub task: String,
@@ -81,6 +84,7 @@ pub struct SubtaskReport {
 
 /// How far a sync unit is.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct SyncReport {
     /// End of the source's binlog.
     pub source_position: String,

@@ -140,15 +140,10 @@ impl Planner {
     pub fn new(config: PlannerConfig, resume: Vec<SlotProgress>) -> Self {
         assert!(!resume.is_empty(), "progress of at least one slot");
         let by_gtid = config.by_gtid;
-        let boundaries = || resume.iter().map(|row| &row.applied.boundary);
-        let is_lowest = |low: &&Location| {
-            boundaries().all(|other| other.reaches(low, by_gtid)) || !Guard::LowestStart.holds()
-        };
+        let boundaries = resume.iter().map(|row| &row.applied.boundary);
         // Places in one stream are ordered; where they aren't, `begin` notices.
-        let lowest = boundaries()
-            .find(is_lowest)
-            .unwrap_or(&resume[0].applied.boundary)
-            .clone();
+        let lowest = Location::lowest(boundaries, by_gtid).filter(|_| Guard::LowestStart.holds());
+        let lowest = lowest.unwrap_or(&resume[0].applied.boundary).clone();
         let slots: Vec<_> = resume
             .into_iter()
             .map(|row| Slot::new(row, &lowest))

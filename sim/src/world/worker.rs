@@ -36,7 +36,7 @@ use super::{
         leak::Doors,
         lease::Tenure,
         order::Orders,
-        purge,
+        purge::{self, By},
         relay::{self, Watch},
     },
     purge::{serve, wish},
@@ -190,9 +190,10 @@ impl Process {
             view: views,
             doors: Doors::default(),
         };
+        let watch = |by| purge::Watch::new(surroundings, disk, (&process, by), &running.view);
         let connect = Connect {
             surroundings: surroundings.clone(),
-            files: disk.files(*lives),
+            files: disk.files(*lives).watched(watch(By::Relay)),
             tenure: running.tenure.clone(),
             doors: running.doors.clone(),
         };
@@ -203,9 +204,8 @@ impl Process {
             let watch = Watch::new(surroundings, disk, &process, &running.facts);
             tokio::spawn(watch.run(running.view.clone()));
         }
-        let watch = purge::Watch::new(surroundings, disk, &process, &running.view);
         let purging = Connect {
-            files: connect.files.clone().watched(watch),
+            files: disk.files(*lives).watched(watch(By::Purge)),
             ..connect.clone()
         };
         let purger = Purger::new(purging, facts.clone(), running.view.clone());

@@ -3,7 +3,7 @@
 use dm_core::{
     binlog::{FileName, GtidSet},
     lifecycle::View,
-    relay::{Scan, SubDir},
+    relay::{MAGIC, Scan, SubDir},
     status::Stage,
     sync::progress::Location,
 };
@@ -14,11 +14,21 @@ use crate::world::{files::Machine, source::Upstream, trace::Trace, worker::Surro
 
 pub(in crate::world) const NAME: &str = "purge";
 
-/// Looks at what the purges of one process remove.
+/// Who removes a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::world) enum By {
+    /// Whoever is to have space.
+    Purge,
+    /// The relay, which begins anew where the source does not have what comes next.
+    Relay,
+}
+
+/// Looks at what one process removes.
 pub(in crate::world) struct Watch {
     around: Surroundings,
     machine: Machine,
     process: String,
+    by: By,
     view: watch::Receiver<View>,
 }
 
@@ -26,13 +36,14 @@ impl Watch {
     pub(in crate::world) fn new(
         around: &Surroundings,
         machine: &Machine,
-        process: &str,
+        (process, by): (&str, By),
         view: &watch::Receiver<View>,
     ) -> Self {
         Self {
             around: around.clone(),
             machine: machine.clone(),
             process: process.to_owned(),
+            by,
             view: view.clone(),
         }
     }
@@ -42,9 +53,17 @@ impl Watch {
         let Some((sub_dir, file)) = named(path) else {
             return;
         };
+        // A file that has nothing yet nobody reads.
+        let kept = self.machine.durable(path);
+        if self.by == By::Relay && kept.is_none_or(|kept| kept.len() <= MAGIC.len()) {
+            return;
+        }
         let trace: &Trace = &self.around.trace;
-        trace.count("relay: purged file");
-        trace.note(&self.process, format_args!("purges {path}"));
+        trace.count(match self.by {
+            By::Purge => "relay: purged file",
+            By::Relay => "relay: file given up",
+        });
+        trace.note(&self.process, format_args!("removes {path}"));
         let mut sources = self.around.sources.values();
         let Some(upstream) = sources.find(|it| it.is_called(sub_dir.server())) else {
             trace.violate(NAME, format_args!("{path} is of no source"));
@@ -61,8 +80,11 @@ impl Watch {
             NAME,
             !places.is_empty() && needed.is_none(),
             match needed {
-                Some(at) => format!("{} purges {path}, and its task is at {at}", self.process),
-                None => format!("{} purges {path}, and its task has not begun", self.process),
+                Some(at) => format!("{} removes {path}, and its task is at {at}", self.process),
+                None => format!(
+                    "{} removes {path}, and its task has not begun",
+                    self.process
+                ),
             },
         );
     }
