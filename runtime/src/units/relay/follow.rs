@@ -257,6 +257,8 @@ struct Opened<F> {
     next: Option<String>,
     /// Where it ends, once it is not written any more.
     limit: Option<u64>,
+    /// Where it was opened once more.
+    reopened: Option<u64>,
 }
 
 impl<F: File> Opened<F> {
@@ -291,6 +293,7 @@ impl<F: File> Opened<F> {
             decoder,
             next: None,
             limit: None,
+            reopened: None,
         })
     }
 }
@@ -337,8 +340,40 @@ impl<D: Disk> Follower<D> {
             if !piece.from(from).is_empty() {
                 return Ok(Found::Events(piece, from));
             }
-            self.turn().await?;
+            if limit <= from || !self.is_replaced().await? {
+                self.turn().await?;
+            }
         }
+    }
+
+    /// Whether there is more in the file of this name than in the one that is open: a relay that
+    /// begins anew may put another one in its place. That is read then.
+    async fn is_replaced(&mut self) -> Result<bool> {
+        let Opened {
+            sub_dir,
+            name,
+            path,
+            pos,
+            reopened,
+            ..
+        } = &self.at;
+        let (pos, reopened) = (*pos, *reopened);
+        let bytes = match self.log.disk.stat(path).await {
+            Ok(stat) => stat.bytes,
+            // Whoever looks for the next one says so.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(unread(path, pos, &error)),
+        };
+        if bytes <= pos {
+            return Ok(false);
+        }
+        if reopened == Some(pos) {
+            return Err(broken(path, pos, "there is more in it than can be read"));
+        }
+        let (sub_dir, name) = (sub_dir.clone(), name.clone());
+        self.at = Opened::at(&self.log, sub_dir, name, pos).await?;
+        self.at.reopened = Some(pos);
+        Ok(true)
     }
 
     async fn piece(&mut self, limit: u64) -> Result<Arc<Piece>> {

@@ -342,3 +342,28 @@ async fn a_relay_that_fails_is_given_up() {
     log.facts.wrote(end);
     assert!(log.serves(&at, &from).await);
 }
+
+/// A relay that begins anew sets a file aside that it can't go on in, and writes it again: whoever
+/// has the former one open would find nothing in it, and go on in the file behind.
+#[tokio::test]
+async fn a_file_that_was_replaced_is_read_on() {
+    let dir = recorded("mysql");
+    let name = "0a0431f2-e6eb-11f1-beb0-02fc00000001.000001/binlog.000004";
+    let path = dir.path().join(name);
+    let whole = fs::read(&path).unwrap();
+    // The magic and the format description.
+    let begin = 4 + u32::from_le_bytes(whole[13..17].try_into().unwrap()) as usize;
+    fs::write(&path, &whole[..begin]).unwrap();
+    let log = log(&dir, Flavor::Mysql).await;
+    let from = Start::Position(Position::new("binlog.000004", 4));
+    let mut follower = log.open(&from).await.unwrap();
+    let read = async |follower: &mut Follower<LocalDisk>| match follower.next().await.unwrap() {
+        Found::File(position) => position.to_string(),
+        Found::Events(_, from) => from.to_string(),
+    };
+    assert!(read(&mut follower).await.contains("000004"));
+    assert_eq!(read(&mut follower).await, "4");
+    fs::rename(&path, path.with_extension("damaged")).unwrap();
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(read(&mut follower).await, begin.to_string());
+}
