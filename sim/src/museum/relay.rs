@@ -91,7 +91,7 @@ fn losses() -> Vec<Exhibit> {
         Exhibit::new(
             "relay A8 a sync that failed",
             "reads from memory what the disk never got, and says that it is safe",
-            relayed().every(4.0, 1.0, 11, LostSyncs(0, 300)),
+            relayed().seed(2).every(2.0, 1.0, 24, LostSyncs(0, 300)),
         )
         .guarded_by(Guard::RelayReadBack, "relay"),
         Exhibit::new(
