@@ -10,6 +10,6 @@ mod statement;
 
 pub use self::{
     files::{Compression, DumpFile, METADATA_FILE},
-    metadata::{Metadata, Place},
+    metadata::{Header, Metadata},
     statement::{Insert, Splitter, is_blank},
 };

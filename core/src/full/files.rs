@@ -119,18 +119,17 @@ impl DumpFile {
         for part in names.split('.') {
             parts.push(unescape(part).ok_or_else(|| unclear(name, "an escape is not complete"))?);
         }
-        let parts: Vec<_> = parts.iter().map(String::as_str).collect();
         let file = match (kind, &*parts) {
             (SCHEMA, [schema]) => Self::Schema {
-                schema: (*schema).to_string(),
+                schema: schema.clone(),
             },
             (VIEW, [schema, view]) => Self::View {
-                schema: (*schema).to_string(),
-                view: (*view).to_string(),
+                schema: schema.clone(),
+                view: view.clone(),
             },
             (TABLE, [schema, table]) => Self::Table {
-                schema: (*schema).to_string(),
-                table: (*table).to_string(),
+                schema: schema.clone(),
+                table: table.clone(),
             },
             ("", [schema, table]) => Self::data(schema, table, 0),
             ("", [schema, table, index]) => {

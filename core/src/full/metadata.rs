@@ -23,13 +23,13 @@ pub struct Metadata {
     /// Some of what is between the two may be in it: without a lock rows are read at several
     /// places.
     pub until: Option<Location>,
-    /// How the source calls it.
-    pub statement: Place,
+    /// What stands above a place.
+    pub header: Header,
 }
 
-/// The statement that a source is asked with.
+/// What stands above a place: the statement that the source was asked with.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Place {
+pub enum Header {
     /// MariaDB, and MySQL before 8.2.
     #[default]
     Master,
@@ -43,10 +43,10 @@ const AFTER: &str = " /* AFTER CONNECTION POOL ESTABLISHED */";
 const LOG: &str = "Log: ";
 const POS: &str = "Pos: ";
 const GTID: &str = "GTID:";
-const PLACES: [Place; 2] = [Place::Master, Place::BinaryLog];
+const HEADERS: [Header; 2] = [Header::Master, Header::BinaryLog];
 
-impl Place {
-    const fn header(self) -> &'static str {
+impl Header {
+    const fn text(self) -> &'static str {
         match self {
             Self::Master => "SHOW MASTER STATUS:",
             Self::BinaryLog => "SHOW BINARY LOG STATUS:",
@@ -82,9 +82,9 @@ impl Metadata {
             } else if let Some(time) = line.strip_prefix(FINISHED) {
                 found.times.1 = time.to_string();
             } else if line.starts_with("SHOW ") {
-                let place = PLACES.iter().find(|it| line.starts_with(it.header()));
-                found.statement = place.copied().unwrap_or(found.statement);
-                block = match place.map(|place| &line[place.header().len()..]) {
+                let header = HEADERS.iter().find(|it| line.starts_with(it.text()));
+                found.header = header.copied().unwrap_or(found.header);
+                block = match header.map(|header| &line[header.text().len()..]) {
                     Some("") => Block::From,
                     Some(AFTER) => Block::Until,
                     _ => Block::Other,
@@ -150,7 +150,7 @@ impl Raw {
 /// The content of the file, as the existing dumper writes it.
 impl fmt::Display for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = self.statement.header();
+        let header = self.header.text();
         writeln!(f, "{STARTED}{}", self.times.0)?;
         for (location, after) in [(&self.from, ""), (&self.until, AFTER)] {
             if let Some(Location { position, gtids }) = location {

@@ -340,15 +340,15 @@ impl<D: Disk> Follower<D> {
             if !piece.from(from).is_empty() {
                 return Ok(Found::Events(piece, from));
             }
-            if limit <= from || !self.is_replaced().await? {
+            if limit <= from || !self.open_again().await? {
                 self.turn().await?;
             }
         }
     }
 
-    /// Whether there is more in the file of this name than in the one that is open: a relay that
-    /// begins anew may put another one in its place. That is read then.
-    async fn is_replaced(&mut self) -> Result<bool> {
+    /// Opens the file of this name once more if there is more in it than in the one that is open,
+    /// and returns whether there is: a relay that begins anew may put another one in its place.
+    async fn open_again(&mut self) -> Result<bool> {
         let Opened {
             sub_dir,
             name,

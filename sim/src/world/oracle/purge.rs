@@ -135,9 +135,9 @@ impl Watch {
         let all: Vec<_> = (self.machine.relayed().into_iter())
             .flat_map(in_dir)
             .collect();
-        let newer = all.iter().skip_while(|it| *it != path).skip(1);
+        let mut newer = all.iter().skip_while(|it| *it != path).skip(1);
         let is_known = scanned(path).gtids().is_none_or(|all| have.contains(all));
-        !is_known && all.iter().any(serves) && !newer.clone().any(serves)
+        !is_known && all.iter().any(serves) && !newer.any(serves)
     }
 }
 
