@@ -162,6 +162,8 @@ guards! {
     RelayUnread = "relay-unread",
     /// By position nothing is read behind a change of servers.
     RelayCross = "relay-cross",
+    /// A file that was put in the place of an open one is read on.
+    RelayReplaced = "relay-replaced",
     /// Nothing is purged that a subtask needs.
     RelayNeeds = "relay-needs",
 

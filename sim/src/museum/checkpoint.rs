@@ -135,10 +135,10 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
         Exhibit::new(
             "an event with a flipped bit",
             "applies what the source never wrote",
-            Stage::new().seed(8).at(9.0, 45.0, Damage(0, 25)),
+            Stage::new().seed(8).every(9.0, 2.0, 9, Damage(0, 5)),
         )
         .needs("fault: flipped bit")
-        .guarded_by(Guard::Checksum, "convergence"),
+        .guarded_by(Guard::Checksum, "exactly-once"),
         Exhibit::new(
             "an event that is missing",
             "goes on behind the gap",

@@ -226,10 +226,12 @@ impl Upstream {
         self.damages.store(chance, Ordering::Relaxed);
     }
 
-    /// What becomes of an event.
-    fn arrival(&self, event: Bytes, inside: bool) -> Arrival {
+    /// What becomes of an event. The first one of a file is damaged more often than others: a relay
+    /// that has no more of it begins the file anew.
+    fn arrival(&self, event: Bytes, inside: bool, is_first: bool) -> Arrival {
         let State { dice, plan, .. } = &mut *self.state();
-        if !dice.permille(self.damages.load(Ordering::Relaxed)) {
+        let chance = self.damages.load(Ordering::Relaxed) * if is_first { 20 } else { 1 };
+        if !dice.permille(chance) {
             return Arrival::Once(event);
         }
         let (arrival, what) = damage::damage(dice, plan, &event, inside);

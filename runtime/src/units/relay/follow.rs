@@ -364,7 +364,7 @@ impl<D: Disk> Follower<D> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
             Err(error) => return Err(unread(path, pos, &error)),
         };
-        if bytes <= pos {
+        if bytes <= pos || !Guard::RelayReplaced.holds() {
             return Ok(false);
         }
         if reopened == Some(pos) {

@@ -80,6 +80,13 @@ pub(super) struct Place {
     hides: bool,
 }
 
+impl Place {
+    /// Whether the event that was read last is the one behind its file's format.
+    pub(super) fn is_behind_format(&self) -> bool {
+        self.event == 2
+    }
+}
+
 impl Binlog {
     pub(super) fn new(sid: [u8; 16], plan: SourcePlan, clock: u32) -> Self {
         let mut binlog = Self {

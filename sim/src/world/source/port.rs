@@ -126,7 +126,8 @@ impl EventStream for Dump {
                 &mut self.queue,
             );
             if let Some((event, inside)) = next {
-                match self.upstream.arrival(event, inside) {
+                let is_first = self.place.is_behind_format();
+                match self.upstream.arrival(event, inside, is_first) {
                     Arrival::Once(event) => return Ok(event),
                     Arrival::Never => continue,
                     Arrival::Twice(event) => {
