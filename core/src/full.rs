@@ -4,12 +4,16 @@
 //! file per schema and per table with the statement that makes it, any number with rows, and
 //! `metadata`, which is written last and says where in the binlog the rows were read.
 
+mod consistency;
 mod files;
 mod metadata;
+mod reading;
 mod statement;
 
 pub use self::{
+    consistency::Consistency,
     files::{Compression, DumpFile, METADATA_FILE},
     metadata::{Header, Metadata},
+    reading::{KeyValue, Piece, Reading, Value},
     statement::{Insert, Splitter, is_blank},
 };

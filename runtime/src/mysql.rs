@@ -2,10 +2,12 @@
 
 pub mod conn;
 pub mod connect;
+mod definition;
 mod errors;
 mod meta;
 pub mod replica;
 pub mod session;
+pub mod snapshot;
 pub mod source;
 mod sql_mode;
 pub mod target;

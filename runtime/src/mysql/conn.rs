@@ -7,6 +7,7 @@
 mod auth;
 mod der;
 mod packet;
+mod rows;
 pub(super) mod tls;
 
 use std::{fmt, io, time::Duration};
@@ -19,6 +20,7 @@ use tokio::{
     time::timeout,
 };
 
+pub use self::rows::{RawRow, Rows};
 use self::{
     auth::{Greeting, Login},
     packet::{Fields, Stream, Wire},
@@ -30,9 +32,7 @@ use super::session::{Variable, quoted};
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// How long a server may take to answer a query.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
-/// A response may begin with this many columns at most, far more than any statement of ours has.
-const COLUMNS_MAX: u64 = 4096;
-
+const COM_QUERY: u8 = 0x03;
 const ERR: u8 = 0xff;
 const EOF: u8 = 0xfe;
 /// An EOF packet is shorter than this; a row may begin with the same byte but is longer then.
@@ -209,40 +209,25 @@ impl Conn {
     /// # Errors
     /// What the server says, or a broken connection; then the connection must be dropped.
     pub async fn query(&mut self, sql: &str) -> Result<Vec<Row>, Fault> {
-        const COM_QUERY: u8 = 0x03;
-        self.command(COM_QUERY, sql.as_bytes()).await?;
-        let head = self.wire.read().await?;
-        match head.first() {
-            Some(0) => return Ok(Vec::new()),
-            Some(&ERR) => return Err(Fault::of(&head)),
-            _ => {}
-        }
-        let columns = Fields(&head).lenenc()?.unwrap_or_default();
-        if !(1..=COLUMNS_MAX).contains(&columns) {
-            return Err(Fault::Protocol("bad number of columns"));
-        }
-        for _ in 0..columns {
-            let _definition = self.wire.read().await?;
-        }
-        if !is_end(&self.wire.read().await?) {
-            return Err(Fault::Protocol("more columns than announced"));
-        }
-        let mut rows = Vec::new();
-        loop {
-            let payload = self.wire.read().await?;
-            if is_end(&payload) {
-                return Ok(rows);
+        let mut all = Vec::new();
+        let mut rows = self.rows(sql).await?;
+        while let Some(row) = rows.next().await? {
+            let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+            let row: Row = row.values().map(|value| value.map(text)).collect();
+            if row.len() as u64 != rows.columns {
+                return Err(Fault::SHORT);
             }
-            if payload.first() == Some(&ERR) {
-                return Err(Fault::of(&payload));
-            }
-            let mut fields = Fields(&payload);
-            let row = (0..columns).map(|_| {
-                let value = fields.string()?;
-                Ok(value.map(|v| String::from_utf8_lossy(v).into_owned()))
-            });
-            rows.push(row.collect::<Result<Row, Fault>>()?);
+            all.push(row);
         }
+        Ok(all)
+    }
+
+    /// Runs a query whose rows are read one by one.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub async fn rows(&mut self, sql: &str) -> Result<Rows<'_>, Fault> {
+        Rows::query(self, sql).await
     }
 
     /// Sends a command that is answered by OK or an error.

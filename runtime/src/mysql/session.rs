@@ -315,9 +315,21 @@ pub(crate) trait Values {
     /// The value as text, empty when NULL or missing.
     fn text(&self, index: usize) -> String;
     /// The value as a number, 0 when it is none.
-    fn number<N: std::str::FromStr + Default>(&self, index: usize) -> N;
+    fn number<N: std::str::FromStr + Default>(&self, index: usize) -> N {
+        self.text(index).parse().unwrap_or_default()
+    }
     /// Whether the value is NULL or missing.
     fn is_null(&self, index: usize) -> bool;
+}
+
+impl Values for super::conn::Row {
+    fn text(&self, index: usize) -> String {
+        self.get(index).cloned().flatten().unwrap_or_default()
+    }
+
+    fn is_null(&self, index: usize) -> bool {
+        self.get(index).is_none_or(Option::is_none)
+    }
 }
 
 impl Values for Row {
@@ -327,10 +339,6 @@ impl Values for Row {
             // The text protocol has bytes and NULL only.
             _ => String::new(),
         }
-    }
-
-    fn number<N: std::str::FromStr + Default>(&self, index: usize) -> N {
-        self.text(index).parse().unwrap_or_default()
     }
 
     fn is_null(&self, index: usize) -> bool {

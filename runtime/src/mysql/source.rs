@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use dm_core::{
     binlog::{Decoder, Event, Flavor, GtidSet, Position},
-    control::SourceConfig,
+    control::{SourceConfig, db::DbConfig},
     error::{Error, Result, Scope, code},
     sync::{
         agreement::{SourceColumn, SourceTable},
@@ -69,6 +69,16 @@ impl Upstream {
         }
     }
 
+    /// Name of the source.
+    pub(super) fn id(&self) -> &str {
+        &self.config.source_id
+    }
+
+    /// How it is reached.
+    pub(super) fn db(&self) -> &DbConfig {
+        &self.config.from
+    }
+
     async fn flavor(&self) -> Result<Flavor> {
         let version = first_value(self.ask("SELECT VERSION()").await?);
         Ok(flavor_of(&version.unwrap_or_default()))
@@ -103,7 +113,8 @@ impl Upstream {
         answer
     }
 
-    fn unreachable(&self, fault: &Fault) -> Error {
+    /// What a fault of one of its connections means.
+    pub(super) fn unreachable(&self, fault: &Fault) -> Error {
         broken(fault, &self.config.from)
     }
 

@@ -43,8 +43,8 @@ impl Scenario {
         let ttl = Duration::from_secs(*dice.pick(&[5, 5, 6, 8, 12, 20]));
         let gtids = dice.permille(500);
         let names = dice.permille(500);
-        // Some sources begin a file with nearly every transaction.
-        let file_txns = dice.within(1..8).pow(2);
+        // Some sources begin files all the time.
+        let file_txns = *dice.pick(&[2, 5, 15, 30, 45, 60]);
         let brand = if dice.permille(350) {
             Brand::Mariadb {
                 domain: *dice.pick(&[0, 0, 7]),

@@ -1,0 +1,345 @@
+//! How a table is read: piece by piece along a key, each value so that it arrives as it is.
+//!
+//! Values come as the server's text protocol sends them, with no conversion of character sets
+//! (`character_set_results = NULL`), and become literals that make the same value anywhere.
+
+use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
+
+use crate::sync::schema::{ColumnInfo, Key, KeyPart, Quoted, Table, TableName};
+
+/// A value of a row as it arrived; `None` is NULL.
+pub type Value<'a> = Option<&'a [u8]>;
+
+/// How a table is read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reading {
+    table: TableName,
+    columns: Vec<Column>,
+    /// Where in `columns` the parts of the key are that pieces follow one another by.
+    key: Vec<usize>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Column {
+    name: String,
+    /// Of its values.
+    form: Form,
+    /// Of its values where it is part of the key: never in another character set than ASCII.
+    key_form: Form,
+    /// What stands behind its name where it is read.
+    suffix: &'static str,
+}
+
+/// What the literal of a value looks like.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Form {
+    /// The text itself.
+    Number,
+    /// In quotes.
+    Text,
+    /// In hexadecimal digits, and in a character set if it is text.
+    Hex(Option<String>),
+}
+
+/// Rows that follow one another in the order of a key. Without bounds, all of a table.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Piece {
+    /// The key of the last row before it, if there is one.
+    pub after: Option<KeyValue>,
+    /// The key of its last row; without, it goes on to the last one of the table.
+    pub upto: Option<KeyValue>,
+}
+
+/// The key of a row: a literal for each part.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeyValue(pub Vec<String>);
+
+impl Reading {
+    /// Of a table of the source.
+    #[must_use]
+    pub fn new(table: &Table) -> Self {
+        let columns = table.columns.iter().filter(|column| !column.generated);
+        let columns: Vec<_> = columns.map(Column::new).collect();
+        let place = |index: usize| {
+            let name = &table.columns[index].name;
+            columns.iter().position(|column| column.name == *name)
+        };
+        let parts = |key: &Key| -> Option<Vec<usize>> {
+            let part = |part: &KeyPart| {
+                let index = part.column.filter(|_| part.prefix.is_none())?;
+                let column = table.columns.get(index)?;
+                place(index).filter(|_| !column.nullable && has_order(column))
+            };
+            key.parts.iter().map(part).collect()
+        };
+        let keys = table.unique_keys().filter(|key| !key.parts.is_empty());
+        // The rows themselves lie in the order of the primary key.
+        let best = keys
+            .filter_map(|key| Some((!key.primary, parts(key)?)))
+            .min_by_key(|(is_other, parts)| (*is_other, parts.len()));
+        Self {
+            table: table.name.clone(),
+            columns,
+            key: best.map(|(_, parts)| parts).unwrap_or_default(),
+        }
+    }
+
+    /// Whether it can be read in more than one piece.
+    #[must_use]
+    pub fn has_key(&self) -> bool {
+        !self.key.is_empty()
+    }
+
+    /// The query for the rows of a piece, in the order of the key.
+    #[must_use]
+    pub fn rows(&self, piece: &Piece) -> String {
+        if self.columns.is_empty() {
+            // A table may have nothing but columns that are computed.
+            return format!("SELECT NULL FROM {}", self.table);
+        }
+        let columns = self.columns.iter().map(Column::expression);
+        let mut sql = format!("SELECT {} FROM {}", list(columns), self.table);
+        sql.push_str(&self.condition(piece));
+        self.order(&mut sql);
+        sql
+    }
+
+    /// The query for the key of the last row of a piece that has so many rows, which finds none if
+    /// fewer are left.
+    #[must_use]
+    pub fn bound(&self, after: Option<&KeyValue>, rows: u64) -> String {
+        let parts = self
+            .parts()
+            .map(|column| format!("{}", Quoted(&column.name)));
+        let mut sql = format!("SELECT {} FROM {}", list(parts), self.table);
+        let piece = Piece {
+            after: after.cloned(),
+            upto: None,
+        };
+        sql.push_str(&self.condition(&piece));
+        self.order(&mut sql);
+        sql.push_str(&format!(" LIMIT 1 OFFSET {}", rows.saturating_sub(1)));
+        sql
+    }
+
+    /// The key that such a query found. Nothing if it is not one.
+    pub fn key_value<'a>(&self, values: impl Iterator<Item = Value<'a>>) -> Option<KeyValue> {
+        let mut literals = Vec::with_capacity(self.key.len());
+        let mut values = values.fuse();
+        for column in self.parts() {
+            let mut literal = Vec::new();
+            column.key_form.write(values.next()??, &mut literal);
+            literals.push(String::from_utf8(literal).ok()?);
+        }
+        (values.next().is_none() && !literals.is_empty()).then_some(KeyValue(literals))
+    }
+
+    /// What an `INSERT` of its rows into a table begins with, up to the first row.
+    #[must_use]
+    pub fn insert(&self, verb: &str, into: &str) -> String {
+        let columns = self
+            .columns
+            .iter()
+            .map(|column| format!("{}", Quoted(&column.name)));
+        format!("{verb} INTO {into} ({}) VALUES\n", list(columns))
+    }
+
+    /// Appends a row to such a statement: `(1,'a',NULL)`. Returns whether it has as many values as
+    /// it must.
+    #[must_use]
+    pub fn write<'a>(
+        &self,
+        values: impl Iterator<Item = Value<'a>>,
+        statement: &mut Vec<u8>,
+    ) -> bool {
+        let mut values = values.fuse();
+        statement.push(b'(');
+        for (index, column) in self.columns.iter().enumerate() {
+            if index > 0 {
+                statement.push(b',');
+            }
+            match values.next() {
+                Some(Some(value)) => column.form.write(value, statement),
+                Some(None) => statement.extend_from_slice(b"NULL"),
+                None => return false,
+            }
+        }
+        statement.push(b')');
+        self.columns.is_empty() || values.next().is_none()
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &Column> {
+        self.key.iter().map(|index| &self.columns[*index])
+    }
+
+    fn condition(&self, piece: &Piece) -> String {
+        let after = piece.after.as_ref().map(|key| self.compared(key, ">", ">"));
+        let upto = piece.upto.as_ref().map(|key| self.compared(key, "<", "<="));
+        let both: Vec<_> = after.into_iter().chain(upto).collect();
+        if both.is_empty() {
+            return String::new();
+        }
+        format!(" WHERE {}", both.join(" AND "))
+    }
+
+    /// Compares the key with a value, part by part: servers find no range of an index in a
+    /// comparison of tuples. The first part is compared once more, as a range that is easily found.
+    fn compared(&self, KeyValue(literals): &KeyValue, strict: &str, last: &str) -> String {
+        let names: Vec<_> = self.parts().map(|column| Quoted(&column.name)).collect();
+        let mut cases = Vec::with_capacity(names.len());
+        for index in 0..names.len() {
+            let is_last = index + 1 == names.len();
+            let same = names.iter().zip(literals).take(index);
+            let mut all: Vec<_> = same
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            let sign = if is_last { last } else { strict };
+            if let (Some(name), Some(value)) = (names.get(index), literals.get(index)) {
+                all.push(format!("{name}{sign}{value}"));
+            }
+            cases.push(format!("({})", all.join(" AND ")));
+        }
+        match (&*names, &**literals) {
+            ([name, _, ..], [value, ..]) => {
+                format!("{name}{strict}={value} AND ({})", cases.join(" OR "))
+            }
+            _ => cases.join(" OR "),
+        }
+    }
+
+    fn order(&self, sql: &mut String) {
+        if self.has_key() {
+            let parts = self
+                .parts()
+                .map(|column| format!("{}", Quoted(&column.name)));
+            sql.push_str(" ORDER BY ");
+            sql.push_str(&list(parts));
+        }
+    }
+}
+
+/// Whether the literals of a column's values compare as the column's index is ordered. Numbers with
+/// a floating point are not what their text says, and members of an ENUM are ordered as they were
+/// declared but compared by name.
+fn has_order(column: &ColumnInfo) -> bool {
+    !matches!(
+        &*column.type_name,
+        "float" | "double" | "bit" | "enum" | "set" | "uuid" | "inet4" | "inet6"
+    )
+}
+
+impl Column {
+    fn new(column: &ColumnInfo) -> Self {
+        let (form, suffix) = match &*column.type_name {
+            // As text it comes with six digits only; as a DOUBLE with all, and minus zero as it is.
+            "float" => (Form::Number, "*1e0"),
+            // An empty member looks like no member. By number they are told apart.
+            "enum" | "set" if has_empty_member(&column.column_type) => (Form::Number, "+0"),
+            _ => (Form::of(column), ""),
+        };
+        let charset = column.charset.clone();
+        Self {
+            name: column.name.clone(),
+            key_form: charset.map_or_else(|| form.clone(), |charset| Form::Hex(Some(charset))),
+            form,
+            suffix,
+        }
+    }
+
+    fn expression(&self) -> String {
+        format!("{}{}", Quoted(&self.name), self.suffix)
+    }
+}
+
+/// Whether the definition of an ENUM or SET has an empty member: `enum('','a')`. Of one with quotes
+/// and commas in a member it may say so as well.
+fn has_empty_member(column_type: &str) -> bool {
+    let members = column_type
+        .split_once('(')
+        .map_or("", |(_, members)| members);
+    let members = members.trim_end_matches(')');
+    members.split(',').any(|member| member == "''")
+}
+
+impl Form {
+    fn of(column: &ColumnInfo) -> Self {
+        match &*column.type_name {
+            "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "decimal" | "float"
+            | "double" | "year" => Self::Number,
+            "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "enum"
+            | "set" => match column.charset.as_deref() {
+                None | Some("utf8" | "utf8mb3" | "utf8mb4" | "ascii") => Self::Text,
+                // To a session with UTF-8 this is no text.
+                Some(other) => Self::Hex(Some(other.to_owned())),
+            },
+            "date" | "time" | "datetime" | "timestamp" | "json" | "uuid" | "inet4" | "inet6" => {
+                Self::Text
+            }
+            // Bits, bytes, geometries and vectors.
+            _ => Self::Hex(None),
+        }
+    }
+
+    fn write(&self, value: &[u8], into: &mut Vec<u8>) {
+        match self {
+            Self::Number => into.extend_from_slice(value),
+            Self::Text => quote(value, into),
+            Self::Hex(charset) => {
+                if let Some(charset) = charset {
+                    into.push(b'_');
+                    into.extend_from_slice(charset.as_bytes());
+                    into.push(b' ');
+                }
+                hex(value, into);
+            }
+        }
+    }
+}
+
+/// Appends a text in quotes, as a session without NO_BACKSLASH_ESCAPES reads it.
+fn quote(text: &[u8], into: &mut Vec<u8>) {
+    into.reserve(text.len() + 2);
+    into.push(b'\'');
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| escaped(*byte).is_some()) {
+        let (before, from) = rest.split_at(at);
+        into.extend_from_slice(before);
+        if let Some((byte, behind)) = from.split_first() {
+            into.push(b'\\');
+            into.extend(escaped(*byte));
+            rest = behind;
+        }
+    }
+    into.extend_from_slice(rest);
+    into.push(b'\'');
+}
+
+/// What stands behind the backslash for a byte that needs one.
+const fn escaped(byte: u8) -> Option<u8> {
+    Some(match byte {
+        0 => b'0',
+        b'\n' => b'n',
+        b'\r' => b'r',
+        0x1a => b'Z',
+        b'\\' | b'\'' | b'"' => byte,
+        _ => return None,
+    })
+}
+
+fn hex(bytes: &[u8], into: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    into.reserve(2 * bytes.len() + 3);
+    into.extend_from_slice(b"x'");
+    for byte in bytes {
+        into.push(DIGITS[usize::from(byte >> 4)]);
+        into.push(DIGITS[usize::from(byte & 15)]);
+    }
+    into.push(b'\'');
+}
+
+fn list(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests;

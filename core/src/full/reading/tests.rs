@@ -1,0 +1,246 @@
+use alloc::{string::ToString, vec};
+
+use super::*;
+
+fn column(name: &str, type_name: &str, charset: Option<&str>) -> ColumnInfo {
+    ColumnInfo {
+        name: name.into(),
+        type_name: type_name.into(),
+        charset: charset.map(Into::into),
+        ..ColumnInfo::default()
+    }
+}
+
+fn key(name: &str, columns: &[usize]) -> Key {
+    let part = |column: &usize| KeyPart {
+        column: Some(*column),
+        prefix: None,
+    };
+    Key {
+        name: name.into(),
+        primary: name == "PRIMARY",
+        unique: true,
+        parts: columns.iter().map(part).collect(),
+    }
+}
+
+fn table(columns: Vec<ColumnInfo>, keys: Vec<Key>) -> Table {
+    Table {
+        name: TableName::new("d", "t"),
+        columns,
+        keys,
+    }
+}
+
+fn values<'a>(values: &'a [Value<'a>]) -> impl Iterator<Item = Value<'a>> {
+    values.iter().copied()
+}
+
+fn written(columns: Vec<ColumnInfo>, row: &[Value<'_>]) -> Option<String> {
+    let mut statement = Vec::new();
+    let reading = Reading::new(&table(columns, vec![]));
+    let is_row = reading.write(values(row), &mut statement);
+    is_row.then(|| String::from_utf8(statement).unwrap())
+}
+
+#[test]
+fn a_simple_key_is_followed_from_value_to_value() {
+    let reading = Reading::new(&table(
+        vec![column("id", "int", None), column("f`", "float", None)],
+        vec![key("PRIMARY", &[0])],
+    ));
+    assert_eq!(
+        reading.rows(&Piece::default()),
+        "SELECT `id`,`f```*1e0 FROM `d`.`t` ORDER BY `id`"
+    );
+    let first = reading.key_value(values(&[Some(b"-7")])).unwrap();
+    assert_eq!(
+        reading.bound(Some(&first), 100),
+        "SELECT `id` FROM `d`.`t` WHERE (`id`>-7) ORDER BY `id` LIMIT 1 OFFSET 99"
+    );
+    let piece = Piece {
+        after: Some(first),
+        upto: reading.key_value(values(&[Some(b"9")])),
+    };
+    assert_eq!(
+        reading.rows(&piece),
+        "SELECT `id`,`f```*1e0 FROM `d`.`t` WHERE (`id`>-7) AND (`id`<=9) ORDER BY `id`"
+    );
+    assert_eq!(
+        reading.insert("INSERT", "`t`"),
+        "INSERT INTO `t` (`id`,`f```) VALUES\n"
+    );
+}
+
+/// Servers find the range of an index in the first comparison.
+#[test]
+fn the_parts_of_a_key_are_compared_one_by_one() {
+    let reading = Reading::new(&table(
+        vec![
+            column("b", "varchar", Some("latin1")),
+            column("c", "datetime", None),
+            column("a", "varbinary", None),
+        ],
+        vec![key("PRIMARY", &[2, 0, 1])],
+    ));
+    let at = [
+        Some(&b"\x00"[..]),
+        Some(b"\xe9"),
+        Some(b"0000-00-00 00:00:00"),
+    ];
+    let piece = Piece {
+        after: reading.key_value(values(&at)),
+        upto: None,
+    };
+    assert_eq!(
+        reading.rows(&piece),
+        "SELECT `b`,`c`,`a` FROM `d`.`t` WHERE `a`>=x'00' AND ((`a`>x'00') \
+         OR (`a`=x'00' AND `b`>_latin1 x'e9') \
+         OR (`a`=x'00' AND `b`=_latin1 x'e9' AND `c`>'0000-00-00 00:00:00')) \
+         ORDER BY `a`,`b`,`c`"
+    );
+    let piece = Piece {
+        after: None,
+        upto: piece.after,
+    };
+    assert!(reading.rows(&piece).contains(
+        "WHERE `a`<=x'00' AND ((`a`<x'00') OR (`a`=x'00' AND `b`<_latin1 x'e9') \
+         OR (`a`=x'00' AND `b`=_latin1 x'e9' AND `c`<='0000-00-00 00:00:00'))"
+    ));
+}
+
+#[test]
+fn a_key_is_chosen_that_names_rows_and_has_an_order() {
+    let columns = || {
+        let mut columns = vec![
+            column("a", "int", None),
+            column("e", "enum", Some("utf8mb4")),
+            column("n", "int", None),
+            column("g", "int", None),
+            column("d", "double", None),
+        ];
+        columns[2].nullable = true;
+        columns[3].generated = true;
+        columns
+    };
+    let order = |keys: Vec<Key>| {
+        let sql = Reading::new(&table(columns(), keys)).rows(&Piece::default());
+        sql.split_once(" ORDER BY ")
+            .map(|(_, order)| order.to_string())
+    };
+    assert_eq!(order(vec![]), None);
+    for unusable in [1, 2, 3, 4] {
+        assert_eq!(
+            order(vec![key("PRIMARY", &[0, unusable])]),
+            None,
+            "{unusable}"
+        );
+    }
+    let mut prefix = key("u", &[0]);
+    prefix.parts[0].prefix = Some(3);
+    assert_eq!(order(vec![prefix.clone()]), None);
+    let other = key("v", &[0]);
+    assert_eq!(
+        order(vec![prefix, other, key("PRIMARY", &[1])]).as_deref(),
+        Some("`a`")
+    );
+    let not_unique = Key {
+        unique: false,
+        ..key("i", &[0])
+    };
+    assert_eq!(order(vec![not_unique]), None);
+}
+
+#[test]
+fn values_become_literals_that_make_the_same_value_anywhere() {
+    for (type_name, charset, value, literal) in [
+        (
+            "bigint",
+            None,
+            &b"-9223372036854775808"[..],
+            "-9223372036854775808",
+        ),
+        ("double", None, b"1e300", "1e300"),
+        ("decimal", None, b"5.5000000000", "5.5000000000"),
+        ("year", None, b"1999", "1999"),
+        (
+            "varchar",
+            Some("utf8mb4"),
+            "é\0\n\r\x1a\\'\"\t".as_bytes(),
+            r#"'é\0\n\r\Z\\\'\"	'"#,
+        ),
+        ("enum", Some("ascii"), b"y'z", r"'y\'z'"),
+        ("text", Some("gbk"), b"\x81\x5c", r"_gbk x'815c'"),
+        ("json", None, br#"{"a": "b\n"}"#, r#"'{\"a\": \"b\\n\"}'"#),
+        (
+            "timestamp",
+            None,
+            b"2026-01-01 00:00:00.12",
+            "'2026-01-01 00:00:00.12'",
+        ),
+        ("bit", None, b"\x00\x15", "x'0015'"),
+        ("longblob", None, b"", "x''"),
+        ("geometry", None, b"\x00", "x'00'"),
+    ] {
+        let columns = vec![column("a", type_name, charset)];
+        let row = written(columns, &[Some(value)]).unwrap();
+        assert_eq!(row, format!("({literal})"), "{type_name}");
+    }
+}
+
+/// A member may be empty, and then looks like the value of a row that had no valid one.
+#[test]
+fn members_are_read_by_number_where_one_is_empty() {
+    for (column_type, expression) in [
+        ("enum('a','b')", "`e`"),
+        ("enum('a','')", "`e`+0"),
+        ("enum('')", "`e`+0"),
+        ("set('','a')", "`e`+0"),
+        ("enum('its''')", "`e`"),
+    ] {
+        let column = ColumnInfo {
+            column_type: column_type.into(),
+            ..column("e", column_type.split('(').next().unwrap(), Some("utf8mb4"))
+        };
+        let sql = Reading::new(&table(vec![column], vec![])).rows(&Piece::default());
+        assert_eq!(
+            sql,
+            format!("SELECT {expression} FROM `d`.`t`"),
+            "{column_type}"
+        );
+    }
+}
+
+#[test]
+fn a_row_has_as_many_values_as_columns() {
+    let columns = || vec![column("a", "int", None), column("b", "text", None)];
+    assert_eq!(
+        written(columns(), &[Some(b"1"), None]).as_deref(),
+        Some("(1,NULL)")
+    );
+    assert_eq!(written(columns(), &[Some(b"1")]), None);
+    assert_eq!(written(columns(), &[Some(b"1"), None, None]), None);
+    // Nothing but columns that are computed: the server makes the row of nothing.
+    assert_eq!(written(vec![], &[None]).as_deref(), Some("()"));
+    let reading = Reading::new(&table(vec![], vec![]));
+    assert_eq!(reading.rows(&Piece::default()), "SELECT NULL FROM `d`.`t`");
+    assert_eq!(
+        reading.insert("INSERT", "`t`"),
+        "INSERT INTO `t` () VALUES\n"
+    );
+}
+
+#[test]
+fn what_is_no_key_is_none() {
+    let columns = vec![column("a", "int", None), column("b", "int", None)];
+    let reading = Reading::new(&table(columns.clone(), vec![key("PRIMARY", &[0, 1])]));
+    assert_eq!(reading.key_value(values(&[Some(b"1")])), None);
+    assert_eq!(reading.key_value(values(&[Some(b"1"), None])), None);
+    assert_eq!(
+        reading.key_value(values(&[Some(b"1"), Some(b"2"), Some(b"3")])),
+        None
+    );
+    let reading = Reading::new(&table(columns, vec![]));
+    assert!(!reading.has_key());
+    assert_eq!(reading.key_value(values(&[])), None);
+}

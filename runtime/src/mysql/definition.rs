@@ -1,0 +1,89 @@
+//! The definition of a table as `information_schema` has it, upstream and downstream.
+
+use std::collections::BTreeMap;
+
+use dm_core::sync::schema::{ColumnInfo, Key, KeyPart, Table, TableName};
+
+use super::session::{Literal, Values};
+
+/// The condition that names a table.
+pub(super) fn condition(name: &TableName) -> String {
+    format!(
+        "TABLE_SCHEMA={} AND TABLE_NAME={}",
+        Literal(&name.schema),
+        Literal(&name.table)
+    )
+}
+
+/// The query for the columns of a table.
+pub(super) fn columns(name: &TableName) -> String {
+    format!(
+        "SELECT COLUMN_NAME,DATA_TYPE,COLUMN_TYPE,CHARACTER_SET_NAME,COLLATION_NAME,IS_NULLABLE,\
+         EXTRA,CHARACTER_MAXIMUM_LENGTH FROM information_schema.COLUMNS WHERE {} \
+         ORDER BY ORDINAL_POSITION",
+        condition(name)
+    )
+}
+
+/// The query for its keys.
+pub(super) fn keys(name: &TableName) -> String {
+    format!(
+        "SELECT INDEX_NAME,NON_UNIQUE,COLUMN_NAME,SUB_PART FROM information_schema.STATISTICS \
+         WHERE {} ORDER BY INDEX_NAME,SEQ_IN_INDEX",
+        condition(name)
+    )
+}
+
+/// What the answers to both say; `None` when there is no table of that name.
+pub(super) fn table<R: Values>(name: &TableName, columns: &[R], parts: &[R]) -> Option<Table> {
+    let columns: Vec<_> = columns.iter().map(column).collect();
+    (!columns.is_empty()).then(|| Table {
+        name: name.clone(),
+        keys: keys_of(parts, &columns),
+        columns,
+    })
+}
+
+fn column(row: &impl Values) -> ColumnInfo {
+    let optional = |index| (!row.is_null(index)).then(|| row.text(index));
+    let column_type = row.text(2);
+    // `DEFAULT_GENERATED` is no generated column.
+    let extra = row.text(6).to_ascii_uppercase();
+    let generated = ["VIRTUAL GENERATED", "STORED GENERATED", "PERSISTENT"]
+        .iter()
+        .any(|kind| extra.contains(kind));
+    ColumnInfo {
+        name: row.text(0),
+        type_name: row.text(1).to_ascii_lowercase(),
+        unsigned: column_type.to_ascii_lowercase().contains("unsigned"),
+        column_type,
+        charset: optional(3),
+        collation: optional(4),
+        nullable: row.text(5).eq_ignore_ascii_case("yes"),
+        generated,
+        length: optional(7).and_then(|text| text.parse().ok()),
+    }
+}
+
+fn keys_of(parts: &[impl Values], columns: &[ColumnInfo]) -> Vec<Key> {
+    let mut keys: BTreeMap<String, Key> = BTreeMap::new();
+    for part in parts {
+        let name = part.text(0);
+        let primary = name == "PRIMARY";
+        let key = keys.entry(name.clone()).or_insert_with(|| Key {
+            name,
+            primary,
+            unique: part.text(1) == "0",
+            parts: Vec::new(),
+        });
+        let column = part.text(2);
+        key.parts.push(KeyPart {
+            // NULL for an expression, which no column matches.
+            column: columns
+                .iter()
+                .position(|other| other.name.eq_ignore_ascii_case(&column)),
+            prefix: (!part.is_null(3)).then(|| part.number(3)),
+        });
+    }
+    keys.into_values().collect()
+}
