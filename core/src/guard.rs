@@ -154,6 +154,8 @@ guards! {
     RelayGap = "relay-gap",
     /// A directory has one writer.
     RelayLock = "relay-lock",
+    /// A sub-directory has one server's files.
+    RelayServer = "relay-server",
     /// A directory has one source's log.
     RelayOther = "relay-other",
     /// Nothing is read that is not told of.

@@ -177,6 +177,10 @@ pub trait EventStream: Send + 'static {
     /// # Errors
     /// Connection trouble, the server's own refusal, or silence for two heartbeat periods.
     fn next(&mut self) -> impl Future<Output = Result<Bytes>> + Send;
+
+    /// The server that sends it, as [`SourceFacts::server`]. Another one may have taken the
+    /// source's place since the source was looked over.
+    fn server(&self) -> &str;
 }
 
 /// What taking over a source's progress in the target revealed.

@@ -270,6 +270,7 @@ impl<K: Connect> Units<K> {
         let unit = RelayUnit {
             connect: self.connect,
             who: self.facts.holder(id),
+            alone: self.alone,
             tasks,
             subtasks: self.facts.clone(),
             facts: Arc::clone(&facts),

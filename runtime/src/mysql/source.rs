@@ -368,7 +368,12 @@ impl Source for Upstream {
 
     async fn dump(&self, from: &Start) -> Result<BinlogStream> {
         let db = &self.config.from;
-        let conn = Conn::open(db).await.map_err(|f| self.unreachable(&f))?;
+        let opened = async {
+            let mut conn = Conn::open(db).await?;
+            let variables = conn.query(checks::VARIABLES).await?;
+            Ok((conn, checks::Variables::new(variables)))
+        };
+        let (conn, variables) = opened.await.map_err(|fault| self.unreachable(&fault))?;
         let flavor = flavor_of(conn.version());
         let point = self.point(flavor, from)?;
         let replica = self.replica().await;
@@ -386,6 +391,7 @@ impl Source for Upstream {
                     "binlog dump started"
                 );
                 Ok(BinlogStream {
+                    server: variables.server(flavor),
                     first: Some(first),
                     dump,
                     conflict: Arc::clone(&self.conflict),
@@ -449,6 +455,7 @@ impl Source for Upstream {
 
 /// The events of a dump.
 pub struct BinlogStream {
+    server: String,
     /// The event that showed that the dump was accepted.
     first: Option<Bytes>,
     dump: Dump,
@@ -456,6 +463,10 @@ pub struct BinlogStream {
 }
 
 impl EventStream for BinlogStream {
+    fn server(&self) -> &str {
+        &self.server
+    }
+
     async fn next(&mut self) -> Result<Bytes> {
         if let Some(first) = self.first.take() {
             return Ok(first);

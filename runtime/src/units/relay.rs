@@ -20,7 +20,8 @@ use bytes::{Bytes, BytesMut};
 use dm_core::{
     binlog::{Decoder, Event, Flavor, GtidSet, Position},
     control::SourceConfig,
-    error::{Error, Result, code},
+    error::{Error, Result, Scope, code},
+    guard::Guard,
     lifecycle::{self, Outcome, Reply},
     relay::{Meta, Step, SubDir, Writer},
     sync::progress::Location,
@@ -33,7 +34,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use self::{
-    dir::RelayDir,
+    dir::{Owner, RelayDir},
     log::{Log, Order},
 };
 pub use self::{
@@ -67,6 +68,8 @@ pub(super) struct RelayUnit<K: Connect> {
     pub(super) config: Arc<SourceConfig>,
     /// Who has the directory, in the words of whoever finds it locked.
     pub(super) who: String,
+    /// Whether its configuration is a file, and no master's or etcd's.
+    pub(super) alone: bool,
     /// The tasks that are to read it.
     pub(super) tasks: Vec<String>,
     /// What is known of them.
@@ -130,8 +133,12 @@ impl<K: Connect> RelayUnit<K> {
         let upstream = asked(stop, source.probe()).await?.map_err(Failure::Other)?;
         let path = Path::new(&config.relay_dir);
         let opening = asked(stop, self.facts.claims.open()).await?;
-        let id = &config.source_id;
-        let mut dir = RelayDir::open(self.connect.disk(), path, id, &self.who).await?;
+        let owner = Owner {
+            source: &config.source_id,
+            who: &self.who,
+            may_empty: !self.alone,
+        };
+        let mut dir = RelayDir::open(self.connect.disk(), path, owner).await?;
         if dir
             .current()
             .is_none_or(|dir| dir.server() != upstream.server)
@@ -171,6 +178,9 @@ impl<K: Connect> RelayUnit<K> {
             }
             Err(error) => return Err(Failure::Stream(error)),
         };
+        if stream.server() != upstream.server && Guard::RelayServer.holds() {
+            return Err(Failure::Stream(another_server(stream.server())));
+        }
         self.facts.works();
         let (written, spare) = mpsc::channel(READ_AHEAD_BYTES / PIECE_BYTES);
         let facts = &self.facts;
@@ -327,6 +337,12 @@ async fn asked<T>(stop: &mut StopSignal, answer: impl Future<Output = T>) -> Res
         () = stopped(stop, Stop::AtBoundary) => Err(Failure::Stopped),
         answer = answer => Ok(answer),
     }
+}
+
+/// What is sent belongs into another sub-directory: another run begins that.
+fn another_server(name: &str) -> Error {
+    let text = format!("the source became another server, {name}, just now");
+    Error::new(&code::RELAY_TCP_READER_GET_EVENT, text).with_scope(Scope::Upstream)
 }
 
 /// The beginning of the file in which the first transaction is that is not in a set.

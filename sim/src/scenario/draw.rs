@@ -248,6 +248,11 @@ impl Scenario {
                     (then, then + THEN, What::Stop(source))
                 }]
             }
+            // Whoever connects again finds one server, and a moment later another one.
+            What::SwitchServer(source, dice) => {
+                let cut = step.at.saturating_sub(Duration::from_millis(1 + dice % 60));
+                vec![(cut, cut, What::CutDumps(source))]
+            }
             // Its task is far behind; or all that needs the files has only begun to find out what.
             What::PurgeRelay(source, _) if is_even => {
                 let begins = step.at.saturating_sub(PAUSED);

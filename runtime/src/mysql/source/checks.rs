@@ -119,17 +119,25 @@ impl Variables {
     }
 
     pub(super) fn into_facts(mut self, flavor: Flavor, end: SourceEnd) -> SourceFacts {
+        let server = self.server(flavor);
         let mut take = |name: &str| self.0.remove(name).unwrap_or_default();
         SourceFacts {
             flavor,
             version: take("version"),
             sql_mode: take("sql_mode"),
             lower_case_table_names: take("lower_case_table_names").parse().unwrap_or_default(),
-            server: match flavor {
-                Flavor::Mysql => take("server_uuid"),
-                Flavor::Mariadb => format!("{}-{}", take("gtid_domain_id"), take("server_id")),
-            },
+            server,
             end,
+        }
+    }
+
+    /// What the server is called in relay logs.
+    pub(super) fn server(&self, flavor: Flavor) -> String {
+        match flavor {
+            Flavor::Mysql => self.get("server_uuid").to_owned(),
+            Flavor::Mariadb => {
+                format!("{}-{}", self.get("gtid_domain_id"), self.get("server_id"))
+            }
         }
     }
 }

@@ -45,14 +45,25 @@ pub(super) struct RelayDir<D: Disk> {
     _lock: D::File,
 }
 
+/// In whose name a directory is opened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner<'a> {
+    /// The source whose binlog it is to have.
+    pub(super) source: &'a str,
+    /// Who writes it, in the words of whoever finds it locked.
+    pub(super) who: &'a str,
+    /// Whether another source's binlog goes. In a cluster a worker has one source at a time, and
+    /// whoever reads the former one's does so elsewhere now. What a file says may be a slip.
+    pub(super) may_empty: bool,
+}
+
 impl<D: Disk> RelayDir<D> {
-    /// Opens the directory of a source, which is made if it is not there, in the name of somebody.
-    /// One that has another source's binlog is emptied: whoever reads that does so elsewhere now.
+    /// Opens the directory of a source, which is made if it is not there.
     ///
     /// # Errors
-    /// 30025: somebody else has it, or the disk can't be used. 28001, 28002, 30001: its index makes
-    /// no sense.
-    pub(super) async fn open(disk: D, path: &Path, source: &str, who: &str) -> Result<Self> {
+    /// 30025: somebody else has it, it has another source's binlog that may not go, or the disk
+    /// can't be used. 28001, 28002, 30001: its index makes no sense.
+    pub(super) async fn open(disk: D, path: &Path, owner: Owner<'_>) -> Result<Self> {
         let failed = |error| failed("open", path, &error);
         disk.create_dir(path).await.map_err(failed)?;
         if let Some(parent) = path
@@ -61,7 +72,7 @@ impl<D: Disk> RelayDir<D> {
         {
             disk.sync_dir(parent).await.map_err(failed)?;
         }
-        let lock = lock(&disk, path, who).await?;
+        let lock = lock(&disk, path, owner.who).await?;
         let there = swept(&disk, path).await.map_err(failed)?;
         let index = read_small(&disk, &path.join(INDEX_FILE)).await;
         let mut dir = Self {
@@ -70,7 +81,7 @@ impl<D: Disk> RelayDir<D> {
             path: path.to_owned(),
             _lock: lock,
         };
-        dir.claim(source, &there.sub_dirs).await.map_err(failed)?;
+        dir.claim(owner, &there.sub_dirs).await?;
         dir.trim(&there.sub_dirs).await?;
         if let Some(sub_dir) = dir.index.current().cloned() {
             let path = dir.path.join(sub_dir.to_string());
@@ -333,18 +344,37 @@ impl<D: Disk> RelayDir<D> {
     }
 
     /// Says whose binlog is in it. A directory of the existing worker does not say that.
-    async fn claim(&mut self, source: &str, there: &[SubDir]) -> io::Result<()> {
-        let of = read_small(&self.disk, &self.path.join(SOURCE_FILE)).await?;
+    async fn claim(&mut self, owner: Owner<'_>, there: &[SubDir]) -> Result<()> {
+        let Owner {
+            source, may_empty, ..
+        } = owner;
+        let path = self.path.clone();
+        let failed = |error| failed("open", &path, &error);
+        let of = read_small(&self.disk, &path.join(SOURCE_FILE)).await;
+        let of = of.map_err(failed)?;
         if of.as_deref() == Some(source.as_bytes()) {
             return Ok(());
         }
         if let Some(other) = of.filter(|_| Guard::RelayOther.holds()) {
-            let other = String::from_utf8_lossy(&other);
-            warn!(source, %other, dir = %self.path.display(), "another source's relay log goes");
-            self.empty(there).await?;
+            let (other, dir) = (String::from_utf8_lossy(&other), path.display());
+            // One without a name is being emptied.
+            if !may_empty && !other.is_empty() {
+                let text = format!("{dir} has the relay log of source {other}");
+                return Err(
+                    Error::new(&code::RELAY_WRITER_FILE_OPERATE, text).with_workaround(
+                        "Give this source another `relay-dir`. If nobody needs what is in there, \
+                     remove the directory, then resume the relay.",
+                    ),
+                );
+            }
+            warn!(source, %other, %dir, "another source's relay log goes");
+            // Nobody takes what is left for his own if this ends before it is done.
+            let nobody = self.replace(&path, SOURCE_FILE, String::new()).await;
+            nobody.map_err(failed)?;
+            self.empty(there).await.map_err(failed)?;
         }
-        self.replace(&self.path, SOURCE_FILE, source.to_owned())
-            .await
+        let claimed = self.replace(&path, SOURCE_FILE, source.to_owned()).await;
+        claimed.map_err(failed)
     }
 
     /// Forgets the oldest sub-directories that are gone.
@@ -491,6 +521,18 @@ fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
 fn coded(code: &'static Code, what: &str, path: &Path, error: &io::Error) -> Error {
     let message = format!("cannot {what} {}", path.display());
     Error::new(code, message).with_cause(error.to_string())
+}
+
+#[cfg(all(test, not(madsim)))]
+impl<'a> Owner<'a> {
+    /// A worker of a cluster.
+    pub(super) fn new(source: &'a str, who: &'a str) -> Self {
+        Self {
+            source,
+            who,
+            may_empty: true,
+        }
+    }
 }
 
 #[cfg(all(test, not(madsim)))]

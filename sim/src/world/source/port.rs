@@ -52,6 +52,7 @@ impl ports::Source for Source {
         };
         Ok(Dump {
             upstream: Arc::clone(&self.upstream),
+            server: self.upstream.server(),
             place,
             queue,
             known,
@@ -91,6 +92,7 @@ impl ports::Source for Source {
 /// A running dump.
 pub(in crate::world) struct Dump {
     upstream: Arc<Upstream>,
+    server: String,
     place: Place,
     /// Events to be sent before what is at `place`, in order.
     queue: VecDeque<Bytes>,
@@ -109,6 +111,10 @@ impl Dump {
 }
 
 impl EventStream for Dump {
+    fn server(&self) -> &str {
+        &self.server
+    }
+
     async fn next(&mut self) -> Result<Bytes> {
         let silence = self.upstream.state().plan.heartbeat;
         loop {

@@ -9,7 +9,7 @@ const UUID: &str = "0a0431f2-e6eb-11f1-beb0-02fc00000001";
 const SUB_DIR: &str = "0a0431f2-e6eb-11f1-beb0-02fc00000001.000001";
 
 async fn open(dir: &TempDir) -> Result<RelayDir<LocalDisk>> {
-    RelayDir::open(LocalDisk, dir.path(), "one", "a test").await
+    RelayDir::open(LocalDisk, dir.path(), Owner::new("one", "a test")).await
 }
 
 async fn recover(dir: &TempDir, flavor: Flavor) -> Writer {
@@ -33,7 +33,7 @@ async fn the_log_of_another_source_goes() {
     let kept = open(&dir).await.unwrap();
     assert_eq!(kept.current().map(SubDir::number), Some(2));
     drop(kept);
-    let other = RelayDir::open(LocalDisk, dir.path(), "two", "a test").await;
+    let other = RelayDir::open(LocalDisk, dir.path(), Owner::new("two", "a test")).await;
     assert_eq!(other.unwrap().current(), None);
     let mut left: Vec<_> = fs::read_dir(dir.path())
         .unwrap()
@@ -42,13 +42,46 @@ async fn the_log_of_another_source_goes() {
     left.sort();
     let ours = [LOCK_FILE, SOURCE_FILE, "notes.txt", INDEX_FILE];
     assert_eq!(left, ours);
-    // Where that broke off before it was done, it is done the next time.
+    // Where that broke off before it was done, it is done the next time, whoever comes.
     let dir = recorded("switch");
-    fs::write(dir.path().join(SOURCE_FILE), "two").unwrap();
-    fs::write(dir.path().join(INDEX_FILE), "").unwrap();
+    drop(open(&dir).await.unwrap());
+    let full = dir.path().join("full");
+    fs::create_dir(&full).unwrap();
+    let stuck = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let stuck = stuck
+        .into_iter()
+        .find(|path| path.join(META_FILE).exists())
+        .unwrap();
+    fs::rename(&full, stuck.join("binlog.000099")).unwrap();
+    let two = RelayDir::open(LocalDisk, dir.path(), Owner::new("two", "a test")).await;
+    assert!(two.is_err(), "a directory is no file");
+    fs::remove_dir(stuck.join("binlog.000099")).unwrap();
     assert_eq!(open(&dir).await.unwrap().current(), None);
     let names = fs::read_dir(dir.path()).unwrap();
     assert_eq!(names.count(), 3);
+}
+
+/// Alone, `relay-dir` is what somebody has written into a file, and may be a slip.
+#[tokio::test]
+async fn alone_the_log_of_another_source_stays() {
+    let dir = recorded("switch");
+    drop(open(&dir).await.unwrap());
+    let alone = Owner {
+        may_empty: false,
+        ..Owner::new("two", "a test")
+    };
+    let error = RelayDir::open(LocalDisk, dir.path(), alone)
+        .await
+        .unwrap_err();
+    assert!(
+        error.message.contains("has the relay log of source one"),
+        "{error}"
+    );
+    assert!(error.workaround.contains("`relay-dir`"), "{error}");
+    let kept = open(&dir).await.unwrap();
+    assert_eq!(kept.current().map(SubDir::number), Some(2));
 }
 
 /// Their meta files say less than the files do.

@@ -8,7 +8,11 @@ use crate::{
     disk::LocalDisk,
     units::{
         Facts,
-        relay::{RelayEnd, dir::RelayDir, samples::recorded},
+        relay::{
+            RelayEnd,
+            dir::{Owner, RelayDir},
+            samples::recorded,
+        },
     },
 };
 
@@ -21,7 +25,7 @@ const LOGS: [(&str, Flavor); 3] = [
 
 /// The log in a directory, as it is when the relay has begun to work.
 async fn log(dir: &TempDir, flavor: Flavor) -> RelayLog<LocalDisk> {
-    let opened = RelayDir::open(LocalDisk, dir.path(), "one", "a test").await;
+    let opened = RelayDir::open(LocalDisk, dir.path(), Owner::new("one", "a test")).await;
     let opened = opened.unwrap();
     let writer = opened.recover(flavor, true).await.unwrap();
     let file = writer.file().unwrap_or_default();

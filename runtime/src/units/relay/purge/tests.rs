@@ -22,7 +22,7 @@ use crate::{
     metrics::Metrics,
     mysql::connect::Connector,
     ports::disk::{Open, Stat},
-    units::relay::dir::RelayDir,
+    units::relay::dir::{Owner, RelayDir},
 };
 
 const OLD: &str = "a-1.000001";
@@ -165,7 +165,7 @@ async fn what_is_before_a_file_goes() {
     let index = world.dir.path().join(INDEX_FILE);
     assert!(fs::read_to_string(&index).unwrap().starts_with(OLD));
     let path = world.dir.path();
-    RelayDir::open(LocalDisk, path, "one", "a test")
+    RelayDir::open(LocalDisk, path, Owner::new("one", "a test"))
         .await
         .unwrap();
     assert_eq!(fs::read_to_string(&index).unwrap(), format!("{NEW}\n"));
@@ -211,7 +211,11 @@ async fn a_request_is_refused_as_long_as_something_is_unclear() {
 #[tokio::test]
 async fn while_the_relay_rests_the_directory_must_be_nobody_elses() {
     let world = World::relaying();
-    let other = RelayDir::open(LocalDisk, world.dir.path(), "one", "somebody else");
+    let other = RelayDir::open(
+        LocalDisk,
+        world.dir.path(),
+        Owner::new("one", "somebody else"),
+    );
     let other = other.await.unwrap();
     let rest = |view: &mut View| {
         let relay = view.sources[0].relay.as_mut().unwrap();
@@ -229,7 +233,7 @@ async fn while_the_relay_rests_the_directory_must_be_nobody_elses() {
     assert_eq!(world.purge(Strategy::Inactive).await, None);
     assert_eq!(world.left(), ALL[6..]);
     // Nobody has it afterwards.
-    let again = RelayDir::open(LocalDisk, world.dir.path(), "one", "a test").await;
+    let again = RelayDir::open(LocalDisk, world.dir.path(), Owner::new("one", "a test")).await;
     assert!(again.is_ok());
 }
 
