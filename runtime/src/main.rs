@@ -1,6 +1,6 @@
 //! `dm-worker`: the command line.
 
-use std::{env, fmt::Display, fs::OpenOptions, io, process::ExitCode, sync::Arc};
+use std::{env, fmt::Display, fs::OpenOptions, io, path::Path, process::ExitCode, sync::Arc};
 
 use dm_core::error::{Error, Result, code};
 use dm_runtime::{
@@ -55,7 +55,9 @@ async fn main() -> ExitCode {
         },
         Command::Standalone(args) => {
             let key = args.secret_key.as_ref().map(|key| key.0.as_slice());
-            let entries = config::entries(&args.sources, &args.tasks, key, &args.data_dir)
+            let dir = Path::new(&args.worker.relay_dir);
+            let dir = Some(dir).filter(|dir| !dir.as_os_str().is_empty());
+            let entries = config::entries(&args.sources, &args.tasks, key, &args.data_dir, dir)
                 .and_then(|entries| start_log(&args.worker).map(|()| entries));
             match entries {
                 Ok(entries) => ended(&args.worker, modes::standalone(&args, entries).await),

@@ -23,7 +23,7 @@ use crate::{
     app::{self, Parts},
     config::{
         WorkerConfig,
-        args::{ADDRESS_FILE, Etcd as EtcdArgs, Standalone},
+        args::{ADDRESS_FILE, Etcd as EtcdArgs, LOCK_FILE, Standalone},
     },
     etcd::{Etcd, Settings, Tls},
     http,
@@ -33,9 +33,6 @@ use crate::{
     standalone::Store,
     units::relay::SyncGroup,
 };
-
-/// File in the data directory that its owner has locked.
-const LOCK_FILE: &str = "lock";
 
 /// Runs alone: no etcd, no master; [`entries`](crate::config::entries) of the files say what to do.
 ///
@@ -56,6 +53,8 @@ pub async fn standalone(args: &Standalone, entries: Vec<(Bytes, Bytes)>) -> Resu
     data.publish(&listener)?;
     let mut machine = machine(&args.worker);
     machine.assignment = Assignment::All;
+    // It is in what the entries say of each source.
+    machine.relay_dir = None;
     run(&args.worker, machine, store, true, listener, None).await
 }
 

@@ -20,6 +20,8 @@ use super::worker::{SAMPLE, WorkerConfig};
 
 /// Where a worker listens that is not part of a DM cluster.
 const ADDRESS: &str = "127.0.0.1:8262";
+/// File in the data directory that a running worker has locked.
+pub const LOCK_FILE: &str = "lock";
 /// File in the data directory that holds the address where questions are answered.
 pub const ADDRESS_FILE: &str = "address";
 

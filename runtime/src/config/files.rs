@@ -11,8 +11,9 @@ use uuid::Uuid;
 use super::task::Task;
 use super::{read_file, source, support};
 
-/// Reads and checks the files; `key` decrypts their passwords. Relay logs go below `data_dir`, each
-/// source's in a directory of its own, unless a source names another place.
+/// Reads and checks the files; `key` decrypts their passwords. Each source's relay log goes into a
+/// directory of its own below `relay_dir`, or else where its file says, which is below `data_dir`
+/// unless it is a path from the root.
 ///
 /// # Errors
 /// A file that can't be read or is wrong, 20032 for two files that say the same of something, and
@@ -22,13 +23,18 @@ pub fn entries(
     tasks: &[PathBuf],
     key: Option<&[u8]>,
     data_dir: &Path,
+    relay_dir: Option<&Path>,
 ) -> Result<Vec<(Bytes, Bytes)>> {
     let mut configs: Vec<SourceConfig> = Vec::new();
     for (index, path) in sources.iter().enumerate() {
         let mut config = source(&path.display().to_string(), &read_file(path)?, key)?;
-        if Path::new(&config.relay_dir).is_relative() {
-            let place = data_dir.join(&config.relay_dir).join(&config.source_id);
-            config.relay_dir = place.display().to_string();
+        let given = Path::new(&config.relay_dir);
+        let base = match relay_dir {
+            Some(base) => Some(base.to_owned()),
+            None => given.is_relative().then(|| data_dir.join(given)),
+        };
+        if let Some(base) = base {
+            config.relay_dir = base.join(&config.source_id).display().to_string();
         }
         let id = &config.source_id;
         if let Some(first) = configs.iter().position(|other| other.source_id == *id) {
@@ -152,7 +158,13 @@ mod tests {
             };
             texts.iter().enumerate().map(file).collect()
         };
-        entries(&write("s", sources), &write("t", tasks), None, dir.path())
+        entries(
+            &write("s", sources),
+            &write("t", tasks),
+            None,
+            dir.path(),
+            None,
+        )
     }
 
     /// Two sources never share one, and a place that is named is taken as it is.

@@ -8,7 +8,7 @@ use dm_core::error::Result;
 use jiff::Timestamp;
 
 use super::given::Given;
-use super::{ADDRESS, ADDRESS_FILE, Command, Flag, flag_error, help};
+use super::{ADDRESS, ADDRESS_FILE, Command, Flag, LOCK_FILE, flag_error, help};
 use crate::config::worker::without_scheme;
 
 /// Which worker to ask.
@@ -151,8 +151,14 @@ fn peer(given: &Given<'_>) -> Result<Peer> {
     })
 }
 
-/// The address that a worker which runs alone has left in its data directory.
+/// The address that a worker which runs alone has left in its data directory. What one left that
+/// does not run any more may be another one's by now.
 fn read_address(dir: &Path) -> Result<String> {
+    let lock = fs::File::open(dir.join(LOCK_FILE));
+    if lock.is_ok_and(|lock| lock.try_lock_shared().is_ok()) {
+        let text = format!("-data-dir: no worker runs with {}", dir.display());
+        return Err(flag_error(&text).with_workaround("Start it, or ask another one with `-addr`."));
+    }
     let file = dir.join(ADDRESS_FILE);
     fs::read_to_string(&file).map_err(|error| {
         let text = format!("-data-dir: cannot read {}", file.display());

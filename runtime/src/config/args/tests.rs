@@ -200,6 +200,12 @@ fn which_worker_to_ask() {
     assert_eq!(secure, ("h:1".to_owned(), "ca.pem".to_owned()));
     let line = format!("status -data-dir {}", dir.path().display());
     assert_eq!(asked(&line), plain("127.0.0.1:4711"));
+    // Of a worker that runs no more, the address may be another one's by now.
+    let lock = fs::File::create(dir.path().join(LOCK_FILE)).expect("made");
+    let error = parse_line(&line).expect_err("nobody runs");
+    assert!(error.message.contains("no worker runs with"), "{error}");
+    lock.lock().expect("locked");
+    assert_eq!(asked(&line), plain("127.0.0.1:4711"));
 }
 
 #[test]
