@@ -76,6 +76,8 @@ async fn a_healthy_source_is_described() -> Result<()> {
         assert!(after.position > before.end.position);
         assert!(after.gtids.contains(&before.end.gtids));
         assert_ne!(after.gtids, before.end.gtids);
+        let stream = source.dump(&Start::Position(after.position)).await?;
+        assert_eq!(stream.server(), before.server);
 
         // The connection for questions is replaced when it broke.
         if server.is_ours() {
