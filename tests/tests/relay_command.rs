@@ -489,5 +489,13 @@ fn wrong_use_is_told_from_problems() -> Result<()> {
     ] {
         relay(args)?.ended(2, &[says, "Workaround: "])?;
     }
+    // The data directory of a worker, and what is called `relay-dir` in it.
+    let data = Dir::new(&[])?;
+    let logs = Path::new(data.path()?).join("relay-dir");
+    fs::create_dir_all(logs.join("shop"))?;
+    fs::write(logs.join("shop/server-uuid.index"), "")?;
+    for dir in [data.path()?, &logs.display().to_string()] {
+        relay(&["ls", dir])?.ended(2, &["/relay-dir/shop."])?;
+    }
     Ok(())
 }

@@ -43,6 +43,20 @@ pub(super) struct Place {
     pub(super) meta: Option<Result<Meta>>,
 }
 
+/// A relay log further down: all of a worker that runs alone are in one directory.
+fn relay_log_below(path: &Path) -> Option<PathBuf> {
+    let inside = |dir: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+        paths.sort();
+        paths
+    };
+    let once = inside(path);
+    let twice = once.iter().flat_map(|dir| inside(dir));
+    let mut below = once.iter().cloned().chain(twice);
+    below.find(|dir| dir.join(INDEX_FILE).is_file())
+}
+
 impl Tree {
     /// Looks at names only.
     pub(super) fn open(path: &Path) -> Result<Self, Stop> {
@@ -55,10 +69,17 @@ impl Tree {
         if !contents.has_index && (contents.sub_dirs.is_empty() || !contents.files.is_empty()) {
             if contents.files.is_empty() {
                 let text = format!("there is no binlog file in {}", path.display());
-                let error = Error::new(&code::BINLOG_FILES_NOT_FOUND, text).with_workaround(
-                    "Give a relay directory (`relay-dir`), or one with binlog files.",
-                );
-                return Err(Stop::Refused(error));
+                let error = Error::new(&code::BINLOG_FILES_NOT_FOUND, text);
+                return Err(Stop::Refused(error.with_workaround(
+                    match relay_log_below(path) {
+                        Some(found) => {
+                            format!("Give the directory of a source: {}.", found.display())
+                        }
+                        None => {
+                            "Give the directory of a relay log, or one with binlog files.".into()
+                        }
+                    },
+                )));
             }
             let place = Place::with(path.to_owned(), None, contents);
             return Ok(Self::plain(place));
