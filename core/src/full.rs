@@ -6,6 +6,7 @@
 
 mod consistency;
 mod files;
+mod gaps;
 mod metadata;
 mod reading;
 mod statement;
@@ -13,6 +14,7 @@ mod statement;
 pub use self::{
     consistency::Consistency,
     files::{Compression, DumpFile, METADATA_FILE},
+    gaps::{Copied, Gap, gaps},
     metadata::{Header, Metadata},
     reading::{KeyValue, Piece, Reading, Value},
     statement::{Insert, Splitter, is_blank},

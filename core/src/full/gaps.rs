@@ -1,0 +1,242 @@
+//! What of a table is not copied yet.
+//!
+//! A table is read in the order of its key and cut into pieces, several of which are under way at a
+//! time. A crash leaves gaps between those that arrived. Keys can only be compared by the source,
+//! so every piece has a number that says where among the others it lies, with room between two
+//! numbers for what a gap is cut into when it is read again.
+
+use alloc::{format, vec::Vec};
+
+use super::{KeyValue, Piece};
+use crate::{
+    error::{Error, Result, code},
+    sync::schema::TableName,
+};
+
+/// Between the numbers of two pieces that follow one another in a first run.
+const ROOM: u64 = 1 << 40;
+/// Into so many parts the room of a gap is divided.
+const PARTS: u64 = 1 << 10;
+
+/// A piece that is copied.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Copied {
+    /// Where it lies among the others of its table.
+    pub number: u64,
+    /// What it has.
+    pub piece: Piece,
+}
+
+/// Rows that follow one another and are not copied yet.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Gap {
+    /// The number of the piece before it; zero if there is none.
+    before: u64,
+    /// The number of the piece behind it; nothing if it goes on to the end of the table.
+    behind: Option<u64>,
+    /// The rows.
+    pub piece: Piece,
+}
+
+/// The gaps of a table, in order, whose copied pieces are given in any.
+///
+/// # Errors
+/// 34018: the pieces don't fit together: what was noted of them is not what was written.
+pub fn gaps(table: &TableName, mut copied: Vec<Copied>) -> Result<Vec<Gap>> {
+    copied.sort_by_key(|copied| copied.number);
+    let mut gaps = Vec::new();
+    let mut gap = Some(Gap::whole());
+    for Copied { number, piece } in copied {
+        let Some(mut open) = gap.take().filter(|gap| number > gap.before) else {
+            return Err(misfit(table, number));
+        };
+        if open.piece.after != piece.after {
+            // Its end is where the piece begins, which is the first of a table nowhere.
+            if piece.after.is_none() {
+                return Err(misfit(table, number));
+            }
+            open.behind = Some(number);
+            open.piece.upto = piece.after;
+            gaps.push(open);
+        }
+        gap = piece.upto.map(|upto| Gap {
+            before: number,
+            behind: None,
+            piece: Piece {
+                after: Some(upto),
+                upto: None,
+            },
+        });
+    }
+    gaps.extend(gap);
+    Ok(gaps)
+}
+
+impl Gap {
+    /// Of a table of which nothing is copied.
+    fn whole() -> Self {
+        Self {
+            before: 0,
+            behind: None,
+            piece: Piece::default(),
+        }
+    }
+
+    /// Cuts off a piece that ends with the row of this key. Nothing if there is no room for one
+    /// more: then the rest of the gap has to be one piece.
+    pub fn cut(&mut self, upto: KeyValue) -> Option<Copied> {
+        let number = self.number();
+        if self.behind.is_some_and(|behind| number + 1 >= behind) {
+            return None;
+        }
+        self.before = number;
+        let after = self.piece.after.replace(upto.clone());
+        Some(Copied {
+            number,
+            piece: Piece {
+                after,
+                upto: Some(upto),
+            },
+        })
+    }
+
+    /// What is left of it, as one piece.
+    #[must_use]
+    pub fn rest(self) -> Copied {
+        Copied {
+            number: self.number(),
+            piece: self.piece,
+        }
+    }
+
+    /// The number of the next piece: the first parts of the room are used before the later ones.
+    fn number(&self) -> u64 {
+        let room = match self.behind {
+            Some(behind) => (behind - self.before) / PARTS,
+            None => ROOM,
+        };
+        self.before.saturating_add(room.max(1))
+    }
+}
+
+fn misfit(table: &TableName, number: u64) -> Error {
+    let text = format!(
+        "inconsistent checkpoints between loader and target database: piece {number} of {table} \
+         does not fit to the one before it"
+    );
+    Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{collections::BTreeSet, string::ToString, vec};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(number: u64) -> KeyValue {
+        KeyValue(vec![number.to_string()])
+    }
+
+    fn number(key: Option<&KeyValue>) -> Option<u64> {
+        key.map(|key| key.0[0].parse().unwrap())
+    }
+
+    fn table() -> TableName {
+        TableName::new("d", "t")
+    }
+
+    /// Reads a gap of a table whose rows have the keys 1 to `rows`, and cuts it.
+    fn read(mut gap: Gap, rows: u64, size: u64) -> Vec<Copied> {
+        let first = number(gap.piece.after.as_ref()).unwrap_or(0) + 1;
+        let last = number(gap.piece.upto.as_ref()).unwrap_or(rows);
+        let mut pieces = Vec::new();
+        for row in (first..=last).step_by(size as usize) {
+            let end = row + size - 1;
+            if end < last {
+                pieces.extend(gap.cut(key(end)));
+            }
+        }
+        pieces.push(gap.rest());
+        pieces
+    }
+
+    fn rows_of(piece: &Piece, rows: u64) -> impl Iterator<Item = u64> + use<> {
+        let first = number(piece.after.as_ref()).unwrap_or(0) + 1;
+        first..=number(piece.upto.as_ref()).unwrap_or(rows)
+    }
+
+    proptest! {
+        /// However often it breaks off, and whatever of it arrived.
+        #[test]
+        fn every_row_is_in_one_piece(
+            rows in 0_u64..300,
+            runs in prop::collection::vec((1_u64..40, any::<u64>()), 0..12),
+        ) {
+            let mut copied: Vec<Copied> = Vec::new();
+            let mut sizes = runs.into_iter();
+            let mut seen = BTreeSet::new();
+            loop {
+                let left = gaps(&table(), copied.clone()).unwrap();
+                if left.is_empty() {
+                    break;
+                }
+                // The last run is not broken off.
+                let (size, arrives) = sizes.next().unwrap_or((7, u64::MAX));
+                let pieces = left.into_iter().flat_map(|gap| read(gap, rows, size));
+                for (index, piece) in pieces.enumerate() {
+                    if arrives.rotate_right(index as u32) & 1 == 1 {
+                        for row in rows_of(&piece.piece, rows) {
+                            prop_assert!(seen.insert(row), "row {} twice", row);
+                        }
+                        copied.push(piece);
+                    }
+                }
+            }
+            prop_assert_eq!(seen.len() as u64, rows);
+        }
+    }
+
+    #[test]
+    fn a_gap_without_room_is_not_cut() {
+        let done = |number, after: Option<u64>, upto: Option<u64>| Copied {
+            number,
+            piece: Piece {
+                after: after.map(key),
+                upto: upto.map(key),
+            },
+        };
+        let copied = vec![done(5, None, Some(10)), done(7, Some(20), None)];
+        let mut left = gaps(&table(), copied.clone()).unwrap();
+        let mut gap = left.pop().unwrap();
+        assert!(left.is_empty());
+        assert_eq!(gap.cut(key(15)), None);
+        let rest = gap.rest();
+        assert_eq!(rest, done(6, Some(10), Some(20)));
+        let all = copied.into_iter().chain([rest]).collect();
+        assert_eq!(gaps(&table(), all), Ok(vec![]));
+    }
+
+    #[test]
+    fn pieces_that_do_not_fit_are_an_error() {
+        let done = |number, after: Option<u64>, upto: Option<u64>| Copied {
+            number,
+            piece: Piece {
+                after: after.map(key),
+                upto: upto.map(key),
+            },
+        };
+        for copied in [
+            // Two are the first, or the last, or the same.
+            vec![done(5, None, Some(10)), done(7, None, Some(20))],
+            vec![done(5, None, None), done(7, Some(10), None)],
+            vec![done(5, None, Some(10)), done(5, Some(10), Some(20))],
+            vec![done(0, None, Some(10))],
+        ] {
+            let error = gaps(&table(), copied).unwrap_err();
+            assert!(error.is(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH), "{error}");
+            assert!(error.message.contains("`d`.`t`"), "{error}");
+        }
+    }
+}
