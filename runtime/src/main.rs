@@ -55,8 +55,7 @@ async fn main() -> ExitCode {
         },
         Command::Standalone(args) => {
             let key = args.secret_key.as_ref().map(|key| key.0.as_slice());
-            let dir = Path::new(&args.worker.relay_dir);
-            let dir = Some(dir).filter(|dir| !dir.as_os_str().is_empty());
+            let dir = args.worker.relay_dir().map(Path::new);
             let entries = config::entries(&args.sources, &args.tasks, key, &args.data_dir, dir)
                 .and_then(|entries| start_log(&args.worker).map(|()| entries));
             match entries {

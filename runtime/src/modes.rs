@@ -127,7 +127,7 @@ fn machine(worker: &WorkerConfig) -> Machine {
     let seconds = |ttl: i64| Duration::from_secs(u64::try_from(ttl).unwrap_or(0));
     machine.ttl = seconds(worker.keepalive_ttl);
     machine.relay_ttl = seconds(worker.relay_keepalive_ttl);
-    machine.relay_dir = (!worker.relay_dir.is_empty()).then(|| worker.relay_dir.clone());
+    machine.relay_dir = worker.relay_dir().map(str::to_owned);
     machine
 }
 

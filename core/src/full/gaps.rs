@@ -143,6 +143,16 @@ mod tests {
         key.map(|key| key.0[0].parse().unwrap())
     }
 
+    fn done(number: u64, after: Option<u64>, upto: Option<u64>) -> Copied {
+        Copied {
+            number,
+            piece: Piece {
+                after: after.map(key),
+                upto: upto.map(key),
+            },
+        }
+    }
+
     fn table() -> TableName {
         TableName::new("d", "t")
     }
@@ -200,13 +210,6 @@ mod tests {
 
     #[test]
     fn a_gap_without_room_is_not_cut() {
-        let done = |number, after: Option<u64>, upto: Option<u64>| Copied {
-            number,
-            piece: Piece {
-                after: after.map(key),
-                upto: upto.map(key),
-            },
-        };
         let copied = vec![done(5, None, Some(10)), done(7, Some(20), None)];
         let mut left = gaps(&table(), copied.clone()).unwrap();
         let mut gap = left.pop().unwrap();
@@ -220,13 +223,6 @@ mod tests {
 
     #[test]
     fn pieces_that_do_not_fit_are_an_error() {
-        let done = |number, after: Option<u64>, upto: Option<u64>| Copied {
-            number,
-            piece: Piece {
-                after: after.map(key),
-                upto: upto.map(key),
-            },
-        };
         for copied in [
             // Two are the first, or the last, or the same.
             vec![done(5, None, Some(10)), done(7, None, Some(20))],

@@ -52,6 +52,11 @@ record! {
 pub(super) const SAMPLE: &str = include_str!("sample.toml");
 
 impl WorkerConfig {
+    /// Where relay logs go, if it is for the worker to say.
+    pub fn relay_dir(&self) -> Option<&str> {
+        Some(&*self.relay_dir).filter(|dir| !dir.is_empty())
+    }
+
     /// What holds unless something else is given.
     pub fn standard() -> Self {
         Self {

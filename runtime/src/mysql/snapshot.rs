@@ -11,6 +11,7 @@ use dm_core::{
     error::{Error, Result, Scope, code},
     full::{Consistency, KeyValue, Piece, Reading},
     sync::{
+        filter::is_system_schema,
         progress::Location,
         schema::{Table, TableName},
     },
@@ -47,9 +48,6 @@ const LIMITS: [&str; 2] = [
 ];
 const UNKNOWN_VARIABLE: u16 = 1193;
 
-/// Schemas of the server itself.
-const SYSTEM: &str = "('information_schema','performance_schema','mysql','sys')";
-
 /// Rows of a source as they were at one moment, or nearly.
 pub struct Snapshot {
     /// The binlog from here on is what the rows lack.
@@ -66,15 +64,6 @@ pub struct Snapshot {
 pub struct Reader {
     conn: Conn,
     source: String,
-}
-
-/// What keeps writers off, while it is there.
-enum Hold {
-    /// All of them.
-    Everything(Conn),
-    /// Those of the tables that are wanted.
-    Tables(Conn),
-    Nothing,
 }
 
 /// Takes a snapshot of the tables that are wanted, for so many connections.
@@ -139,19 +128,14 @@ async fn begin(
             .run("START TRANSACTION WITH CONSISTENT SNAPSHOT")
             .await?;
     }
-    let (from, until) = match hold {
-        // Whoever writes into other tables is not held off, and not read either.
-        Hold::Everything(conn) | Hold::Tables(conn) => {
+    let until = match hold {
+        Some(conn) => {
             release(conn).await;
-            (before, None)
+            None
         }
-        Hold::Nothing => {
-            let after = place(source).await?;
-            let until = (after != before).then_some(after);
-            (before, until)
-        }
+        None => Some(place(source).await?).filter(|after| *after != before),
     };
-    Ok((from, until, readers))
+    Ok((before, until, readers))
 }
 
 async fn place(source: &Upstream) -> Result<Location> {
@@ -162,12 +146,17 @@ async fn place(source: &Upstream) -> Result<Location> {
     })
 }
 
-/// Holds writers off in the way that is asked for.
-async fn hold(source: &Upstream, consistency: Consistency, tables: &[Table]) -> Result<Hold> {
+/// Holds writers off in the way that is asked for, as long as the connection is there that comes
+/// out. Whoever writes into other tables need not be held off: those are not read.
+async fn hold(
+    source: &Upstream,
+    consistency: Consistency,
+    tables: &[Table],
+) -> Result<Option<Conn>> {
     let is_auto = consistency == Consistency::Auto;
     if is_auto || consistency == Consistency::Flush {
         match locked(source, "FLUSH TABLES WITH READ LOCK").await? {
-            Ok(conn) => return Ok(Hold::Everything(conn)),
+            Ok(conn) => return Ok(Some(conn)),
             Err(refusal) if !is_auto => return Err(refusal),
             Err(refusal) => warn!(source = source.id(), %refusal, "locking single tables instead"),
         }
@@ -176,21 +165,21 @@ async fn hold(source: &Upstream, consistency: Consistency, tables: &[Table]) -> 
         let tables = tables.iter().map(|table| format!("{} READ", table.name));
         let sql = format!("LOCK TABLES {}", tables.collect::<Vec<_>>().join(","));
         match locked(source, &sql).await? {
-            Ok(conn) => return Ok(Hold::Tables(conn)),
+            Ok(conn) => return Ok(Some(conn)),
             Err(refusal) if !is_auto => return Err(refusal),
             Err(refusal) => warn!(source = source.id(), %refusal, "locking nothing instead"),
         }
     }
-    Ok(Hold::Nothing)
+    Ok(None)
 }
 
 /// Takes a lock; the inner error is that the user may not.
 async fn locked(source: &Upstream, sql: &str) -> Result<Result<Conn>> {
     const LOCK_WAIT_TIMEOUT: u16 = 1205;
     const DENIED: [u16; 4] = [1044, 1045, 1142, 1227];
+    let mut reader = Reader::open(source).await?;
     let mut attempt = 1;
     loop {
-        let mut reader = Reader::open(source).await?;
         let Err(fault) = reader.conn.query(sql).await else {
             return Ok(Ok(reader.conn));
         };
@@ -225,16 +214,18 @@ async fn release(mut conn: Conn) {
 /// The definitions of the tables that are wanted, in order of their names.
 async fn tables(source: &Upstream, is_wanted: impl Fn(&TableName) -> bool) -> Result<Vec<Table>> {
     let mut reader = Reader::open(source).await?;
-    let sql = format!(
-        "SELECT TABLE_SCHEMA,TABLE_NAME FROM information_schema.TABLES \
-         WHERE TABLE_TYPE='BASE TABLE' AND LOWER(TABLE_SCHEMA) NOT IN {SYSTEM}"
-    );
-    let rows = reader.ask(&sql).await?;
+    let rows = reader
+        .ask(
+            "SELECT TABLE_SCHEMA,TABLE_NAME FROM information_schema.TABLES \
+             WHERE TABLE_TYPE='BASE TABLE'",
+        )
+        .await?;
     let names = rows
         .iter()
         .map(|row| TableName::new(row.text(0), row.text(1)));
     let mut tables = BTreeMap::new();
-    for name in names.filter(is_wanted) {
+    let names = names.filter(|name| !is_system_schema(&name.schema) && is_wanted(name));
+    for name in names {
         let columns = reader.ask(&definition::columns(&name)).await?;
         let keys = reader.ask(&definition::keys(&name)).await?;
         if let Some(table) = definition::table(&name, &columns, &keys) {

@@ -70,16 +70,11 @@ impl Tree {
             if contents.files.is_empty() {
                 let text = format!("there is no binlog file in {}", path.display());
                 let error = Error::new(&code::BINLOG_FILES_NOT_FOUND, text);
-                return Err(Stop::Refused(error.with_workaround(
-                    match relay_log_below(path) {
-                        Some(found) => {
-                            format!("Give the directory of a source: {}.", found.display())
-                        }
-                        None => {
-                            "Give the directory of a relay log, or one with binlog files.".into()
-                        }
-                    },
-                )));
+                let advice = relay_log_below(path).map_or_else(
+                    || "Give the directory of a relay log, or one with binlog files.".to_owned(),
+                    |found| format!("Give the directory of a source: {}.", found.display()),
+                );
+                return Err(Stop::Refused(error.with_workaround(advice)));
             }
             let place = Place::with(path.to_owned(), None, contents);
             return Ok(Self::plain(place));
