@@ -226,11 +226,12 @@ impl Upstream {
         self.damages.store(chance, Ordering::Relaxed);
     }
 
-    /// What becomes of an event. The first one of a file is damaged more often than others: a relay
-    /// that has no more of it begins the file anew.
-    fn arrival(&self, event: Bytes, inside: bool, is_first: bool) -> Arrival {
+    /// What becomes of an event. At the edges of a file more are damaged than elsewhere: a relay
+    /// that has no more than the first one begins the file anew, and what is missing of the last
+    /// ones only the next file tells.
+    fn arrival(&self, event: Bytes, inside: bool, is_edge: bool) -> Arrival {
         let State { dice, plan, .. } = &mut *self.state();
-        let chance = self.damages.load(Ordering::Relaxed) * if is_first { 20 } else { 1 };
+        let chance = self.damages.load(Ordering::Relaxed) * if is_edge { 20 } else { 1 };
         if !dice.permille(chance) {
             return Arrival::Once(event);
         }

@@ -82,7 +82,7 @@ pub(super) struct Place {
 
 impl Place {
     /// Whether the event that was read last is the one behind its file's format.
-    pub(super) fn is_behind_format(&self) -> bool {
+    pub(super) const fn is_behind_format(&self) -> bool {
         self.event == 2
     }
 }
@@ -321,6 +321,11 @@ impl Binlog {
             }
             place.hides = self.plan.flavor() == Flavor::Mysql;
         }
+    }
+
+    /// Whether nothing but the end of its file is behind a place.
+    pub(super) fn is_last(&self, place: &Place) -> bool {
+        place.file + 1 < self.files.len() && place.event + 1 == self.files[place.file].events.len()
     }
 
     pub(super) fn heartbeat(&self) -> Bytes {

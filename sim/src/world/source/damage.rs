@@ -1,11 +1,13 @@
 //! What may become of an event on its way.
 
 use bytes::Bytes;
-use dm_core::binlog::Flavor;
+use dm_core::binlog::{Flavor, event_type};
 
 use crate::{dice::Dice, scenario::SourcePlan};
 
 const CHECKSUM_LEN: usize = 4;
+/// Of the type in an event's header.
+const TYPE_AT: usize = 4;
 /// Of a BIGINT, which all columns are.
 const VALUE_LEN: usize = 8;
 
@@ -30,7 +32,14 @@ pub(super) fn damage(
     // MariaDB's places do not add up, and by GTID whole transactions may be left out. Connections
     // see to it that their packets come once, in order.
     let is_counted = inside && plan.flavor() == Flavor::Mysql;
-    match dice.within(0..if is_counted { 4 } else { 2 }) {
+    // What is missing is noticed by what comes next, which may be another file.
+    let is_last = is_counted && event.get(TYPE_AT) == Some(&event_type::XID);
+    let ways = match (is_counted, is_last) {
+        (_, true) => 10,
+        (true, _) => 4,
+        _ => 2,
+    };
+    match dice.within(0..ways) {
         0 => {
             let mut bytes = event.to_vec();
             // Anywhere, or in the last value, which nothing but the checksum protects.
@@ -46,7 +55,7 @@ pub(super) fn damage(
             let len = dice.within(0..event.len() as u64) as usize;
             (Arrival::Once(event.slice(..len)), "fault: truncated event")
         }
-        2 => (Arrival::Never, "fault: skipped event"),
-        _ => (Arrival::Twice(event.clone()), "fault: event twice"),
+        2 => (Arrival::Twice(event.clone()), "fault: event twice"),
+        _ => (Arrival::Never, "fault: skipped event"),
     }
 }

@@ -126,14 +126,15 @@ impl EventStream for Dump {
             if let Some(event) = self.queue.pop_front() {
                 return Ok(event);
             }
-            let next = self.upstream.state().binlog.next(
-                &mut self.place,
-                self.known.as_ref(),
-                &mut self.queue,
-            );
+            let (next, is_last) = {
+                let binlog = &self.upstream.state().binlog;
+                let known = self.known.as_ref();
+                let next = binlog.next(&mut self.place, known, &mut self.queue);
+                (next, binlog.is_last(&self.place))
+            };
             if let Some((event, inside)) = next {
-                let is_first = self.place.is_behind_format();
-                match self.upstream.arrival(event, inside, is_first) {
+                let is_edge = self.place.is_behind_format() || is_last;
+                match self.upstream.arrival(event, inside, is_edge) {
                     Arrival::Once(event) => return Ok(event),
                     Arrival::Never => continue,
                     Arrival::Twice(event) => {
