@@ -475,6 +475,8 @@ fn a_reader_that_has_enough_is_no_error() -> Result<()> {
 #[test]
 fn wrong_use_is_told_from_problems() -> Result<()> {
     let empty = Dir::new(&[("my.cnf", b"")])?;
+    let file = Path::new(empty.path()?).join("my.cnf");
+    let file = text(&file)?;
     for (args, says) in [
         (&[][..], "code=40001"),
         (&["verify"], "code=40001"),
@@ -482,6 +484,8 @@ fn wrong_use_is_told_from_problems() -> Result<()> {
         (&["ls", "/no/such/dir"], "/no/such/dir"),
         (&["dump", "/no/such/dir"], "/no/such/dir"),
         (&["verify", empty.path()?], "code=11028"),
+        (&["verify", file], "my.cnf is no binlog file"),
+        (&["dump", file], "my.cnf is no binlog file"),
         (
             &["dump", empty.path()?, "-rows"],
             "allowed: -from, -to, -gtid, -json",

@@ -83,7 +83,7 @@ impl Audit {
         self.sizes.insert(name.to_owned(), size);
         self.before = Some(Before {
             name: name.to_owned(),
-            is_empty: size == 0,
+            is_empty: size == 0 && !is_broken,
             is_stopped: scan.is_stopped(),
             gtids: scan.gtids().cloned(),
             next: scan.next().map(str::to_owned),

@@ -1,17 +1,21 @@
 //! What is in a directory: sub-directories in their order, and files in theirs.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use dm_core::{
+    binlog::FileName,
     error::{Error, Result, code},
-    relay::{Contents, INDEX_FILE, Index, META_FILE, Meta, SubDir},
+    relay::{Contents, INDEX_FILE, Index, MAGIC, META_FILE, Meta, SubDir},
 };
 
 use super::Stop;
 use crate::disk;
+
+const ADVICE: &str = "Give the directory of a relay log, one with binlog files, or such a file.";
 
 /// A relay directory, a plain directory of binlog files, or one such file.
 pub(super) struct Tree {
@@ -63,7 +67,19 @@ impl Tree {
         let found = fs::metadata(path);
         let found = found.map_err(|error| Stop::Refused(cannot_read(path, &error)))?;
         if !found.is_dir() {
-            return Ok(Self::plain(one_file(path)));
+            let place = one_file(path);
+            // One that has the name of a binlog file may be a damaged one.
+            let is_named = place
+                .contents
+                .files
+                .iter()
+                .any(|name| FileName::parse(name).is_ok());
+            if !is_named && !begins_as_binlog(path) {
+                let text = format!("{} is no binlog file", path.display());
+                let error = Error::new(&code::BINLOG_FILES_NOT_FOUND, text);
+                return Err(Stop::Refused(error.with_workaround(ADVICE)));
+            }
+            return Ok(Self::plain(place));
         }
         let contents = list(path).map_err(Stop::Refused)?;
         if !contents.has_index && (contents.sub_dirs.is_empty() || !contents.files.is_empty()) {
@@ -71,7 +87,7 @@ impl Tree {
                 let text = format!("there is no binlog file in {}", path.display());
                 let error = Error::new(&code::BINLOG_FILES_NOT_FOUND, text);
                 let advice = relay_log_below(path).map_or_else(
-                    || "Give the directory of a relay log, or one with binlog files.".to_owned(),
+                    || ADVICE.to_owned(),
                     |found| format!("Give the directory of a source: {}.", found.display()),
                 );
                 return Err(Stop::Refused(error.with_workaround(advice)));
@@ -173,6 +189,16 @@ fn one_file(path: &Path) -> Place {
             ..Contents::default()
         },
         meta: None,
+    }
+}
+
+/// Whether a file begins as a binlog file, encrypted or not, or can't be read.
+fn begins_as_binlog(path: &Path) -> bool {
+    let mut bytes = [0; MAGIC.len()];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
+    match read {
+        Ok(()) => bytes[1..] == MAGIC[1..],
+        Err(error) => error.kind() != io::ErrorKind::UnexpectedEof,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reads all of a relay log and says what is wrong with it.
 
-use std::{io::Write, path::Path};
+use std::{fs, io::Write, path::Path};
 
 use dm_core::{
     binlog::GtidSet,
@@ -163,7 +163,12 @@ impl Verify<'_> {
                 let tail = reading.scan(&mut scan);
                 (reading.len(), scan, tail)
             }
-            Err(error) => (0, Scan::new(Default::default()), Tail::Broken(error)),
+            // What others say of it is judged by its size nevertheless.
+            Err(error) => (
+                fs::metadata(&path).map_or(0, |found| found.len()),
+                Scan::new(Default::default()),
+                Tail::Broken(error),
+            ),
         };
         let found = audit.file(name, size, &scan, &tail);
         let problems = found.iter().filter(is_problem).count() as u64;

@@ -272,3 +272,13 @@ fn a_meta_file_is_behind_the_files_or_wrong() {
     let said = texts(audit.leave(None, true));
     assert_eq!(said, ["b.000008 is the next file, and has not begun yet"]);
 }
+
+#[test]
+fn a_file_that_cannot_be_read_says_nothing_of_others() {
+    let mut audit = Audit::default();
+    let denied = Tail::Broken(Error::new(&code::BINLOG_WRITER_OPEN_FILE, "denied"));
+    let unread = audit.file("b.000001", 0, &Scan::new(Flavor::Mysql), &denied);
+    assert_eq!(texts(unread), ["!b.000001: denied"]);
+    let next = File::new(&format!("{A}:1-9")).txn(A, 10);
+    assert_eq!(file(&mut audit, "b.000002", &next.0), [""; 0]);
+}
