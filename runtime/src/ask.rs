@@ -31,11 +31,11 @@ pub async fn status(worker: &Peer) -> Result<String> {
     Ok(report.to_string())
 }
 
-/// Lets a worker remove files of its relay log, as far as nobody needs them.
+/// Lets a worker remove files of its relay log, as far as nobody needs them. Says what is gone.
 ///
 /// # Errors
 /// The worker can't be reached, or the text of its refusal.
-pub async fn purge_relay(args: &Purge) -> Result<(), String> {
+pub async fn purge_relay(args: &Purge) -> Result<String, String> {
     let Purge {
         inactive,
         time,
@@ -55,10 +55,18 @@ pub async fn purge_relay(args: &Purge) -> Result<(), String> {
     let mut client = pb::worker_client::WorkerClient::new(channel.map_err(refuse)?);
     match timeout(PURGE_MAX, client.purge_relay(request)).await {
         Ok(Ok(answer)) => {
+            // The existing worker does not say what it has removed.
+            let removed = answer.metadata().get_bin(rpc::REMOVED);
+            let removed = removed.and_then(|text| text.to_bytes().ok());
+            let removed = removed.map_or_else(
+                || "the worker's log says what was removed".to_owned(),
+                |text| String::from_utf8_lossy(&text).into_owned(),
+            );
             let answer = answer.into_inner();
-            answer.result.then_some(()).ok_or(answer.msg)
+            let done = format!("{removed}\n");
+            answer.result.then_some(done).ok_or(answer.msg)
         }
-        Ok(Err(status)) => Err(format!("{} answers: {status}", worker.addr)),
+        Ok(Err(status)) => Err(refuse(status.message().to_owned())),
         Err(_) => Err(format!(
             "no answer within {PURGE_MAX:?}. The worker goes on with it; its log says how it ends."
         )),

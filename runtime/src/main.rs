@@ -36,10 +36,7 @@ async fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Status(worker) => answered(ask::status(&worker).await),
-        Command::Purge(args) => {
-            let done = "purged; the worker's log says what was removed, and what keeps the rest\n";
-            answered(ask::purge_relay(&args).await.map(|()| done))
-        }
+        Command::Purge(args) => answered(ask::purge_relay(&args).await),
         Command::Relay(what) => match relay_log::run(&what, &mut io::stdout().lock()) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::from(BROKEN),

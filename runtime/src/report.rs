@@ -123,7 +123,7 @@ impl Report {
 impl From<SourceFacts> for SourceReport {
     fn from(facts: SourceFacts) -> Self {
         Self {
-            source: facts.status.source,
+            source: facts.name,
             handled: facts.handled,
             errors: errors(facts.status.result.as_ref()),
             relay: facts.status.relay_status.map(RelayReport::from),
@@ -317,6 +317,7 @@ mod tests {
             ..<_>::default()
         };
         let mut facts = SourceFacts {
+            name: "one".into(),
             handled: true,
             status: SourceStatus {
                 source: "one".into(),
@@ -334,6 +335,12 @@ mod tests {
         let json = serde_json::to_string(report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), *report);
         report.to_string().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn what_runs_has_a_name_whatever_is_assigned() {
+        let lines = lines(&report(|facts, _, _| facts.status.source.clear()));
+        assert_eq!(lines[1], "  source one");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use dm_core::{
     status::{SourceStatus, SubtaskStatus, UnitStatus},
 };
 use futures_util::future::BoxFuture;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, metadata::MetadataValue};
 
 use crate::metrics::TaskStage;
 
@@ -39,6 +39,10 @@ pub use register::register;
 pub mod pb {
     tonic::include_proto!("pb");
 }
+
+/// Says in the header of an answer to `PurgeRelay`, as UTF-8, what was removed, since the message
+/// has no room for it.
+pub const REMOVED: &str = "dm-removed-bin";
 
 /// What the world may ask this worker.
 pub trait Facts: Send + Sync + 'static {
@@ -58,16 +62,18 @@ pub trait Facts: Send + Sync + 'static {
     /// The worker's configuration, as TOML.
     fn config(&self) -> String;
 
-    /// Removes relay logs that nobody needs.
+    /// Removes relay logs that nobody needs, and says what was removed and why no more.
     ///
     /// # Errors
     /// Why they are not removed, or not all of them.
-    fn purge(&self, strategy: Strategy) -> impl Future<Output = Result<(), Error>> + Send;
+    fn purge(&self, strategy: Strategy) -> impl Future<Output = Result<String, Error>> + Send;
 }
 
 /// What is known about a source.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SourceFacts {
+    /// Its id, also where the status has none: a master wants to hear what was assigned last.
+    pub name: String,
     /// Whether the worker handles it; an assignment that cannot be obeyed has only a status.
     pub handled: bool,
     /// Its status, with its errors.
@@ -100,6 +106,7 @@ pub fn query_status(source: SourceFacts, task: &str) -> pb::QueryStatusResponse 
         handled,
         status,
         mut subtasks,
+        ..
     } = source;
     let source_status = Some(status.into());
     if !handled {
@@ -194,12 +201,19 @@ impl<F: Facts> pb::worker_server::Worker for Service<F> {
             Ok(strategy) => self.facts.purge(strategy).await,
             Err(error) => Err(error),
         };
-        // A master fills in who says so.
-        Ok(Response::new(pb::CommonWorkerResponse {
+        // A master fills in who says so, and wants no message where all went well.
+        let mut response = Response::new(pb::CommonWorkerResponse {
             result: purged.is_ok(),
-            msg: purged.map_or_else(|error| error.to_string(), |()| String::new()),
+            msg: purged
+                .as_ref()
+                .map_or_else(Error::to_string, |_| String::new()),
             ..<_>::default()
-        }))
+        });
+        if let Ok(removed) = purged {
+            let removed = MetadataValue::from_bytes(removed.as_bytes());
+            response.metadata_mut().insert_bin(REMOVED, removed);
+        }
+        Ok(response)
     }
 
     refuse! {

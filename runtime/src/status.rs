@@ -79,12 +79,13 @@ impl<K: Connect> rpc::Facts for Observer<K> {
         if view.sources.is_empty() {
             let result = failure(&view.errors);
             let status = SourceStatus {
-                source: view.source,
+                source: view.source.clone(),
                 worker: self.worker.clone(),
                 result,
                 ..<_>::default()
             };
             return vec![SourceFacts {
+                name: view.source,
                 handled: false,
                 status,
                 subtasks: Vec::new(),
@@ -113,8 +114,9 @@ impl<K: Connect> rpc::Facts for Observer<K> {
         self.config.clone()
     }
 
-    async fn purge(&self, strategy: Strategy) -> Result<()> {
-        self.purger.on_request(strategy).await
+    async fn purge(&self, strategy: Strategy) -> Result<String> {
+        let removed = self.purger.on_request(strategy).await?;
+        Ok(removed.to_string())
     }
 }
 
@@ -183,6 +185,7 @@ impl<K: Connect> Observer<K> {
         };
         let subtasks = source.subtasks.iter();
         SourceFacts {
+            name: source.name.clone(),
             handled: true,
             status: SourceStatus {
                 // With several sources each answers for itself.

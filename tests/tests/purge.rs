@@ -163,6 +163,14 @@ async fn an_operator_purges_by_command() -> Result<()> {
     let at = |file| ["-before-file", file, "-sub-dir", sub_dir.trim()];
     let (code, said) = purge(&address, &at(&files[1]))?;
     assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("removed: 1 files ("), "{said}");
+    let (code, said) = purge(&address, &at(&files[1]))?;
+    assert_eq!(code, Some(0), "{said}");
+    let why = format!("the request is at {} in ", files[1]);
+    assert!(
+        said.starts_with("nothing was removed") && said.contains(&why),
+        "{said}"
+    );
     assert!(relayed(&dir).starts_with(&files[1..]));
     let (code, said) = purge(&address, &at(&files[0]))?;
     assert_eq!(code, Some(1), "{said}");

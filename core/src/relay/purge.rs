@@ -122,8 +122,8 @@ struct Mark<'a> {
     place: usize,
     sub_dir: &'a SubDir,
     file: FileName<'a>,
-    /// What the relay is about to write need not be there yet.
-    may_be_missing: bool,
+    /// Whether it is where a request ends.
+    is_asked: bool,
 }
 
 impl Holdings<'_> {
@@ -142,19 +142,23 @@ impl Holdings<'_> {
             // What the relay writes is always among them.
             return Err(no_active_log());
         };
-        if !first.may_be_missing && !self.has(first) {
+        // Nobody would hear of a slip in what is asked for, if something before it must stay.
+        let asked = marks.iter().filter(|mark| mark.is_asked);
+        let missing = asked.chain([first]).find(|mark| !self.has(mark));
+        if let Some(mark) = missing {
             return Err(Error::new(
                 &code::BASE_FILE_NOT_FOUND,
                 format!(
                     "base file {} in directory {} not found, and {} is at it",
-                    first.file.plain(),
-                    first.sub_dir,
-                    first.who
+                    mark.file.plain(),
+                    mark.sub_dir,
+                    mark.who
                 ),
             )
             .with_workaround(
-                "A request must name a file that is there. If it is what a task needs, that task \
-                 can't go on from the relay log, and stops the purge until it is stopped.",
+                "A request must name a file that is there: `dm-worker relay ls` shows them. If it \
+                 is what a task needs, that task can't go on from the relay log, and stops the \
+                 purge until it is stopped.",
             ));
         }
         let mut freed = 0;
@@ -194,10 +198,7 @@ impl Holdings<'_> {
         let Ok(file) = FileName::parse(file) else {
             return Err(no_active_log());
         };
-        let mut marks = Vec::from([Mark {
-            may_be_missing: true,
-            ..self.mark("the relay", sub_dir, file)?
-        }]);
+        let mut marks = Vec::from([self.mark("the relay", sub_dir, file)?]);
         for Need { who, file } in self.needs {
             let file = file.as_deref().map(FileName::parse);
             let Some(Ok(file)) = file else {
@@ -237,7 +238,10 @@ impl Holdings<'_> {
                 }
                 None => self.index.current().ok_or_else(no_active_log)?,
             };
-            marks.push(self.mark("the request", sub_dir, file)?);
+            marks.push(Mark {
+                is_asked: true,
+                ..self.mark("the request", sub_dir, file)?
+            });
         }
         Ok(marks)
     }
@@ -249,11 +253,15 @@ impl Holdings<'_> {
             place: place.ok_or_else(|| not_listed(&sub_dir.to_string()))?,
             sub_dir,
             file,
-            may_be_missing: false,
+            is_asked: false,
         })
     }
 
+    /// Whether it is there. What the relay is about to write need not be there yet.
     fn has(&self, mark: &Mark<'_>) -> bool {
+        if *mark.sub_dir == *self.written.0 && mark.file.plain() == self.written.1 {
+            return true;
+        }
         let shelf = self
             .shelves
             .iter()

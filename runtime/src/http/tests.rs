@@ -14,7 +14,7 @@ use tokio::{
 use super::*;
 use crate::{
     metrics::TaskStage,
-    rpc::{SourceFacts, connect, pb},
+    rpc::{REMOVED, SourceFacts, connect, pb},
 };
 
 struct Fixed;
@@ -38,6 +38,7 @@ impl Facts for Fixed {
             ..<_>::default()
         }];
         vec![SourceFacts {
+            name: "one".into(),
             handled: true,
             status,
             subtasks,
@@ -56,9 +57,9 @@ impl Facts for Fixed {
         "name = \"worker1\"\n".into()
     }
 
-    async fn purge(&self, strategy: Strategy) -> Result<(), Error> {
+    async fn purge(&self, strategy: Strategy) -> Result<String, Error> {
         match strategy {
-            Strategy::File { sub_dir: None, .. } => Ok(()),
+            Strategy::File { sub_dir: None, .. } => Ok("ein Stück".into()),
             other => Err(Error::new(
                 &code::RELAY_OTHER_STRATEGY_IS_PURGING,
                 other.to_string(),
@@ -138,7 +139,14 @@ async fn one_port_speaks_grpc_and_http() {
             false,
         ),
     ] {
-        let answer = client.purge_relay(asked).await.unwrap().into_inner();
+        let answer = client.purge_relay(asked).await.unwrap();
+        let removed = answer.metadata().get_bin(REMOVED);
+        let removed = removed.map(|text| text.to_bytes().unwrap());
+        assert_eq!(
+            removed.as_deref(),
+            answered.then_some("ein Stück".as_bytes())
+        );
+        let answer = answer.into_inner();
         if answered {
             // As it was recorded.
             assert_eq!(answer.encode_to_vec(), [0x08, 0x01]);

@@ -61,7 +61,7 @@ pub(super) async fn serve<K: Connect>(
             tokio::spawn(async move {
                 let what = strategy.to_string();
                 match purger.on_request(strategy).await {
-                    Ok(()) => trace.note(&process, format_args!("{what}: purged")),
+                    Ok(removed) => trace.note(&process, format_args!("{what}: {removed}")),
                     Err(error) => trace.note(&process, format_args!("{what}: {error}")),
                 }
             });

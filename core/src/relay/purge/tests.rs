@@ -201,6 +201,10 @@ fn what_is_unclear_is_refused() {
         gone,
         says,
     );
+    // Also where something stays that is older.
+    let says = "m.000012 in directory c.000003 not found, and the request is at it";
+    let needs = [need("task t", "m.000009")];
+    refused("m.000011", &needs, &file("m.000012", None), gone, says);
     let unknown = &code::RELAY_TRIM_UUID_NOT_FOUND;
     let needs = [need("task t", "m|000007.000001")];
     refused("m.000011", &needs, all, unknown, "number 7 of task t");

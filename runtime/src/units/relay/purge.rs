@@ -7,6 +7,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
     time::Duration,
@@ -70,11 +71,37 @@ enum Cause {
 }
 
 /// What was removed.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Removed {
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Removed {
     files: u64,
     bytes: u64,
     sub_dirs: u64,
+    /// Who needs the first of all files that stay, and which one that is.
+    limit: String,
+}
+
+/// For people.
+impl fmt::Display for Removed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            files,
+            bytes,
+            sub_dirs,
+            limit,
+        } = self;
+        if *files + *sub_dirs == 0 {
+            f.write_str("nothing was removed")?;
+        } else {
+            write!(f, "removed: {files} files ({bytes} bytes)")?;
+        }
+        if *sub_dirs > 0 {
+            write!(f, ", {sub_dirs} sub-directories with all in them")?;
+        }
+        if !limit.is_empty() {
+            write!(f, "; what stays is needed: {limit}")?;
+        }
+        Ok(())
+    }
 }
 
 impl<K: Connect> Purger<K> {
@@ -93,7 +120,7 @@ impl<K: Connect> Purger<K> {
     /// # Errors
     /// 40070: there is no source. 30039: there are several that are relayed. 30035 to 30041, 28002
     /// and 11025: why nothing was removed, or not all; 28001 and 11024: the disk can't be read.
-    pub async fn on_request(&self, strategy: Strategy) -> Result<()> {
+    pub async fn on_request(&self, strategy: Strategy) -> Result<Removed> {
         let source = {
             let view = self.view.borrow();
             if view.sources.is_empty() {
@@ -101,7 +128,7 @@ impl<K: Connect> Purger<K> {
             }
             let mut relayed = view.sources.iter().filter(|it| it.relay.is_some());
             let Some(source) = relayed.next() else {
-                return Ok(());
+                return Ok(Removed::default());
             };
             if relayed.next().is_some() {
                 return Err(Error::new(
@@ -117,7 +144,7 @@ impl<K: Connect> Purger<K> {
         let ended = ended.map_err(|error| {
             Error::new(&code::NOT_SET, "the purge broke off").with_cause(error.to_string())
         });
-        ended.flatten().flatten().map(drop)
+        ended.flatten().flatten()
     }
 
     /// Purges whenever that is due, as long as it is polled.
@@ -247,14 +274,18 @@ impl<K: Connect> Purger<K> {
             needs: &needs,
         };
         let Plan { removals, limit } = plan.plan(strategy)?;
-        let mut removed = Removed::default();
+        let mut removed = Removed {
+            limit,
+            ..Removed::default()
+        };
         let may_go_on = || self.still(source, view);
         let ended = carry_out(&disk, path, &removals, may_go_on, &mut removed).await;
         let Removed {
             files,
             bytes,
             sub_dirs,
-        } = removed;
+            limit,
+        } = &removed;
         if !removals.is_empty() {
             info!(source, ?cause, %strategy, files, bytes, sub_dirs, limit, "relay logs removed");
         } else if cause == Cause::Request {
