@@ -1,4 +1,4 @@
-# make demo     replicate between two MySQL servers for half a minute, kill the worker, compare
+# make demo     replicate between two MySQL servers, kill the worker meanwhile, compare
 # make test     all tests; fetches and starts the servers that they need
 # make verify   what must hold before a merge; never writes to the tree
 # make soak     play simulated worlds until stopped; failing seeds go to target/failing-seeds.txt
@@ -21,7 +21,7 @@ help:
 
 demo:
 	@scripts/servers mysql protoc
-	$(CARGO) build --release --locked --workspace --bins
+	$(CARGO) build --release --locked --bin dm-worker --bin demo
 	@target/release/demo
 
 test:

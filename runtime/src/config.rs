@@ -32,7 +32,9 @@ pub use worker::WorkerConfig;
 pub fn read_file(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|error| {
         let message = format!("read config file {}", path.display());
-        Error::new(&code::CONFIG_READ_CFG_FROM_FILE, message).with_cause(error.to_string())
+        Error::new(&code::CONFIG_READ_CFG_FROM_FILE, message)
+            .with_cause(error.to_string())
+            .with_workaround("Give the path of a file in UTF-8 that is there and may be read.")
     })
 }
 

@@ -245,6 +245,10 @@ async fn listen(address: &str) -> Result<TcpListener> {
             format!("cannot listen on {address}"),
         )
         .with_cause(error.kind().to_string())
+        .with_workaround(
+            "Choose an address of this machine and a port that is free, with `-worker-addr` or \
+             `worker-addr` of the settings file.",
+        )
     })
 }
 

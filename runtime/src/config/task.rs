@@ -179,7 +179,10 @@ impl Task {
             let key = format!("mysql-instances[{index}].meta");
             if self.mode != Mode::Incremental {
                 let why = format!("contradicts `task-mode: {}`", self.content.task_mode);
-                return Err(invalid(&self.file, &key, &why));
+                return Err(invalid(&self.file, &key, &why).with_workaround(
+                    "Remove `meta`, since a full copy tells where the binlog goes on; or set \
+                     `task-mode: incremental`, if the data is in the target already.",
+                ));
             }
             if meta.binlog_name.is_empty() && meta.binlog_gtid.is_empty() {
                 let message = format!("`{key}` must have `binlog-name` or `binlog-gtid`");

@@ -113,7 +113,9 @@ impl<'a> Given<'a> {
         if !named.is_empty() {
             let text = read_file(Path::new(named)).map_err(|error| {
                 let message = format!("toml decode file {named}");
-                Error::new(&code::WORKER_DECODE_CONFIG_FROM_FILE, message).with_cause(error.cause)
+                Error::new(&code::WORKER_DECODE_CONFIG_FROM_FILE, message)
+                    .with_cause(error.cause)
+                    .with_workaround(error.workaround)
             })?;
             worker.load(named, &text)?;
             worker.config_file = named.into();
