@@ -142,7 +142,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
         Exhibit::new(
             "an event that is missing",
             "goes on behind the gap",
-            Stage::new().seed(3).at(9.0, 45.0, Damage(0, 25)),
+            Stage::new().seed(7).at(9.0, 45.0, Damage(0, 25)),
         )
         .needs("fault: skipped event")
         .guarded_by(Guard::EventGap, "exactly-once"),
