@@ -6,6 +6,7 @@
 
 mod consistency;
 mod files;
+mod fingerprint;
 mod gaps;
 mod metadata;
 mod reading;
@@ -14,6 +15,7 @@ mod statement;
 pub use self::{
     consistency::Consistency,
     files::{Compression, DumpFile, METADATA_FILE},
+    fingerprint::fingerprint,
     gaps::{Copied, Gap, gaps},
     metadata::{Header, Metadata},
     reading::{KeyValue, Piece, Reading, Value},

@@ -3,6 +3,7 @@
 //! Production has one implementation of each (`etcd`, `mysql`, `standalone`); the simulator brings
 //! its own. Code above this line never names a server or a socket.
 
+pub mod copy;
 pub mod disk;
 
 use std::{fmt, future::Future, sync::Arc};
@@ -12,6 +13,7 @@ use dm_core::{
     binlog::{Dialect, Flavor, GtidSet, Position},
     control::SourceConfig,
     error::{Error, Result},
+    full::Consistency,
     lifecycle::{ControlCall, Event, Input, Job, Outcome, Ticket},
     sync::{
         agreement::SourceTable,
@@ -22,6 +24,8 @@ use dm_core::{
     },
 };
 use tokio::sync::mpsc;
+
+use self::copy::{Cargo, Copy, Reader, Snapshot};
 
 /// Where a stream effect reports what happens while it goes on.
 #[derive(Clone, Debug)]
@@ -146,6 +150,8 @@ impl fmt::Display for Start {
 pub trait Source: Send + Sync + 'static {
     /// The running binlog dump.
     type Stream: EventStream;
+    /// A connection that sees a snapshot.
+    type Reader: Reader;
 
     /// Looks the server over.
     ///
@@ -168,6 +174,19 @@ pub trait Source: Send + Sync + 'static {
 
     /// Asks where the binlog ends now, within five seconds.
     fn end(&self) -> impl Future<Output = Result<SourceEnd>> + Send;
+
+    /// Takes a snapshot of the tables that are wanted, for so many connections.
+    ///
+    /// # Errors
+    /// 10001: the source can't be reached. 32004: the user may not hold writers off in the way that
+    /// was asked for, or there was always something that took longer. 32001: tables changed all the
+    /// time.
+    fn snapshot(
+        &self,
+        consistency: Consistency,
+        readers: usize,
+        is_wanted: impl Fn(&TableName) -> bool + Send + Sync,
+    ) -> impl Future<Output = Result<Snapshot<Self::Reader>>> + Send;
 }
 
 /// A running binlog dump.
@@ -286,8 +305,31 @@ pub trait Target: Send + Sync + 'static {
     /// The definition of a table, `None` when there is no such table.
     fn table(&self, name: &TableName) -> impl Future<Output = Result<Option<Table>>> + Send;
 
+    /// How many rows a table has.
+    fn count(&self, name: &TableName) -> impl Future<Output = Result<u64>> + Send;
+
     /// Runs a DDL between an intent and its clearing; no slot may be at work.
     fn ddl(&self, ddl: &Ddl) -> impl Future<Output = Applied> + Send;
+
+    /// Whether there is a checkpoint: the sync unit has begun.
+    fn has_checkpoint(&self) -> impl Future<Output = Result<bool>> + Send;
+
+    /// What is noted of the copy of this subtask's tables; nothing if it never began, or if the
+    /// meta data was removed since.
+    fn copy(&self) -> impl Future<Output = Result<Option<Copy>>> + Send;
+
+    /// Notes a copy that begins, or goes on, and replaces all slot rows: `slots` slots, which have
+    /// nothing to do before the place where it began. What is noted of pieces is removed where a
+    /// table has none in `copy`.
+    fn begin_copy(
+        &self,
+        slots: u32,
+        copy: &Copy,
+    ) -> impl Future<Output = Result<Vec<SlotProgress>>> + Send;
+
+    /// Notes that all is copied, and with `slots` lets so many of them go on from where it began:
+    /// all in one transaction.
+    fn end_copy(&self, slots: Option<u32>, copy: &Copy) -> impl Future<Output = Result<()>> + Send;
 
     /// Writes the existing worker's checkpoint.
     fn checkpoint(&self, checkpoint: &Checkpoint) -> impl Future<Output = Applied> + Send;
@@ -300,4 +342,7 @@ pub trait Target: Send + Sync + 'static {
 pub trait Session: Send + 'static {
     /// Applies a batch in one fenced transaction.
     fn apply(&mut self, batch: &Batch) -> impl Future<Output = Applied> + Send;
+
+    /// Writes rows of a snapshot in one fenced transaction, which notes that they are there.
+    fn copy(&mut self, cargo: &Cargo) -> impl Future<Output = Applied> + Send;
 }

@@ -80,6 +80,28 @@ pub struct SubtaskReport {
     pub refused: Option<String>,
     /// The sync unit's progress.
     pub sync: Option<SyncReport>,
+    /// The progress of a copy of its tables.
+    pub copy: Option<CopyReport>,
+}
+
+/// How far a copy of tables is.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct CopyReport {
+    /// Tables of which all rows are there.
+    pub tables: u64,
+    /// All tables.
+    pub total_tables: u64,
+    /// Rows that are there.
+    pub rows: u64,
+    /// Rows of all tables, as the source guesses.
+    pub total_rows: u64,
+    /// Size of the statements that brought them.
+    pub bytes: u64,
+    /// Bytes per second.
+    pub bytes_per_s: i64,
+    /// The part that is done, such as `12.34 %`.
+    pub progress: String,
 }
 
 /// How far a sync unit is.
@@ -153,6 +175,18 @@ impl From<RelayStatus> for RelayReport {
 
 impl From<SubtaskStatus> for SubtaskReport {
     fn from(status: SubtaskStatus) -> Self {
+        let copy = match &status.status {
+            Some(UnitStatus::Dump(dump)) => Some(CopyReport {
+                tables: dump.completed_tables as u64,
+                total_tables: u64::try_from(dump.total_tables).unwrap_or_default(),
+                rows: dump.finished_rows as u64,
+                total_rows: dump.estimate_total_rows as u64,
+                bytes: dump.finished_bytes as u64,
+                bytes_per_s: dump.bps,
+                progress: dump.progress.clone(),
+            }),
+            _ => None,
+        };
         let sync = match status.status {
             Some(UnitStatus::Sync(sync)) => Some(SyncReport {
                 source_position: sync.master_binlog,
@@ -185,6 +219,7 @@ impl From<SubtaskStatus> for SubtaskReport {
             errors: errors(status.result.as_ref()),
             refused: status.refused.as_ref().map(Error::to_string),
             sync,
+            copy,
         }
     }
 }
@@ -234,6 +269,9 @@ impl fmt::Display for Report {
                 if let Some(sync) = &task.sync {
                     writeln!(f, "      {sync}")?;
                 }
+                if let Some(copy) = &task.copy {
+                    writeln!(f, "      {copy}")?;
+                }
                 if let Some(refused) = &task.refused {
                     writeln!(
                         f,
@@ -282,6 +320,30 @@ impl fmt::Display for SyncReport {
             write!(f, ", from the relay log")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for CopyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            tables,
+            total_tables,
+            rows,
+            total_rows,
+            bytes,
+            bytes_per_s,
+            progress,
+        } = self;
+        if progress.is_empty() {
+            return f.write_str("not started");
+        }
+        write!(
+            f,
+            "copied {progress}: {tables} of {total_tables} tables, {rows} of about {total_rows} \
+             rows, {:.1} MB, {:.1} MB/s",
+            *bytes as f64 / 1e6,
+            *bytes_per_s as f64 / 1e6,
+        )
     }
 }
 

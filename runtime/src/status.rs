@@ -12,8 +12,8 @@ use dm_core::{
     lifecycle::{Command, RelayView, SourceView, SubtaskView, View},
     relay::Strategy,
     status::{
-        ProcessResult, RelayStatus, SourceStatus, Stage, SubtaskStatus, SyncStatus, UnitKind,
-        UnitStatus,
+        DumpStatus, LoadStatus, ProcessResult, RelayStatus, SourceStatus, Stage, SubtaskStatus,
+        SyncStatus, UnitKind, UnitStatus,
     },
     sync::progress::Location,
 };
@@ -28,6 +28,7 @@ use crate::{
     rpc::{self, SourceFacts},
     units::{
         Facts,
+        copy::CopyFacts,
         relay::{Purger, RelayEnd},
         sync::SyncFacts,
     },
@@ -213,10 +214,21 @@ impl<K: Connect> Observer<K> {
 
     fn subtask(&self, source: &str, task: &SubtaskView, end: Option<&SourceEnd>) -> SubtaskStatus {
         let unit = task.unit.unwrap_or_default();
-        let status = (unit == UnitKind::Sync).then(|| {
-            let facts = self.facts.of(source, &task.name);
-            UnitStatus::Sync(Box::new(sync_status(&facts, end)))
-        });
+        let status = match unit {
+            UnitKind::Sync => {
+                let facts = self.facts.of(source, &task.name);
+                Some(UnitStatus::Sync(Box::new(sync_status(&facts, end))))
+            }
+            UnitKind::Dump => {
+                let facts = self.facts.copy(source, &task.name);
+                Some(UnitStatus::Dump(dump_status(&facts)))
+            }
+            UnitKind::Load => {
+                let facts = self.facts.copy(source, &task.name);
+                Some(UnitStatus::Load(load_status(&facts)))
+            }
+            _ => None,
+        };
         SubtaskStatus {
             name: task.name.clone(),
             stage: task.stage,
@@ -313,6 +325,44 @@ fn sync_status(facts: &SyncFacts, end: Option<&SourceEnd>) -> SyncStatus {
         dump_io_total_bytes: 0,
         ..<_>::default()
     }
+}
+
+/// All zero until it is known what there is to do, as the existing worker shows it.
+fn dump_status(facts: &CopyFacts) -> DumpStatus {
+    let Some(total) = facts.total() else {
+        return DumpStatus::default();
+    };
+    DumpStatus {
+        total_tables: i64::try_from(total.tables).unwrap_or(i64::MAX),
+        completed_tables: facts.tables_done.load(Relaxed) as f64,
+        finished_bytes: facts.bytes.load(Relaxed) as f64,
+        finished_rows: facts.rows.load(Relaxed) as f64,
+        estimate_total_rows: total.rows as f64,
+        bps: i64::try_from(facts.bytes_per_s()).unwrap_or(i64::MAX),
+        progress: percent(facts.part()),
+    }
+}
+
+/// What is left of a copy when its rows are there takes a moment.
+fn load_status(facts: &CopyFacts) -> LoadStatus {
+    let bytes = i64::try_from(facts.bytes.load(Relaxed)).unwrap_or(i64::MAX);
+    let from = facts.from();
+    let gtids = from.as_ref().and_then(|from| from.gtids.as_ref());
+    LoadStatus {
+        finished_bytes: bytes,
+        total_bytes: bytes,
+        progress: percent(1.0),
+        meta_binlog: from
+            .as_ref()
+            .map(|from| from.position.to_string())
+            .unwrap_or_default(),
+        meta_binlog_gtid: gtids.map(ToString::to_string).unwrap_or_default(),
+        bps: 0,
+    }
+}
+
+fn percent(part: f64) -> String {
+    format!("{:.2} %", part * 100.0)
 }
 
 /// Whether the checkpoint is where the source ends: by GTID where both have a set.

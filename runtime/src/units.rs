@@ -1,8 +1,11 @@
 //! The units: what a subtask runs, one after the other.
 
+pub mod copy;
 pub(crate) mod payload;
 pub mod relay;
 pub mod sync;
+mod tasks;
+mod writer;
 
 use std::{
     collections::BTreeMap,
@@ -12,14 +15,15 @@ use std::{
 
 use dm_core::{
     control::SourceConfig,
-    error::{Error, Result},
-    lifecycle::{self, Job, Outcome, Start, View},
+    error::Result,
+    lifecycle::{self, Job, Outcome, Reply, Start, View},
     status::UnitKind,
     sync::progress::Location,
 };
 use tokio::{sync::watch, time::Instant};
 
 use self::{
+    copy::{CopyFacts, CopyUnit, LoadUnit},
     relay::{RelayFacts, RelayUnit, SyncGroup},
     sync::{Relay, SyncFacts, SyncUnit},
 };
@@ -27,7 +31,7 @@ use crate::{
     config::support,
     metrics::{Metrics, RelayMetrics, SyncMetrics},
     panics::caught,
-    ports::{Connect, Events},
+    ports::{Connect, Events, Source, Target},
 };
 
 /// How a unit is told to end. It only ever rises.
@@ -108,6 +112,8 @@ struct Known {
     sources: BTreeMap<String, Arc<SourceConfig>>,
     /// Counters, by source and task.
     subtasks: BTreeMap<(String, String), Arc<SyncFacts>>,
+    /// How far their copies are.
+    copies: BTreeMap<(String, String), Arc<CopyFacts>>,
     /// Where each source's relay stands.
     relays: BTreeMap<String, Arc<RelayFacts>>,
 }
@@ -135,6 +141,13 @@ impl Facts {
             Arc::new(SyncFacts::new(metrics))
         };
         Arc::clone(self.known().subtasks.entry(name).or_insert_with(new))
+    }
+
+    /// How far the copy of a subtask's tables is.
+    #[must_use]
+    pub fn copy(&self, source: &str, task: &str) -> Arc<CopyFacts> {
+        let name = (source.to_owned(), task.to_owned());
+        Arc::clone(self.known().copies.entry(name).or_default())
     }
 
     /// Where the relay of a source stands.
@@ -169,6 +182,7 @@ impl Facts {
         };
         let mut known = self.known();
         known.subtasks.retain(|name, _| is_there(name));
+        known.copies.retain(|name, _| is_there(name));
         known
             .relays
             .retain(|name, _| view.sources.iter().any(|source| source.name == *name));
@@ -219,7 +233,7 @@ impl<K: Connect> Units<K> {
                 return self.relay(source, tasks, stop, events).await;
             }
         };
-        if let Err(error) = check(&job, unit) {
+        if let Err(error) = check(&job) {
             return Outcome::Failed(vec![error]);
         }
         self.facts.note(&job.source);
@@ -235,17 +249,44 @@ impl<K: Connect> Units<K> {
         facts.note_start(Instant::now());
         let fence = (!self.alone).then_some(fence);
         let alone = self.alone;
-        let relay = (job.use_relay).then(|| self.facts.relay(&job.source.source_id));
-        let ended = SyncUnit {
-            connect: self.connect,
-            job,
-            fence,
-            relay: relay.map(Relay::new),
-            facts: Arc::clone(&facts),
-            events,
-        }
-        .run(stop)
-        .await;
+        let copy = self.facts.copy(&job.source.source_id, &job.task.name);
+        let connect = self.connect;
+        let ended = match unit {
+            UnitKind::Dump => {
+                let needs = Arc::clone(&facts);
+                let unit = CopyUnit {
+                    connect,
+                    job,
+                    fence,
+                    facts: copy,
+                    needs,
+                    events,
+                };
+                unit.run(stop).await
+            }
+            UnitKind::Load => {
+                let unit = LoadUnit {
+                    connect,
+                    job,
+                    fence,
+                    facts: copy,
+                    events,
+                };
+                unit.run(stop).await
+            }
+            _ => {
+                let relay = (job.use_relay).then(|| self.facts.relay(&job.source.source_id));
+                let unit = SyncUnit {
+                    connect,
+                    job,
+                    fence,
+                    relay: relay.map(Relay::new),
+                    facts: Arc::clone(&facts),
+                    events,
+                };
+                unit.run(stop).await
+            }
+        };
         if let Outcome::Failed(errors) = &ended {
             facts.metrics.failed(lifecycle::subtask_resumable(errors));
         }
@@ -292,25 +333,31 @@ impl<K: Connect> Units<K> {
 
     /// Says whether a unit has never done anything for a subtask.
     pub async fn probe(self, job: Job, unit: UnitKind) -> Outcome {
-        // Only modes with several units ask, and these need units that are not there yet.
-        let refused = check(&job, unit).err();
-        Outcome::Failed(vec![refused.unwrap_or_else(|| mode_refused(&job))])
+        let asked = async {
+            check(&job)?;
+            let upstream = self.connect.source(&job.source).probe().await?;
+            let target = self.connect.target(&job, &upstream).await?;
+            Ok(match unit {
+                UnitKind::Sync => !target.has_checkpoint().await?,
+                UnitKind::Load => match target.copy().await? {
+                    Some(copy) => !copy.is_complete()?,
+                    None => true,
+                },
+                _ => true,
+            })
+        };
+        match asked.await {
+            Ok(fresh) => Outcome::Ok(Reply::Probed { fresh }),
+            Err(error) => Outcome::Failed(vec![error]),
+        }
     }
 }
 
 /// Fails if a unit would have to do what is not built yet.
-fn check(job: &Job, unit: UnitKind) -> Result<()> {
+fn check(job: &Job) -> Result<()> {
     support::unsupported(&job.task, &job.source)?;
     let mut arguments = job.arguments.iter();
-    arguments.try_for_each(|args| support::unsupported_arguments(&job.task.name, args))?;
-    if unit != UnitKind::Sync {
-        return Err(mode_refused(job));
-    }
-    Ok(())
-}
-
-fn mode_refused(job: &Job) -> Error {
-    support::refused(&format!("`task-mode: {}`", job.task.mode))
+    arguments.try_for_each(|args| support::unsupported_arguments(&job.task.name, args))
 }
 
 #[cfg(test)]
@@ -321,8 +368,8 @@ mod tests {
 
     /// Trying again would not help.
     #[test]
-    fn modes_that_need_other_units_are_refused_for_good() {
-        for mode in ["all", "full", "dump", "load", "load&sync"] {
+    fn modes_that_need_files_are_refused_for_good() {
+        for mode in ["dump", "load", "load&sync"] {
             let task = SubtaskConfig {
                 mode: mode.into(),
                 ..SubtaskConfig::default()
@@ -333,12 +380,10 @@ mod tests {
                 arguments: None,
                 use_relay: false,
             };
-            for unit in [UnitKind::Dump, UnitKind::Load] {
-                let error = check(&job, unit).expect_err(mode);
-                let key = format!("`task-mode: {mode}`");
-                assert!(error.message.contains(&key), "{error}");
-                assert!(!lifecycle::subtask_resumable(&[error]));
-            }
+            let error = check(&job).expect_err(mode);
+            let key = format!("`task-mode: {mode}`");
+            assert!(error.message.contains(&key), "{error}");
+            assert!(!lifecycle::subtask_resumable(&[error]));
         }
     }
 }

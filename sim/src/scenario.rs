@@ -75,6 +75,8 @@ pub struct SourcePlan {
     pub relays: bool,
     /// When what was relayed is removed.
     pub purge: Purge,
+    /// Whether the task begins with a copy of what is there by then.
+    pub copies: bool,
     /// `worker-count` of the task.
     pub slots: u64,
     /// `batch` of the task.
@@ -116,6 +118,7 @@ impl Default for SourcePlan {
             by_gtid: false,
             relays: false,
             purge: Purge::default(),
+            copies: false,
             slots: 4,
             batch: 10,
             flush_s: 2,

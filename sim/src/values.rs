@@ -80,6 +80,8 @@ impl Default for Purge {
 pub struct Subtask<'a> {
     /// Name of the task.
     pub name: &'a str,
+    /// `mode`.
+    pub mode: &'a str,
     /// Id of the source.
     pub source: &'a str,
     /// Schema of the meta tables.
@@ -259,11 +261,12 @@ case-sensitive = false
 }
 
 impl Subtask<'_> {
-    /// What `start-task` stores for an incremental task.
+    /// What `start-task` stores.
     #[must_use]
     pub fn toml(&self) -> String {
         let Self {
             name,
+            mode,
             source,
             meta_schema,
             slots,
@@ -276,6 +279,13 @@ impl Subtask<'_> {
             to,
             schemas,
         } = self;
+        let meta = match *mode {
+            "incremental" => format!(
+                "[meta]\n  binlog-name = \"{file}\"\n  binlog-pos = {position}\n  \
+                 binlog-gtid = \"{gtids}\"\n\n"
+            ),
+            _ => String::new(),
+        };
         format!(
             r#"is-sharding = false
 shard-mode = ""
@@ -287,7 +297,7 @@ online-ddl-scheme = ""
 case-sensitive = false
 collation_compatible = "loose"
 name = "{name}"
-mode = "incremental"
+mode = "{mode}"
 source-id = "{source}"
 server-id = 0
 flavor = ""
@@ -345,12 +355,7 @@ ansi-quotes = false
 uuid = "ff5edacb-a0b6-427e-8974-3c3c245176b5"
 dump-uuid = "9b6cb0e0-1873-4a0c-b8ef-8e3465734f0b"
 
-[meta]
-  binlog-name = "{file}"
-  binlog-pos = {position}
-  binlog-gtid = "{gtids}"
-
-[from]
+{meta}[from]
 {from}  [from.session]
     time_zone = "+00:00"
 

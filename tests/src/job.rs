@@ -85,6 +85,10 @@ pub struct Job {
     pub slots: u32,
     /// `batch`: rows in a transaction of the target.
     pub batch: u32,
+    /// `task-mode`.
+    pub mode: &'static str,
+    /// Connections that copy, and `extra-args` for the snapshot, where the mode has a copy.
+    pub dump: (u32, &'static str),
     /// More lines for the task file.
     pub task_extra: String,
     /// More lines for the source file.
@@ -109,6 +113,8 @@ impl Job {
             schemas: schemas.iter().map(|&schema| schema.to_owned()).collect(),
             slots: 8,
             batch: 100,
+            mode: "incremental",
+            dump: (4, ""),
             task_extra: String::new(),
             source_extra: String::new(),
         })
@@ -137,8 +143,9 @@ impl Job {
     #[must_use]
     pub fn task_yaml(&self) -> String {
         let mut yaml = format!(
-            "name: {}\ntask-mode: incremental\nmeta-schema: {}\ntarget-database:\n{}",
+            "name: {}\ntask-mode: {}\nmeta-schema: {}\ntarget-database:\n{}",
             self.task,
+            self.mode,
             self.meta_schema(),
             login(&self.target)
         );
@@ -147,19 +154,22 @@ impl Job {
             position,
             gtids,
         } = &self.start;
-        let _ = write!(
-            yaml,
-            "mysql-instances:\n- source-id: {}\n  meta:\n    binlog-name: {file}\n    \
-             binlog-pos: {position}\n",
-            self.source_id
-        );
-        if self.gtid {
-            let _ = writeln!(yaml, "    binlog-gtid: \"{gtids}\"");
+        let _ = writeln!(yaml, "mysql-instances:\n- source-id: {}", self.source_id);
+        if self.mode == "incremental" {
+            let _ = write!(
+                yaml,
+                "  meta:\n    binlog-name: {file}\n    binlog-pos: {position}\n"
+            );
+            if self.gtid {
+                let _ = writeln!(yaml, "    binlog-gtid: \"{gtids}\"");
+            }
         }
+        let (threads, arguments) = self.dump;
         let _ = write!(
             yaml,
-            "  block-allow-list: only\n  syncer-config-name: default\n\
-             block-allow-list:\n  only:\n    do-dbs: {:?}\n\
+            "  block-allow-list: only\n  syncer-config-name: default\n  \
+             mydumper-config-name: default\nmydumpers:\n  default:\n    threads: {threads}\n    \
+             extra-args: {arguments:?}\nblock-allow-list:\n  only:\n    do-dbs: {:?}\n\
              syncers:\n  default:\n    worker-count: {}\n    batch: {}\n    \
              checkpoint-flush-interval: 2\n{}",
             self.schemas, self.slots, self.batch, self.task_extra
@@ -187,6 +197,7 @@ impl Job {
     pub fn subtask_toml(&self) -> String {
         values::Subtask {
             name: &self.task,
+            mode: self.mode,
             source: &self.source_id,
             meta_schema: &self.meta_schema(),
             slots: self.slots.into(),

@@ -14,7 +14,11 @@ use crate::{
 };
 
 /// Between the numbers of two pieces that follow one another in a first run.
-const ROOM: u64 = 1 << 40;
+const ROOM: u64 = 1 << 32;
+/// Between the numbers of what a table is split into, to be read at the same time.
+const SPLIT: u64 = 1 << 56;
+/// Into so many a table can be split.
+const SPLITS_MAX: usize = 128;
 /// Into so many parts the room of a gap is divided.
 const PARTS: u64 = 1 << 10;
 
@@ -82,6 +86,32 @@ impl Gap {
         }
     }
 
+    /// Splits what is left of a table into gaps that end at these keys, which are in order, and one
+    /// behind them. What has a beginning or an end stays as it is.
+    #[must_use]
+    pub fn split(self, keys: Vec<KeyValue>) -> Vec<Self> {
+        if self != Self::whole() || keys.len() >= SPLITS_MAX {
+            return Vec::from([self]);
+        }
+        let mut gaps = Vec::with_capacity(keys.len() + 1);
+        let mut rest = self;
+        for key in keys {
+            let behind = rest.before + SPLIT;
+            let after = rest.piece.after.replace(key.clone());
+            gaps.push(Self {
+                before: rest.before,
+                behind: Some(behind),
+                piece: Piece {
+                    after,
+                    upto: Some(key),
+                },
+            });
+            rest.before = behind;
+        }
+        gaps.push(rest);
+        gaps
+    }
+
     /// Cuts off a piece that ends with the row of this key. Nothing if there is no room for one
     /// more: then the rest of the gap has to be one piece.
     pub fn cut(&mut self, upto: KeyValue) -> Option<Copied> {
@@ -115,7 +145,7 @@ impl Gap {
             Some(behind) => (behind - self.before) / PARTS,
             None => ROOM,
         };
-        self.before.saturating_add(room.max(1))
+        self.before.saturating_add(room.clamp(1, ROOM))
     }
 }
 
@@ -160,7 +190,7 @@ mod tests {
     /// Reads a gap of a table whose rows have the keys 1 to `rows`, and cuts it.
     fn read(mut gap: Gap, rows: u64, size: u64) -> Vec<Copied> {
         let first = number(gap.piece.after.as_ref()).unwrap_or(0) + 1;
-        let last = number(gap.piece.upto.as_ref()).unwrap_or(rows);
+        let last = number(gap.piece.upto.as_ref()).unwrap_or(rows).min(rows);
         let mut pieces = Vec::new();
         for row in (first..=last).step_by(size as usize) {
             let end = row + size - 1;
@@ -174,7 +204,7 @@ mod tests {
 
     fn rows_of(piece: &Piece, rows: u64) -> impl Iterator<Item = u64> + use<> {
         let first = number(piece.after.as_ref()).unwrap_or(0) + 1;
-        first..=number(piece.upto.as_ref()).unwrap_or(rows)
+        first..=number(piece.upto.as_ref()).unwrap_or(rows).min(rows)
     }
 
     proptest! {
@@ -183,12 +213,20 @@ mod tests {
         fn every_row_is_in_one_piece(
             rows in 0_u64..300,
             runs in prop::collection::vec((1_u64..40, any::<u64>()), 0..12),
+            mut splits in prop::collection::vec(1_u64..300, 0..6),
         ) {
             let mut copied: Vec<Copied> = Vec::new();
             let mut sizes = runs.into_iter();
             let mut seen = BTreeSet::new();
+            splits.sort_unstable();
+            splits.dedup();
             loop {
-                let left = gaps(&table(), copied.clone()).unwrap();
+                let mut left = gaps(&table(), copied.clone()).unwrap();
+                if copied.is_empty()
+                    && let Some(whole) = left.pop()
+                {
+                    left = whole.split(splits.iter().copied().map(key).collect());
+                }
                 if left.is_empty() {
                     break;
                 }

@@ -17,6 +17,8 @@ pub struct Reading {
     columns: Vec<Column>,
     /// Where in `columns` the parts of the key are that pieces follow one another by.
     key: Vec<usize>,
+    /// The name of its index.
+    index: String,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -28,6 +30,8 @@ struct Column {
     key_form: Form,
     /// What stands behind its name where it is read.
     suffix: &'static str,
+    /// Whether only an invalid value of it is empty.
+    is_enum: bool,
 }
 
 /// What the literal of a value looks like.
@@ -75,13 +79,22 @@ impl Reading {
         let keys = table.unique_keys().filter(|key| !key.parts.is_empty());
         // The rows themselves lie in the order of the primary key.
         let best = keys
-            .filter_map(|key| Some((!key.primary, parts(key)?)))
-            .min_by_key(|(is_other, parts)| (*is_other, parts.len()));
+            .filter_map(|key| Some((key, parts(key)?)))
+            .min_by_key(|(key, parts)| (!key.primary, parts.len()));
+        let (index, key) =
+            best.map_or_else(Default::default, |(key, parts)| (key.name.clone(), parts));
         Self {
             table: table.name.clone(),
             columns,
-            key: best.map(|(_, parts)| parts).unwrap_or_default(),
+            key,
+            index,
         }
+    }
+
+    /// The table.
+    #[must_use]
+    pub const fn table(&self) -> &TableName {
+        &self.table
     }
 
     /// Whether it can be read in more than one piece.
@@ -99,39 +112,62 @@ impl Reading {
         }
         let columns = self.columns.iter().map(Column::expression);
         let mut sql = format!("SELECT {} FROM {}", list(columns), self.table);
+        if self.has_key() {
+            // Rows come as they are read: nothing is to be sorted before.
+            sql.push_str(&format!(" FORCE INDEX ({})", Quoted(&self.index)));
+        }
         sql.push_str(&self.condition(piece));
         self.order(&mut sql);
         sql
     }
 
-    /// The query for the key of the last row of a piece that has so many rows, which finds none if
-    /// fewer are left.
+    /// The query for the lowest and the highest value of a key that is one whole number.
     #[must_use]
-    pub fn bound(&self, after: Option<&KeyValue>, rows: u64) -> String {
-        let parts = self
-            .parts()
-            .map(|column| format!("{}", Quoted(&column.name)));
-        let mut sql = format!("SELECT {} FROM {}", list(parts), self.table);
-        let piece = Piece {
-            after: after.cloned(),
-            upto: None,
+    pub fn range(&self) -> Option<String> {
+        let mut parts = self.parts();
+        let (column, None) = (parts.next()?, parts.next()) else {
+            return None;
         };
-        sql.push_str(&self.condition(&piece));
-        self.order(&mut sql);
-        sql.push_str(&format!(" LIMIT 1 OFFSET {}", rows.saturating_sub(1)));
-        sql
+        let name = Quoted(&column.name);
+        let is_whole = column.form == Form::Number && column.suffix.is_empty();
+        is_whole.then(|| format!("SELECT MIN({name}),MAX({name}) FROM {}", self.table))
     }
 
-    /// The key that such a query found. Nothing if it is not one.
-    pub fn key_value<'a>(&self, values: impl Iterator<Item = Value<'a>>) -> Option<KeyValue> {
-        let mut literals = Vec::with_capacity(self.key.len());
-        let mut values = values.fuse();
-        for column in self.parts() {
+    /// The key of a row. Nothing if it has none, or is no row of the table.
+    #[must_use]
+    pub fn key_of<'a>(&self, values: impl Iterator<Item = Value<'a>>) -> Option<KeyValue> {
+        let mut literals: Vec<Option<String>> = Vec::from_iter(self.key.iter().map(|_| None));
+        for (index, value) in values.enumerate() {
+            let Some(place) = self.key.iter().position(|part| *part == index) else {
+                continue;
+            };
             let mut literal = Vec::new();
-            column.key_form.write(values.next()??, &mut literal);
-            literals.push(String::from_utf8(literal).ok()?);
+            self.columns
+                .get(index)?
+                .key_form
+                .write(value?, &mut literal);
+            *literals.get_mut(place)? = Some(String::from_utf8(literal).ok()?);
         }
-        (values.next().is_none() && !literals.is_empty()).then_some(KeyValue(literals))
+        let literals: Vec<_> = literals.into_iter().collect::<Option<_>>()?;
+        (!literals.is_empty()).then_some(KeyValue(literals))
+    }
+
+    /// Whether only a session that is not strict takes a row: a value of an ENUM is none of its
+    /// members.
+    #[must_use]
+    pub fn is_invalid<'a>(&self, values: impl Iterator<Item = Value<'a>>) -> bool {
+        let mut both = self.columns.iter().zip(values);
+        both.any(|(column, value)| match value {
+            Some(b"") => column.is_enum && column.suffix.is_empty(),
+            Some(b"0") => column.is_enum && !column.suffix.is_empty(),
+            _ => false,
+        })
+    }
+
+    /// Whether any column can have a value that makes a row invalid.
+    #[must_use]
+    pub fn has_enum(&self) -> bool {
+        self.columns.iter().any(|column| column.is_enum)
     }
 
     /// What an `INSERT` of its rows into a table begins with, up to the first row.
@@ -243,6 +279,7 @@ impl Column {
             key_form: charset.map_or_else(|| form.clone(), |charset| Form::Hex(Some(charset))),
             form,
             suffix,
+            is_enum: column.type_name == "enum",
         }
     }
 

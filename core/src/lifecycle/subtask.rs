@@ -250,7 +250,9 @@ impl Subtask {
             Stage::Running | Stage::New => {}
             _ => self.stage = Stage::Resuming,
         }
-        if mem::take(&mut self.ordered) {
+        // What was refused in one unit may be possible in the next.
+        let is_next = self.stage == Stage::Running && self.refused.is_some();
+        if mem::take(&mut self.ordered) || is_next {
             self.refresh(wanted);
         }
         self.check_at = None;

@@ -6,6 +6,8 @@ use dm_core::control::subtask::{Mode, SyncConfig};
 use dm_core::control::{SourceConfig, SubtaskConfig, TaskCliArgs};
 use dm_core::error::{Error, Result, code};
 
+use crate::units::copy::Settings;
+
 /// Fails if a subtask asks for something that this worker cannot do yet. Values that a master or a
 /// template writes by default, and that change nothing, pass.
 ///
@@ -20,10 +22,13 @@ pub fn unsupported(task: &SubtaskConfig, source: &SourceConfig) -> Result<()> {
     };
     let mode = Mode::parse(&task.mode);
 
-    refuse(
-        mode != Some(Mode::Incremental),
-        &format!("task-mode: {}", task.mode),
-    );
+    let is_built = matches!(mode, Some(Mode::Incremental | Mode::All | Mode::Full));
+    refuse(!is_built, &format!("task-mode: {}", task.mode));
+    if mode.is_some_and(Mode::has_dump) {
+        for key in Settings::without_effect(task) {
+            refuse(true, key);
+        }
+    }
     refuse(
         !task.shard_mode.is_empty(),
         &format!("shard-mode: {}", task.shard_mode),

@@ -27,6 +27,7 @@ use self::{
 };
 pub(crate) use self::{der::common_name, tls::config as tls_config};
 use super::session::{Variable, quoted};
+use crate::ports::copy;
 
 /// How long a server may take to accept a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -211,9 +212,11 @@ impl Conn {
     pub async fn query(&mut self, sql: &str) -> Result<Vec<Row>, Fault> {
         let mut all = Vec::new();
         let mut rows = self.rows(sql).await?;
-        while let Some(row) = rows.next().await? {
+        while let Some(row) = rows.next(self).await? {
             let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-            let row: Row = row.values().map(|value| value.map(text)).collect();
+            let row: Row = copy::Row::values(&row)
+                .map(|value| value.map(text))
+                .collect();
             if row.len() as u64 != rows.columns {
                 return Err(Fault::SHORT);
             }
@@ -226,7 +229,7 @@ impl Conn {
     ///
     /// # Errors
     /// As [`Self::query`].
-    pub async fn rows(&mut self, sql: &str) -> Result<Rows<'_>, Fault> {
+    pub async fn rows(&mut self, sql: &str) -> Result<Rows, Fault> {
         Rows::query(self, sql).await
     }
 

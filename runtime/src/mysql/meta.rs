@@ -27,6 +27,10 @@
 //! Is the existing worker's, column by column, and kept up to date so that it can take over. What
 //! was written last is remembered in the control row: if the table says anything else, somebody
 //! else wrote it (or removed it), and our progress is void.
+//!
+//! What is kept of a copy is in `copy`.
+
+mod copy;
 
 use std::fmt::Write as _;
 
@@ -55,6 +59,10 @@ pub(crate) const GUARD: usize = 2;
 pub(crate) struct Meta {
     progress: String,
     checkpoint: String,
+    copy: String,
+    loads: String,
+    /// The task's name as a literal.
+    task: String,
     /// The source's id as a literal.
     id: String,
     flavor: Flavor,
@@ -88,6 +96,9 @@ impl Meta {
         Self {
             progress: table("_progress"),
             checkpoint: table("_syncer_checkpoint"),
+            copy: table("_copy"),
+            loads: table("_lightning_checkpoint_list"),
+            task: Literal(task).to_string(),
             id: Literal(source).to_string(),
             flavor,
         }

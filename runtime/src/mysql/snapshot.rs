@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use dm_core::{
     control::db::DbConfig,
     error::{Error, Result, Scope, code},
-    full::{Consistency, KeyValue, Piece, Reading},
+    full::{Consistency, Piece, Reading},
     sync::{
         filter::is_system_schema,
         progress::Location,
@@ -20,12 +20,15 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::{
-    conn::{Conn, Fault, Row, Rows},
+    conn::{Conn, Fault, RawRow, Row, Rows},
     definition,
     session::Values,
-    source::Upstream,
+    source::{Upstream, broken},
 };
-use crate::ports::Source;
+use crate::ports::{
+    Source,
+    copy::{Reader, Snapshot, SnapshotTable},
+};
 
 /// How often it is tried to hold writers off, and to find tables that nobody changes meanwhile.
 const ATTEMPTS: u32 = 5;
@@ -48,41 +51,32 @@ const LIMITS: [&str; 2] = [
 ];
 const UNKNOWN_VARIABLE: u16 = 1193;
 
-/// Rows of a source as they were at one moment, or nearly.
-pub struct Snapshot {
-    /// The binlog from here on is what the rows lack.
-    pub from: Location,
-    /// Where rows may have changes from behind `from`: before here. Nothing if there are none.
-    pub until: Option<Location>,
-    /// The tables, in order of their names.
-    pub tables: Vec<Table>,
-    /// The connections that see it.
-    pub readers: Vec<Reader>,
-}
-
 /// A connection that sees a snapshot.
-pub struct Reader {
+pub struct SnapshotReader {
     conn: Conn,
-    source: String,
+    /// How the source is reached, for messages.
+    db: DbConfig,
+    /// Of the query that is being read.
+    rows: Rows,
 }
 
-/// Takes a snapshot of the tables that are wanted, for so many connections.
-///
-/// # Errors
-/// 10001: the source can't be reached. 32004: the user may not hold writers off in the way that was
-/// asked for, or there was always something that took longer. 32001: tables changed all the time.
-pub async fn take(
+/// Takes a snapshot; see [`Source::snapshot`].
+pub(super) async fn take(
     source: &Upstream,
     consistency: Consistency,
     readers: usize,
     is_wanted: impl Fn(&TableName) -> bool,
-) -> Result<Snapshot> {
+) -> Result<Snapshot<SnapshotReader>> {
     let mut attempt = 1;
     loop {
         let tables = tables(source, &is_wanted).await?;
         let (from, until, readers) = begin(source, consistency, readers, &tables).await?;
         // Nothing changed in between, so this is what the snapshot sees.
-        if self::tables(source, &is_wanted).await? == tables {
+        let again = self::tables(source, &is_wanted).await?;
+        let definitions = |all: &[SnapshotTable]| -> Vec<Table> {
+            all.iter().map(|each| each.table.clone()).collect()
+        };
+        if definitions(&again) == definitions(&tables) {
             info!(
                 source = source.id(),
                 tables = tables.len(),
@@ -115,11 +109,11 @@ async fn begin(
     source: &Upstream,
     consistency: Consistency,
     count: usize,
-    tables: &[Table],
-) -> Result<(Location, Option<Location>, Vec<Reader>)> {
+    tables: &[SnapshotTable],
+) -> Result<(Location, Option<Location>, Vec<SnapshotReader>)> {
     let mut readers = Vec::with_capacity(count);
     for _ in 0..count {
-        readers.push(Reader::open(source).await?);
+        readers.push(SnapshotReader::open(source).await?);
     }
     let hold = hold(source, consistency, tables).await?;
     let before = place(source).await?;
@@ -151,7 +145,7 @@ async fn place(source: &Upstream) -> Result<Location> {
 async fn hold(
     source: &Upstream,
     consistency: Consistency,
-    tables: &[Table],
+    tables: &[SnapshotTable],
 ) -> Result<Option<Conn>> {
     let is_auto = consistency == Consistency::Auto;
     if is_auto || consistency == Consistency::Flush {
@@ -162,7 +156,7 @@ async fn hold(
         }
     }
     if (is_auto || consistency == Consistency::Lock) && !tables.is_empty() {
-        let tables = tables.iter().map(|table| format!("{} READ", table.name));
+        let tables = tables.iter().map(|it| format!("{} READ", it.table.name));
         let sql = format!("LOCK TABLES {}", tables.collect::<Vec<_>>().join(","));
         match locked(source, &sql).await? {
             Ok(conn) => return Ok(Some(conn)),
@@ -177,7 +171,7 @@ async fn hold(
 async fn locked(source: &Upstream, sql: &str) -> Result<Result<Conn>> {
     const LOCK_WAIT_TIMEOUT: u16 = 1205;
     const DENIED: [u16; 4] = [1044, 1045, 1142, 1227];
-    let mut reader = Reader::open(source).await?;
+    let mut reader = SnapshotReader::open(source).await?;
     let mut attempt = 1;
     loop {
         let Err(fault) = reader.conn.query(sql).await else {
@@ -212,30 +206,38 @@ async fn release(mut conn: Conn) {
 }
 
 /// The definitions of the tables that are wanted, in order of their names.
-async fn tables(source: &Upstream, is_wanted: impl Fn(&TableName) -> bool) -> Result<Vec<Table>> {
-    let mut reader = Reader::open(source).await?;
+async fn tables(
+    source: &Upstream,
+    is_wanted: impl Fn(&TableName) -> bool,
+) -> Result<Vec<SnapshotTable>> {
+    let mut reader = SnapshotReader::open(source).await?;
     let rows = reader
         .ask(
-            "SELECT TABLE_SCHEMA,TABLE_NAME FROM information_schema.TABLES \
-             WHERE TABLE_TYPE='BASE TABLE'",
+            "SELECT TABLE_SCHEMA,TABLE_NAME,TABLE_ROWS,DATA_LENGTH \
+             FROM information_schema.TABLES WHERE TABLE_TYPE='BASE TABLE'",
         )
         .await?;
-    let names = rows
-        .iter()
-        .map(|row| TableName::new(row.text(0), row.text(1)));
     let mut tables = BTreeMap::new();
-    let names = names.filter(|name| !is_system_schema(&name.schema) && is_wanted(name));
-    for name in names {
+    for row in &rows {
+        let name = TableName::new(row.text(0), row.text(1));
+        if is_system_schema(&name.schema) || !is_wanted(&name) {
+            continue;
+        }
         let columns = reader.ask(&definition::columns(&name)).await?;
         let keys = reader.ask(&definition::keys(&name)).await?;
         if let Some(table) = definition::table(&name, &columns, &keys) {
+            let table = SnapshotTable {
+                table,
+                rows: row.number(2),
+                bytes: row.number(3),
+            };
             tables.insert(name, table);
         }
     }
     Ok(tables.into_values().collect())
 }
 
-impl Reader {
+impl SnapshotReader {
     async fn open(source: &Upstream) -> Result<Self> {
         let db: &DbConfig = source.db();
         let open = async {
@@ -254,49 +256,9 @@ impl Reader {
         let conn = open.await.map_err(|fault| source.unreachable(&fault))?;
         Ok(Self {
             conn,
-            source: source.id().to_owned(),
+            db: db.clone(),
+            rows: Rows::default(),
         })
-    }
-
-    /// The key of the last row of a piece that begins behind `after` and has so many rows; nothing
-    /// if fewer are left.
-    ///
-    /// # Errors
-    /// 32001: the connection broke, and the snapshot with it, or the table is not what it was.
-    pub async fn bound(
-        &mut self,
-        reading: &Reading,
-        after: Option<&KeyValue>,
-        rows: u64,
-    ) -> Result<Option<KeyValue>> {
-        let sql = reading.bound(after, rows);
-        let mut found = None;
-        let mut rows = self.query(&sql).await?;
-        while let Some(row) = rows.next().await.map_err(|fault| broke(&sql, &fault))? {
-            let key = reading.key_value(row.values());
-            found = Some(key.ok_or_else(|| failed("a row has no key where it must have one"))?);
-        }
-        Ok(found)
-    }
-
-    /// The rows of a piece, in the order of their key.
-    ///
-    /// # Errors
-    /// As [`Self::bound`].
-    pub async fn rows(&mut self, reading: &Reading, piece: &Piece) -> Result<Rows<'_>> {
-        self.query(&reading.rows(piece)).await
-    }
-
-    /// The statement that makes a table.
-    ///
-    /// # Errors
-    /// As [`Self::bound`].
-    pub async fn create(&mut self, name: &TableName) -> Result<String> {
-        let sql = format!("SHOW CREATE TABLE {name}");
-        let rows = self.ask(&sql).await?;
-        rows.first()
-            .map(|row| row.text(1))
-            .ok_or_else(|| failed(&format!("{sql} has no answer")))
     }
 
     async fn run(&mut self, sql: &str) -> Result<()> {
@@ -305,19 +267,56 @@ impl Reader {
 
     async fn ask(&mut self, sql: &str) -> Result<Vec<Row>> {
         let rows = self.conn.query(sql).await;
-        rows.map_err(|fault| broke(sql, &fault).annotate(&self.source))
+        rows.map_err(|fault| self.refused(sql, &fault))
     }
 
-    async fn query(&mut self, sql: &str) -> Result<Rows<'_>> {
-        self.conn
-            .rows(sql)
-            .await
-            .map_err(|fault| broke(sql, &fault))
+    /// What a fault means: a snapshot whose connection broke is taken anew, a statement that the
+    /// server refuses is refused again.
+    fn refused(&self, sql: &str, fault: &Fault) -> Error {
+        match fault.code() {
+            None => broken(fault, &self.db),
+            Some(_) => failed(sql).with_cause(fault.to_string()),
+        }
     }
 }
 
-fn broke(sql: &str, fault: &Fault) -> Error {
-    failed(sql).with_cause(fault.to_string())
+impl Reader for SnapshotReader {
+    type Row = RawRow;
+
+    async fn definition(&mut self, name: &TableName) -> Result<String> {
+        let kind = if name.table.is_empty() {
+            "DATABASE"
+        } else {
+            "TABLE"
+        };
+        let sql = format!("SHOW CREATE {kind} {name}");
+        let rows = self.ask(&sql).await?;
+        rows.first()
+            .map(|row| row.text(1))
+            .ok_or_else(|| failed(&format!("{sql} has no answer")))
+    }
+
+    async fn range(&mut self, reading: &Reading) -> Result<Option<(i128, i128)>> {
+        let Some(sql) = reading.range() else {
+            return Ok(None);
+        };
+        let rows = self.ask(&sql).await?;
+        let bound = |index| rows.first()?.text(index).parse().ok();
+        // Neither of a table without rows, nor of decimals.
+        Ok(bound(0).zip(bound(1)))
+    }
+
+    async fn read(&mut self, reading: &Reading, piece: &Piece) -> Result<()> {
+        let sql = reading.rows(piece);
+        let rows = self.conn.rows(&sql).await;
+        self.rows = rows.map_err(|fault| self.refused(&sql, &fault))?;
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Option<RawRow>> {
+        let row = self.rows.next(&mut self.conn).await;
+        row.map_err(|fault| self.refused("reading rows", &fault))
+    }
 }
 
 fn failed(what: &str) -> Error {

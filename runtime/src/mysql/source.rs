@@ -16,6 +16,7 @@ use dm_core::{
     binlog::{Decoder, Event, Flavor, GtidSet, Position},
     control::{SourceConfig, db::DbConfig},
     error::{Error, Result, Scope, code},
+    full::Consistency,
     sync::{
         agreement::{SourceColumn, SourceTable},
         schema::TableName,
@@ -24,12 +25,14 @@ use dm_core::{
 use tokio::{sync::Mutex, time::timeout};
 use uuid::Uuid;
 
-use self::fault::{Missing, broken, refused};
+pub(super) use self::fault::broken;
+use self::fault::{Missing, refused};
 use super::{
     conn::{Conn, Fault, Row},
     replica::{Dump, Point, Replica},
+    snapshot::{self, SnapshotReader},
 };
-use crate::ports::{EventStream, Source, SourceEnd, SourceFacts, Start};
+use crate::ports::{EventStream, Source, SourceEnd, SourceFacts, Start, copy::Snapshot};
 
 /// How long the question for the end of the binlog may take.
 const END_MAX: Duration = Duration::from_secs(5);
@@ -341,6 +344,16 @@ impl Upstream {
 
 impl Source for Upstream {
     type Stream = BinlogStream;
+    type Reader = SnapshotReader;
+
+    async fn snapshot(
+        &self,
+        consistency: Consistency,
+        readers: usize,
+        is_wanted: impl Fn(&TableName) -> bool + Send + Sync,
+    ) -> Result<Snapshot<SnapshotReader>> {
+        snapshot::take(self, consistency, readers, is_wanted).await
+    }
 
     async fn probe(&self) -> Result<SourceFacts> {
         let variables = self.ask(checks::VARIABLES).await?;

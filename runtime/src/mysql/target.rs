@@ -8,6 +8,7 @@
 //! owners, `ddl` what can't be part of a transaction.
 
 mod apply;
+mod copy;
 mod ddl;
 mod tables;
 mod takeover;
@@ -35,7 +36,7 @@ use super::{
     meta::{CONTROL, GUARD, Meta, fitting},
     session::{Connector, Failure, Server, Session, Values, statement},
 };
-use crate::ports::{self, Applied, Checkpoint, Ddl, Recovered};
+use crate::ports::{self, Applied, Checkpoint, Ddl, Recovered, copy::Copy};
 
 /// What a subtask wants of its target besides the login.
 #[derive(Clone, Debug)]
@@ -139,7 +140,7 @@ impl ports::Target for Target {
         let mut control = self.0.control().await?;
         let rows = self
             .0
-            .reset(&mut control.session, slots, location, safe_until)
+            .reset(&mut control.session, slots, (location, safe_until), "")
             .await?;
         control.give_back();
         Ok(rows)
@@ -163,6 +164,14 @@ impl ports::Target for Target {
         Ok(table)
     }
 
+    async fn count(&self, name: &TableName) -> Result<u64> {
+        let mut control = self.0.control().await?;
+        let sql = format!("SELECT COUNT(*) FROM {name}");
+        let rows = control.session.rows(&sql).await?;
+        control.give_back();
+        Ok(rows.first().map_or(0, |row| row.number(0)))
+    }
+
     async fn ddl(&self, ddl: &Ddl) -> Applied {
         match self.0.control().await {
             Ok(mut control) => {
@@ -172,6 +181,37 @@ impl ports::Target for Target {
             }
             Err(error) => failed(error),
         }
+    }
+
+    async fn has_checkpoint(&self) -> Result<bool> {
+        let mut control = self.0.control().await?;
+        let rows = control
+            .session
+            .rows(&self.0.meta.select_checkpoint())
+            .await?;
+        control.give_back();
+        Ok(self.0.meta.checkpoint(&rows)?.is_some())
+    }
+
+    async fn copy(&self) -> Result<Option<Copy>> {
+        let mut control = self.0.control().await?;
+        let copy = self.0.copy(&mut control.session).await?;
+        control.give_back();
+        Ok(copy)
+    }
+
+    async fn begin_copy(&self, slots: u32, copy: &Copy) -> Result<Vec<SlotProgress>> {
+        let mut control = self.0.control().await?;
+        let rows = self.0.begin_copy(&mut control.session, slots, copy).await?;
+        control.give_back();
+        Ok(rows)
+    }
+
+    async fn end_copy(&self, slots: Option<u32>, copy: &Copy) -> Result<()> {
+        let mut control = self.0.control().await?;
+        self.0.end_copy(&mut control.session, slots, copy).await?;
+        control.give_back();
+        Ok(())
     }
 
     async fn checkpoint(&self, checkpoint: &Checkpoint) -> Applied {
@@ -368,25 +408,34 @@ impl Inner {
         ended
     }
 
-    /// Replaces the slot rows in one fenced transaction.
-    async fn reset(
+    /// New rows for so many slots, at a location.
+    async fn fresh(
         &self,
         session: &mut Session,
         slots: u32,
         location: &Location,
-        safe_until: Option<&Location>,
     ) -> Result<Vec<SlotProgress>> {
         // Nobody else writes under our fence, and slots only ever raise the number: what is read
         // here is still right when the packet is checked against the fence.
         let highest = session.rows(&self.meta.select_highest_seq()).await?;
         let seq = highest.first().map_or(0, |row| row.number::<u64>(0)) + 1;
-        let rows: Vec<_> = (0..slots)
-            .map(|slot| SlotProgress {
-                slot,
-                seq,
-                applied: Progress::at(location.clone()),
-            })
-            .collect();
+        let row = |slot| SlotProgress {
+            slot,
+            seq,
+            applied: Progress::at(location.clone()),
+        };
+        Ok((0..slots).map(row).collect())
+    }
+
+    /// Replaces the slot rows in one fenced transaction, with whatever else is to be done in it.
+    async fn reset(
+        &self,
+        session: &mut Session,
+        slots: u32,
+        (location, safe_until): (&Location, Option<&Location>),
+        and: &str,
+    ) -> Result<Vec<SlotProgress>> {
+        let rows = self.fresh(session, slots, location).await?;
         let checkpoint = fit(&Checkpoint {
             global: location.clone(),
             exit_safe: safe_until.cloned(),
@@ -396,11 +445,15 @@ impl Inner {
             self.meta.remember(&checkpoint),
             self.meta.safe_until(safe_until)
         );
-        let body = format!(
+        let mut body = format!(
             "{};{}",
             self.meta.replace_slots(&rows, self.fence()),
             self.meta.upsert_checkpoint(&checkpoint)
         );
+        if !and.is_empty() {
+            body.push(';');
+            body.push_str(and);
+        }
         error_of(self.send_control(session, &set, &body).await)?;
         self.set_safe_until(safe_until.cloned());
         Ok(rows)

@@ -14,9 +14,12 @@ mod resume;
 mod run;
 mod slots;
 mod tables;
-mod tasks;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use dm_core::{
     binlog::Decoder,
@@ -27,7 +30,8 @@ use dm_core::{
     sync::{
         ddl::Rules,
         plan::{Planner, PlannerConfig},
-        progress::Fence,
+        progress::{Fence, Location},
+        schema::TableName,
     },
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -42,11 +46,10 @@ use self::{
     resume::Beginning,
     run::{Ended, Run},
     slots::Slots,
-    tables::Tables,
-    tasks::Tasks,
+    tables::{Later, Tables},
 };
-use super::{Breaks, Stop, StopSignal, stopped};
-use crate::ports::{Connect, Events, Recovered, Source, Target};
+use super::{Breaks, Stop, StopSignal, stopped, tasks::Tasks};
+use crate::ports::{Connect, Events, Recovered, Source, Target, copy::Copy};
 
 /// How long a free slot waits for more changes before it takes what there is.
 const LINGER: Duration = Duration::from_millis(5);
@@ -239,6 +242,11 @@ impl<K: Connect> SyncUnit<K> {
             names.settle(&mut [&mut checkpoint.global.position], true)?;
         }
         let needed = resume::lowest(&progress, checkpoint.as_ref(), planning.by_gtid).cloned();
+        let later = match safe_until {
+            // Once it is passed, so are all of these places.
+            Some(_) => later(target.copy().await?, &names, planning.by_gtid)?,
+            None => Later::default(),
+        };
         let (done, results) = mpsc::unbounded_channel();
         let planner = Planner::new(planning.clone(), progress);
         let slots = Slots::start(tasks, &target, planner.slots(), &done);
@@ -274,7 +282,7 @@ impl<K: Connect> SyncUnit<K> {
         };
         let mut run = Run {
             facts: &self.facts,
-            tables: Tables::new(source, Arc::clone(&target), rules),
+            tables: Tables::new(source, Arc::clone(&target), rules, later),
             cursor: Cursor::new(planner.location(), upstream.flavor, planning.by_gtid),
             planner,
             slots,
@@ -306,6 +314,19 @@ impl<K: Connect> SyncUnit<K> {
         }
         Ok(ended)
     }
+}
+
+/// Where the rows of copied tables are from, where that is not the place at which the copy began.
+fn later(copy: Option<Copy>, names: &Names, by_gtid: bool) -> Result<Later, Failure> {
+    let tables = copy.into_iter().flat_map(|copy| copy.tables);
+    let places = tables.filter_map(|(name, table)| Some((name, table.place?)));
+    let mut places: BTreeMap<TableName, Location> = places.collect();
+    let mut positions: Vec<_> = places
+        .values_mut()
+        .map(|place| &mut place.position)
+        .collect();
+    names.settle(&mut positions, by_gtid)?;
+    Ok(Later { places, by_gtid })
 }
 
 fn planner_config(task: &SubtaskConfig, packet_bytes_max: usize) -> PlannerConfig {

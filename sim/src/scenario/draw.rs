@@ -77,6 +77,7 @@ impl Scenario {
             by_gtid: gtids && dice.permille(700),
             relays: false,
             purge: Purge::default(),
+            copies: false,
             slots: *dice.pick(&[1, 1, 2, 3, 4, 5, 6, 8]),
             batch: dice.within(1..30),
             flush_s: dice.within(1..10),
@@ -99,6 +100,7 @@ impl Scenario {
         scenario.draw_work(&mut Dice::new(seed).fork("work"));
         scenario.draw_faults(&mut Dice::new(seed).fork("faults"));
         scenario.draw_relays(&mut Dice::new(seed).fork("relays"));
+        scenario.draw_copies(&mut Dice::new(seed).fork("copies"));
         scenario.steps.sort_by_key(|step| step.at);
         scenario
     }
@@ -164,6 +166,49 @@ impl Scenario {
                 let step = self.draw_step(dice, what);
                 self.steps.extend(self.companions(&step));
                 self.steps.push(step);
+            }
+        }
+    }
+
+    /// Which tasks begin with a copy. A definition that changes while its copy has to go on from
+    /// another snapshot needs an operator who begins anew, and there is none.
+    fn draw_copies(&mut self, dice: &mut Dice) {
+        if !dice.permille(300) {
+            return;
+        }
+        for source in &mut self.sources {
+            source.copies = dice.permille(700);
+        }
+        let copies: Vec<_> = self.sources.iter().map(|source| source.copies).collect();
+        self.steps
+            .retain(|step| !matches!(step.what, What::Ddl(source, _) if copies[source]));
+        let copies = copies.iter().enumerate().filter(|(_, copies)| **copies);
+        for source in copies.map(|(source, _)| source) {
+            // Nearly nothing of it has happened when the task is stopped at once.
+            let begins = dice.millis(10..40_000);
+            if dice.permille(700) {
+                self.steps.push(Step {
+                    at: Duration::from_millis(1),
+                    lasts: begins,
+                    what: What::Stop(source),
+                });
+            }
+            for _ in 0..dice.within(0..5) {
+                let worker = dice.within(0..self.workers.len() as u64) as usize;
+                let what = match dice.within(0..8) {
+                    0 | 1 => What::CutDumps(source),
+                    2 => What::SourceDown(source),
+                    3 => What::Pause(source),
+                    4 => What::Kill(worker),
+                    5 => What::Freeze(worker),
+                    6 => What::LostAnswers(300),
+                    _ => What::Late(300),
+                };
+                self.steps.push(Step {
+                    at: begins + dice.millis(0..5_000),
+                    lasts: dice.millis(10..3_000),
+                    what,
+                });
             }
         }
     }

@@ -294,6 +294,7 @@ impl Master {
         let Wanted { plan, start, .. } = self.wanted(source);
         let toml = Subtask {
             name: TASK,
+            mode: if plan.copies { "all" } else { "incremental" },
             source,
             meta_schema: "dm_meta",
             slots: plan.slots,

@@ -46,6 +46,8 @@ const OBEYED_MAX: Duration = Duration::from_secs(25);
 const ORDER_MAX: Duration = Duration::from_secs(120);
 /// How long it is watched that a stopped task does nothing.
 const QUIET: Duration = Duration::from_secs(12);
+/// Transactions that a source has before its tables are copied.
+const COMMITS_BEFORE: u64 = 100;
 /// How often whoever waits looks again.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -139,6 +141,12 @@ impl World {
         self.trace.note("world", begins);
         for process in &mut self.processes {
             process.start();
+        }
+        for (upstream, plan) in self.upstreams.iter().zip(sources) {
+            let mut dice = self.dice.fork(&upstream.name);
+            for _ in 0..if plan.copies { COMMITS_BEFORE } else { 0 } {
+                upstream.commit(&mut dice);
+            }
         }
         for source in self.master.sources() {
             self.master.start(source);
@@ -419,7 +427,8 @@ impl World {
 impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for source in self.master.sources() {
-            write!(f, "{source}:")?;
+            let slots = (self.around.database.slots(source), self.master.slots(source));
+            write!(f, "{source}: {} slots of {},", slots.0, slots.1)?;
             for process in &self.processes {
                 let stages: Vec<_> = process.stages(source).collect();
                 write!(f, " {} {stages:?},", process.name)?;

@@ -121,7 +121,7 @@ impl Rows {
     }
 
     /// Puts a row in the place of all that it collides with.
-    fn replace(&mut self, table: &Definition, row: Row) {
+    pub(super) fn replace(&mut self, table: &Definition, row: Row) {
         while let Some(index) = self.violating(table, &row, None) {
             self.0.swap_remove(index);
         }
@@ -160,6 +160,18 @@ impl Rows {
             Some(index) != except && table.uniques.iter().any(same)
         })
     }
+}
+
+/// The rows of a statement that inserts or replaces them.
+pub(super) fn rows_of(sql: &[u8]) -> Vec<Row> {
+    let sql = String::from_utf8_lossy(sql);
+    let (_, rows) = sql.split_once("VALUES").unwrap_or_default();
+    let rows = rows.split('(').skip(1);
+    let row = |row: &str| {
+        let values = row.split(')').next().unwrap_or_default().split(',');
+        values.map(|value| value.parse().ok()).collect()
+    };
+    rows.map(row).collect()
 }
 
 fn duplicate<T>(text: String) -> Result<T, Refusal> {

@@ -186,6 +186,11 @@ impl Upstream {
         server_name(&self.name, state.binlog.server)
     }
 
+    /// Whether its task begins with a copy.
+    pub(super) fn is_copied(&self) -> bool {
+        self.state().plan.copies
+    }
+
     /// Whether its task asks for the binlog by GTID.
     pub(super) fn is_read_by_gtid(&self) -> bool {
         self.state().plan.by_gtid

@@ -26,6 +26,8 @@ pub(super) enum Statement {
     },
     /// `RENAME TABLE`.
     Rename(Vec<(String, String)>),
+    /// `CREATE DATABASE`, which is always there.
+    CreateDatabase,
 }
 
 /// A part of an `ALTER TABLE`.
@@ -68,6 +70,7 @@ impl fmt::Display for Statement {
                 let lenient = if *lenient { "IF EXISTS " } else { "" };
                 write!(f, "DROP TABLE {lenient}{}", names.join(","))
             }
+            Self::CreateDatabase => f.write_str("CREATE DATABASE"),
             Self::Rename(pairs) => {
                 let pairs = pairs.iter().map(|(from, to)| format!("`{from}` TO `{to}`"));
                 write!(f, "RENAME TABLE {}", pairs.collect::<Vec<_>>().join(", "))
@@ -178,6 +181,10 @@ impl Words {
                 Some((from, words.table()?))
             };
             return self.list(pair).map(Statement::Rename);
+        }
+        if self.take("CREATE DATABASE") {
+            let _lenient = self.take("IF NOT EXISTS");
+            return self.ident().map(|_| Statement::CreateDatabase);
         }
         self.take("CREATE TABLE").then_some(())?;
         let lenient = self.take("IF NOT EXISTS");

@@ -165,6 +165,7 @@ impl Tables {
                 }
                 self.tables.retain(|name, _| !names.contains(name));
             }
+            Statement::CreateDatabase => {}
             Statement::Rename(pairs) => {
                 let mut renamed = self.clone();
                 for (from, to) in pairs {

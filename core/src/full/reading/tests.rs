@@ -51,20 +51,20 @@ fn a_simple_key_is_followed_from_value_to_value() {
     ));
     assert_eq!(
         reading.rows(&Piece::default()),
-        "SELECT `id`,`f```*1e0 FROM `d`.`t` ORDER BY `id`"
-    );
-    let first = reading.key_value(values(&[Some(b"-7")])).unwrap();
-    assert_eq!(
-        reading.bound(Some(&first), 100),
-        "SELECT `id` FROM `d`.`t` WHERE (`id`>-7) ORDER BY `id` LIMIT 1 OFFSET 99"
+        "SELECT `id`,`f```*1e0 FROM `d`.`t` FORCE INDEX (`PRIMARY`) ORDER BY `id`"
     );
     let piece = Piece {
-        after: Some(first),
-        upto: reading.key_value(values(&[Some(b"9")])),
+        after: reading.key_of(values(&[Some(b"-7"), Some(b"0.5")])),
+        upto: reading.key_of(values(&[Some(b"9"), None])),
     };
     assert_eq!(
         reading.rows(&piece),
-        "SELECT `id`,`f```*1e0 FROM `d`.`t` WHERE (`id`>-7) AND (`id`<=9) ORDER BY `id`"
+        "SELECT `id`,`f```*1e0 FROM `d`.`t` FORCE INDEX (`PRIMARY`) \
+         WHERE (`id`>-7) AND (`id`<=9) ORDER BY `id`"
+    );
+    assert_eq!(
+        reading.range().as_deref(),
+        Some("SELECT MIN(`id`),MAX(`id`) FROM `d`.`t`")
     );
     assert_eq!(
         reading.insert("INSERT", "`t`"),
@@ -84,17 +84,18 @@ fn the_parts_of_a_key_are_compared_one_by_one() {
         vec![key("PRIMARY", &[2, 0, 1])],
     ));
     let at = [
-        Some(&b"\x00"[..]),
-        Some(b"\xe9"),
+        Some(&b"\xe9"[..]),
         Some(b"0000-00-00 00:00:00"),
+        Some(b"\x00"),
     ];
+    assert_eq!(reading.range(), None);
     let piece = Piece {
-        after: reading.key_value(values(&at)),
+        after: reading.key_of(values(&at)),
         upto: None,
     };
     assert_eq!(
         reading.rows(&piece),
-        "SELECT `b`,`c`,`a` FROM `d`.`t` WHERE `a`>=x'00' AND ((`a`>x'00') \
+        "SELECT `b`,`c`,`a` FROM `d`.`t` FORCE INDEX (`PRIMARY`) WHERE `a`>=x'00' AND ((`a`>x'00') \
          OR (`a`=x'00' AND `b`>_latin1 x'e9') \
          OR (`a`=x'00' AND `b`=_latin1 x'e9' AND `c`>'0000-00-00 00:00:00')) \
          ORDER BY `a`,`b`,`c`"
@@ -234,13 +235,27 @@ fn a_row_has_as_many_values_as_columns() {
 fn what_is_no_key_is_none() {
     let columns = vec![column("a", "int", None), column("b", "int", None)];
     let reading = Reading::new(&table(columns.clone(), vec![key("PRIMARY", &[0, 1])]));
-    assert_eq!(reading.key_value(values(&[Some(b"1")])), None);
-    assert_eq!(reading.key_value(values(&[Some(b"1"), None])), None);
-    assert_eq!(
-        reading.key_value(values(&[Some(b"1"), Some(b"2"), Some(b"3")])),
-        None
-    );
+    assert_eq!(reading.key_of(values(&[Some(b"1")])), None);
+    assert_eq!(reading.key_of(values(&[Some(b"1"), None])), None);
+    let two = reading.key_of(values(&[Some(b"1"), Some(b"2")]));
+    assert_eq!(two, Some(KeyValue(vec!["1".into(), "2".into()])));
     let reading = Reading::new(&table(columns, vec![]));
     assert!(!reading.has_key());
-    assert_eq!(reading.key_value(values(&[])), None);
+    assert_eq!(reading.key_of(values(&[Some(b"1"), Some(b"2")])), None);
+}
+
+/// As empty as no member is, or number zero.
+#[test]
+fn an_invalid_member_is_noticed() {
+    let member = |column_type: &str| ColumnInfo {
+        column_type: column_type.into(),
+        ..column("e", "enum", Some("utf8mb4"))
+    };
+    let reading = Reading::new(&table(vec![member("enum('a')")], vec![]));
+    assert!(reading.has_enum() && reading.is_invalid(values(&[Some(b"")])));
+    assert!(!reading.is_invalid(values(&[Some(b"0")])) && !reading.is_invalid(values(&[None])));
+    let reading = Reading::new(&table(vec![member("enum('')")], vec![]));
+    assert!(reading.is_invalid(values(&[Some(b"0")])) && !reading.is_invalid(values(&[Some(b"")])));
+    let reading = Reading::new(&table(vec![column("a", "text", None)], vec![]));
+    assert!(!reading.has_enum() && !reading.is_invalid(values(&[Some(b"")])));
 }

@@ -3,26 +3,26 @@
 use bytes::Bytes;
 
 use super::{COM_QUERY, Conn, ERR, Fault, is_end, packet::Fields};
+use crate::ports::copy::Row;
 
 /// A response may begin with this many columns at most, which is what a table may have.
 const COLUMNS_MAX: u64 = 4096;
 
 /// The rows of a running query. To be read to the end, or the connection is of no more use.
-pub struct Rows<'a> {
-    conn: &'a mut Conn,
+#[derive(Debug, Default)]
+pub struct Rows {
     /// How many values each of them has.
     pub(super) columns: u64,
     is_over: bool,
 }
 
-impl<'a> Rows<'a> {
-    pub(super) async fn query(conn: &'a mut Conn, sql: &str) -> Result<Self, Fault> {
+impl Rows {
+    pub(super) async fn query(conn: &mut Conn, sql: &str) -> Result<Self, Fault> {
         conn.command(COM_QUERY, sql.as_bytes()).await?;
         let head = conn.wire.read().await?;
         match head.first() {
             Some(0) => {
                 return Ok(Self {
-                    conn,
                     columns: 0,
                     is_over: true,
                 });
@@ -41,21 +41,20 @@ impl<'a> Rows<'a> {
             return Err(Fault::Protocol("more columns than announced"));
         }
         Ok(Self {
-            conn,
             columns,
             is_over: false,
         })
     }
 
-    /// The next row, if there is one. Cancel-safe.
+    /// The next row of the connection's query, if there is one. Cancel-safe.
     ///
     /// # Errors
     /// What the server says, or a broken connection; then the connection must be dropped.
-    pub async fn next(&mut self) -> Result<Option<RawRow>, Fault> {
+    pub async fn next(&mut self, conn: &mut Conn) -> Result<Option<RawRow>, Fault> {
         if self.is_over {
             return Ok(None);
         }
-        let payload = self.conn.wire.read().await?;
+        let payload = conn.wire.read().await?;
         if is_end(&payload) {
             self.is_over = true;
             return Ok(None);
@@ -71,9 +70,9 @@ impl<'a> Rows<'a> {
 #[derive(Clone, Debug)]
 pub struct RawRow(Bytes);
 
-impl RawRow {
-    /// Its values; `None` is NULL. A row that is damaged ends early.
-    pub fn values(&self) -> impl Iterator<Item = Option<&[u8]>> {
+/// One that is damaged ends early.
+impl Row for RawRow {
+    fn values(&self) -> impl Iterator<Item = Option<&[u8]>> + Send {
         let mut fields = Fields(&self.0);
         std::iter::from_fn(move || {
             if fields.0.is_empty() {

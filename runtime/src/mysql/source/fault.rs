@@ -13,7 +13,7 @@ const DUMP_REFUSED: u16 = 1236;
 const GRANT: &str = "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* to the user of the source.";
 
 /// A source that cannot be asked.
-pub(super) fn broken(fault: &Fault, db: &DbConfig) -> Error {
+pub(in crate::mysql) fn broken(fault: &Fault, db: &DbConfig) -> Error {
     let code = match fault {
         Fault::Tls(_) => &code::CONN_INVALID_TLS_CONFIG,
         _ => &code::DB_DRIVER_ERROR,

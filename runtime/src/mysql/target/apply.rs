@@ -15,7 +15,7 @@ use tracing::debug;
 use super::{Inner, Packet, error_of, failed};
 use crate::{
     mysql::session::Session,
-    ports::{self, Applied},
+    ports::{self, Applied, copy::Cargo},
 };
 
 /// Memory that a session keeps for its next packet, in bytes.
@@ -184,6 +184,20 @@ impl ports::Session for SlotSession {
         } = batch;
         self.commit(*seq, applied, *lenient, |out| sql::render(batch, out))
             .await
+    }
+
+    async fn copy(&mut self, cargo: &Cargo) -> Applied {
+        let noted = self.target.meta.copied(cargo);
+        let at = Progress::at(cargo.at.clone());
+        let rows = |out: &mut Vec<u8>| {
+            out.extend_from_slice(noted.as_bytes());
+            if !cargo.sql.is_empty() {
+                out.push(b';');
+                out.extend_from_slice(&cargo.sql);
+            }
+            Ok(())
+        };
+        self.commit(cargo.seq, &at, cargo.lenient, rows).await
     }
 }
 

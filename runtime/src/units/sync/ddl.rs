@@ -71,7 +71,11 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                     let what = "a change of definitions behind rows of the same transaction";
                     return Err(refuse(&sql, what));
                 }
-                let pieces = self.tables.rules().apply(&ddl)?;
+                let mut pieces = self.tables.rules().apply(&ddl)?;
+                let txn = self.cursor.txn(&header).clone();
+                pieces.retain(|piece| {
+                    !(piece.sources.iter()).all(|(_, name)| self.tables.has(name, &txn))
+                });
                 let count = ddl.pieces.len() as u64;
                 if pieces.is_empty() {
                     info!(sql, "filtered out");
@@ -83,7 +87,6 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                     }
                     return Ok(());
                 }
-                let txn = self.cursor.txn(&header).clone();
                 let replay = self.is_unsafe(&txn);
                 self.barrier = Some(Barrier {
                     pieces,

@@ -112,7 +112,7 @@ impl SyncFacts {
     }
 
     /// Nothing before here is needed.
-    pub(super) fn note_needs(&self, from: &Location) {
+    pub(in crate::units) fn note_needs(&self, from: &Location) {
         self.places().needs = Some(from.clone());
     }
 

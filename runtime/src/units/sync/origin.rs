@@ -16,10 +16,13 @@ use dm_core::{
 use tokio::{sync::oneshot, time::sleep};
 use tracing::{info, warn};
 
-use super::{SyncFacts, resume, tasks::Tasks};
+use super::{SyncFacts, resume};
 use crate::{
     ports::{Connect, SourceFacts, Start, disk::Disk},
-    units::relay::{Follower, RelayFacts, RelayLog},
+    units::{
+        relay::{Follower, RelayFacts, RelayLog},
+        tasks::Tasks,
+    },
 };
 
 /// How often a run that reads from the source looks whether the relay log has caught up with it.

@@ -12,13 +12,14 @@ use tokio::{
     time::Instant,
 };
 
-use super::{SyncFacts, tasks::Tasks};
+use super::SyncFacts;
 use crate::{
     panics::caught,
     ports::{EventStream, disk::Disk},
     units::{
         payload::Payload,
         relay::{Follower, Found, plain_len},
+        tasks::Tasks,
     },
 };
 

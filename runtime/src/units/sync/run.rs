@@ -9,6 +9,7 @@ use dm_core::{
     sync::{
         plan::{Outcome, Planner},
         progress::{Location, TxnId},
+        schema::TableName,
     },
     time::Instant as Moment,
 };
@@ -24,12 +25,12 @@ use super::{
     ddl::{Barrier, refuse},
     facts::SyncFacts,
     reader::{Chunk, Item, Reader},
-    slots::{Done, Refused, Slots},
+    slots::{Done, Slots},
     tables::{Decision, Tables},
 };
 use crate::{
     ports::{Applied, Checkpoint, Source, Target},
-    units::{Stop, StopSignal, stopped},
+    units::{Stop, StopSignal, stopped, writer::Refused},
 };
 
 /// Everything of one run.
@@ -265,7 +266,11 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         self.open(header)?;
         let count = rows.count();
         self.facts.metrics.event_rows.observe(count as f64);
-        let plan = match self.tables.decide(&rows.table, header.timestamp).await? {
+        let decision = match self.has(header, &rows.table) {
+            true => Decision::Skip,
+            false => self.tables.decide(&rows.table, header.timestamp).await?,
+        };
+        let plan = match decision {
             Decision::Skip => {
                 // Counted all the same: a changed filter must not shift what comes behind.
                 self.planner.skip_rows(count);
@@ -284,6 +289,15 @@ impl<S: Source, T: Target> Run<'_, S, T> {
             self.planner.row(&plan, change?)?;
         }
         Ok(())
+    }
+
+    /// Whether a copied table has what the open transaction does to it.
+    fn has(&mut self, header: &Header, map: &TableMap) -> bool {
+        if self.tables.are_of_one_place() {
+            return false;
+        }
+        let source = TableName::new(&map.schema, &map.table);
+        self.tables.has(&source, self.cursor.txn(header))
     }
 
     /// Rows without all of their values: fine as long as nobody wants them.

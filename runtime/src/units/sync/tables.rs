@@ -8,6 +8,7 @@ use dm_core::{
     sync::{
         agreement,
         ddl::Rules,
+        progress::{Location, TxnId},
         schema::{Table, TableName},
         table::TablePlan,
     },
@@ -28,6 +29,14 @@ pub(super) enum Decision {
     Write(Arc<TablePlan>),
 }
 
+/// Where the rows of copied tables are from, if the copy had to begin a table anew that has no key:
+/// what the binlog says of it before that place is in them.
+#[derive(Debug, Default)]
+pub(super) struct Later {
+    pub(super) places: BTreeMap<TableName, Location>,
+    pub(super) by_gtid: bool,
+}
+
 /// Decisions by table id, made at the first rows event of a table map.
 ///
 /// The target's definition is the schema in force: every DDL runs there in binlog order, with
@@ -36,17 +45,19 @@ pub(super) struct Tables<S, T> {
     source: S,
     target: Arc<T>,
     rules: Rules,
+    later: Later,
     decisions: BTreeMap<u64, (Arc<TableMap>, Decision)>,
     definitions: BTreeMap<TableName, Arc<Table>>,
 }
 
 impl<S: Source, T: Target> Tables<S, T> {
     /// Nothing is known yet.
-    pub(super) fn new(source: S, target: Arc<T>, rules: Rules) -> Self {
+    pub(super) fn new(source: S, target: Arc<T>, rules: Rules, later: Later) -> Self {
         Self {
             source,
             target,
             rules,
+            later,
             decisions: BTreeMap::new(),
             definitions: BTreeMap::new(),
         }
@@ -88,6 +99,19 @@ impl<S: Source, T: Target> Tables<S, T> {
         self.decisions
             .insert(map.id, (Arc::clone(map), decision.clone()));
         Ok(decision)
+    }
+
+    /// Whether all tables were copied at one place, if they were copied at all.
+    pub(super) fn are_of_one_place(&self) -> bool {
+        self.later.places.is_empty()
+    }
+
+    /// Whether a table has what a transaction did to it, though nothing says so but the place that
+    /// its rows are from.
+    pub(super) fn has(&self, source: &TableName, txn: &TxnId) -> bool {
+        let Later { places, by_gtid } = &self.later;
+        let place = places.get(source);
+        place.is_some_and(|place| place.contains(txn, *by_gtid))
     }
 
     /// Forgets all definitions: a DDL may have changed any of them.

@@ -69,7 +69,9 @@ impl Watch {
             trace.violate(NAME, format_args!("{path} is of no source"));
             return;
         };
-        if !self.has_task(&upstream.name) {
+        // A copy that has not begun begins where the source is by then.
+        let is_to_come = self.around.database.has_no_copy_yet(&upstream.name);
+        if !self.has_task(&upstream.name) || is_to_come && upstream.is_copied() {
             return;
         }
         let places = self.around.database.places(&upstream.name);

@@ -6,15 +6,21 @@ use bytes::Bytes;
 use dm_core::{
     binlog::{GtidSet, Position},
     error::{Code, Error, Result, Scope, code},
-    sync::{agreement::SourceTable, schema::TableName},
+    full::{Consistency, KeyValue, Piece, Reading, Value},
+    sync::{agreement::SourceTable, progress::Location, schema::TableName},
 };
-use dm_runtime::ports::{self, EventStream, SourceEnd, SourceFacts, Start};
+use dm_runtime::ports::{
+    self, EventStream, SourceEnd, SourceFacts, Start,
+    copy::{Reader, Snapshot, SnapshotTable},
+};
 use tokio::time::timeout;
 
 use super::{Upstream, binlog::Place, damage::Arrival, events};
 use crate::world::{
     oracle::leak::{Door, Doors},
+    rows::Row,
     signal::Listener,
+    tables::Tables,
 };
 
 /// The server, as others see it.
@@ -26,6 +32,49 @@ pub(in crate::world) struct Source {
 
 impl ports::Source for Source {
     type Stream = Dump;
+    type Reader = SnapshotReader;
+
+    /// All tables of one moment, whatever is asked to hold writers off.
+    async fn snapshot(
+        &self,
+        _: Consistency,
+        readers: usize,
+        is_wanted: impl Fn(&TableName) -> bool + Send + Sync,
+    ) -> Result<Snapshot<SnapshotReader>> {
+        self.upstream.reach().await?;
+        let (tables, end) = {
+            let state = self.upstream.state();
+            (Arc::new(state.tables.clone()), state.binlog.source_end())
+        };
+        self.upstream.trace.count("source: snapshot");
+        let names = tables.names().into_iter();
+        let names = names.map(|name| TableName::new(&*self.upstream.name, name));
+        let table = |name: TableName| {
+            let known = tables.get(&name.table)?;
+            Some(SnapshotTable {
+                table: known.definition.table(&name),
+                rows: known.rows.len() as u64,
+                bytes: 0,
+            })
+        };
+        let wanted = names.filter(|name| is_wanted(name)).filter_map(table).collect();
+        let reader = |_| SnapshotReader {
+            upstream: Arc::clone(&self.upstream),
+            tables: Arc::clone(&tables),
+            rows: VecDeque::new(),
+            cuts: self.upstream.cuts.listen(),
+            _door: self.doors.open(),
+        };
+        Ok(Snapshot {
+            from: Location {
+                position: end.position,
+                gtids: Some(end.gtids).filter(|gtids| !gtids.is_empty()),
+            },
+            until: None,
+            tables: wanted,
+            readers: (0..readers).map(reader).collect(),
+        })
+    }
 
     async fn probe(&self) -> Result<SourceFacts> {
         self.upstream.reach().await?;
@@ -86,6 +135,86 @@ impl ports::Source for Source {
     async fn end(&self) -> Result<SourceEnd> {
         self.upstream.reach().await?;
         Ok(self.upstream.state().binlog.source_end())
+    }
+}
+
+/// A connection that sees the tables as they were.
+pub(in crate::world) struct SnapshotReader {
+    upstream: Arc<Upstream>,
+    tables: Arc<Tables>,
+    /// What is still to be read of a piece.
+    rows: VecDeque<TextRow>,
+    cuts: Listener<u64>,
+    _door: Door,
+}
+
+impl SnapshotReader {
+    /// It lasts as long as its connection.
+    async fn reach(&mut self) -> Result<()> {
+        self.upstream.reach().await?;
+        if self.cuts.has_news() {
+            self.upstream.trace.count("source: lost snapshot");
+            return Err(trouble(&code::DB_DRIVER_ERROR, "connection reset by peer"));
+        }
+        Ok(())
+    }
+}
+
+impl Reader for SnapshotReader {
+    type Row = TextRow;
+
+    async fn definition(&mut self, name: &TableName) -> Result<String> {
+        self.reach().await?;
+        if name.table.is_empty() {
+            return Ok(format!("CREATE DATABASE `{}`", name.schema));
+        }
+        let known = self.tables.get(&name.table);
+        let known = known.ok_or_else(|| trouble(&code::DUMP_UNIT_RUNTIME, "no such table"))?;
+        Ok(format!("CREATE TABLE `{}` {}", name.table, known.definition))
+    }
+
+    async fn range(&mut self, _: &Reading) -> Result<Option<(i128, i128)>> {
+        Ok(None)
+    }
+
+    async fn read(&mut self, reading: &Reading, piece: &Piece) -> Result<()> {
+        self.reach().await?;
+        let known = self.tables.get(&reading.table().table);
+        let known = known.ok_or_else(|| trouble(&code::DUMP_UNIT_RUNTIME, "no such table"))?;
+        let bound = |key: &Option<KeyValue>| -> Option<i64> { key.as_ref()?.0[0].parse().ok() };
+        let (after, upto) = (bound(&piece.after), bound(&piece.upto));
+        let is_in = |row: &&Row| {
+            let key = known.definition.uniques.first().and_then(|key| row[*key]);
+            after.is_none_or(|after| key > Some(after)) && upto.is_none_or(|upto| key <= Some(upto))
+        };
+        // In the order of the first column, which is the key where there is one.
+        let rows = known.rows.sorted();
+        self.rows = rows.iter().filter(is_in).map(TextRow::new).collect();
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Option<TextRow>> {
+        // Many come in one packet.
+        if self.rows.len() % 7 == 0 {
+            self.reach().await?;
+        }
+        Ok(self.rows.pop_front())
+    }
+}
+
+/// A row as the text protocol has it.
+pub(in crate::world) struct TextRow(Vec<Option<String>>);
+
+impl TextRow {
+    fn new(row: &Row) -> Self {
+        let text = |value: &Option<i64>| value.map(|value| value.to_string());
+        Self(row.iter().map(text).collect())
+    }
+}
+
+impl ports::copy::Row for TextRow {
+    fn values(&self) -> impl Iterator<Item = Value<'_>> + Send {
+        self.0.iter().map(|value| value.as_ref().map(String::as_bytes))
     }
 }
 

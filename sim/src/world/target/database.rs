@@ -14,7 +14,7 @@ use dm_core::{
         progress::{Fence, Location},
     },
 };
-use dm_runtime::ports::Applied;
+use dm_runtime::ports::{Applied, copy::Cargo};
 use madsim::runtime::NodeHandle;
 use tokio::time::{Instant, sleep};
 
@@ -115,6 +115,13 @@ impl Database {
         let applied = slots.map(|(_, row)| &row.applied.boundary);
         let checkpoint = job.checkpoint.iter().map(|checkpoint| &checkpoint.global);
         applied.chain(checkpoint).cloned().collect()
+    }
+
+    /// Whether nothing is noted of a copy yet, nor of what comes behind it.
+    pub(in crate::world) fn has_no_copy_yet(&self, source: &str) -> bool {
+        let mut state = self.state();
+        let job = state.job(source);
+        job.copy.is_none() && job.checkpoint.is_none()
     }
 
     /// How many slots the task of a source has.
@@ -333,6 +340,68 @@ impl Database {
         let ended = self.apply_locked(source, session, claim, batch).await;
         self.unlock(source, session);
         ended
+    }
+
+    /// Commits rows of a copy and the note of them, if nothing forbids it.
+    pub(super) async fn copy(
+        &self,
+        source: &str,
+        session: u64,
+        claim: Claim,
+        cargo: &Cargo,
+    ) -> Applied {
+        if self.is_ended(session) {
+            return Applied::Unknown(gone());
+        }
+        if let Err(ended) = self.lock(source, claim.slot, session).await {
+            return ended;
+        }
+        let ended = self.copy_locked(source, session, claim, cargo).await;
+        self.unlock(source, session);
+        ended
+    }
+
+    async fn copy_locked(
+        &self,
+        source: &str,
+        session: u64,
+        claim: Claim,
+        cargo: &Cargo,
+    ) -> Applied {
+        if let Err(refused) = self.check(source, claim) {
+            return refused;
+        }
+        sleep(self.execution()).await;
+        if self.is_ended(session) {
+            return Applied::Unknown(gone());
+        }
+        if let Err(refused) = self.allow() {
+            return refused;
+        }
+        let mut state = self.state();
+        let job = state.job(source);
+        job.passed(&self.trace, source, claim);
+        job.writes += 1;
+        let copied = job.copied(cargo);
+        if let Err(refusal) = copied {
+            return Applied::Failed {
+                error: refused(&refusal),
+                retry: false,
+            };
+        }
+        self.trace.note(
+            "target",
+            format_args!(
+                "{source} slot {} step {} fence {}: {} rows of {} copied",
+                cargo.slot, cargo.seq, claim.fence.0, cargo.rows, cargo.table
+            ),
+        );
+        self.trace.count("target: piece of a copy");
+        if let Some(row) = job.rows.get_mut(&claim.slot) {
+            row.seq = cargo.seq + 1;
+            row.taken = false;
+        }
+        Applied::Done
     }
 
     async fn apply_locked(

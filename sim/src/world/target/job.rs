@@ -2,11 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use dm_core::sync::progress::{Applied as Progress, Fence, Location};
-use dm_runtime::ports::Checkpoint;
+use dm_core::sync::progress::{Applied as Progress, Fence, Location, SlotProgress};
+use dm_runtime::ports::{
+    Checkpoint,
+    copy::{Cargo, Copy},
+};
 
 use super::ddl::Intent;
-use crate::world::{oracle::fence, tables::Tables, trace::Trace};
+use crate::world::{
+    oracle::fence,
+    rows::rows_of,
+    tables::{Refusal, Tables, refuse},
+    trace::Trace,
+};
 
 /// The row that everything but rows depends on.
 pub(super) const CONTROL: i64 = -1;
@@ -17,6 +25,8 @@ pub(super) struct Job {
     pub(super) remembered: Option<Checkpoint>,
     pub(super) safe_until: Option<Location>,
     pub(super) checkpoint: Option<Checkpoint>,
+    /// What is noted of a copy.
+    pub(super) copy: Option<Copy>,
     /// A DDL that is under way.
     pub(super) intent: Option<Intent>,
     pub(super) locks: BTreeMap<i64, u64>,
@@ -40,6 +50,7 @@ impl Job {
             remembered: None,
             safe_until: None,
             checkpoint: None,
+            copy: None,
             intent: None,
             locks: BTreeMap::new(),
             taken: Fence::default(),
@@ -53,6 +64,49 @@ impl Job {
     pub(super) fn passed(&self, trace: &Trace, source: &str, claim: Claim) {
         let Claim { fence, run, .. } = claim;
         fence::passed(trace, source, (fence, run), (self.taken, self.takeovers));
+    }
+
+    /// Rows of a copy arrive, with the note of them.
+    ///
+    /// # Errors
+    /// The server's refusal; nothing has changed then.
+    pub(super) fn copied(&mut self, cargo: &Cargo) -> Result<(), Refusal> {
+        let Cargo {
+            table,
+            copied,
+            rows,
+            sql,
+            ..
+        } = cargo;
+        let noted = self.copy.as_mut().and_then(|copy| copy.tables.get_mut(table));
+        let (Some(noted), Some(stored)) = (noted, self.tables.get_mut(&table.table)) else {
+            return refuse(1146, format!("there is no table {table}, or no note of it"));
+        };
+        if noted.pieces.iter().any(|piece| piece.number == copied.number) {
+            return refuse(1062, format!("piece {} of {table} is there", copied.number));
+        }
+        for row in rows_of(sql) {
+            stored.rows.replace(&stored.definition, row);
+        }
+        noted.pieces.push(copied.clone());
+        noted.rows += rows;
+        noted.bytes += sql.len() as u64;
+        Ok(())
+    }
+
+    /// Other slots take the place of those that are there.
+    pub(super) fn replace_slots(&mut self, fence: Fence, slots: Vec<SlotProgress>) {
+        self.rows.retain(|slot, _| *slot == CONTROL);
+        for SlotProgress { slot, seq, applied } in slots {
+            let row = ProgressRow {
+                fence,
+                seq,
+                applied,
+                session: 0,
+                taken: false,
+            };
+            self.rows.insert(slot.into(), row);
+        }
     }
 
     /// The progress of each slot.

@@ -20,7 +20,7 @@ use dm_core::{
         schema::{Table, TableName},
     },
 };
-use dm_runtime::ports::{self, Applied, Checkpoint, Ddl, Recovered};
+use dm_runtime::ports::{self, Applied, Checkpoint, Ddl, Recovered, copy::Copy};
 use tokio::{sync::oneshot, time::sleep};
 
 use super::{
@@ -253,6 +253,52 @@ impl Inner {
         Ok(recovered)
     }
 
+    /// New rows for so many slots, at a location.
+    fn fresh(&self, slots: u32, location: &Location) -> Vec<SlotProgress> {
+        let highest = {
+            let mut state = self.database.state();
+            let seqs = state.job(&self.source).rows.values().map(|row| row.seq);
+            seqs.max().unwrap_or(0)
+        };
+        let row = |slot| SlotProgress {
+            slot,
+            seq: highest + 1,
+            applied: Progress::at(location.clone()),
+        };
+        (0..slots).map(row).collect()
+    }
+
+    /// Replaces the slot rows, with whatever else is to be done in the same transaction.
+    async fn reset(
+        &self,
+        slots: u32,
+        location: &Location,
+        safe_until: Option<&Location>,
+        and: impl FnOnce(&mut Job) + Send + 'static,
+    ) -> Result<Vec<SlotProgress>> {
+        let progress = self.fresh(slots, location);
+        let (fence, window) = (self.fence(), safe_until.cloned());
+        let checkpoint = Checkpoint {
+            global: location.clone(),
+            exit_safe: window.clone(),
+        };
+        let (rows, end) = (progress.clone(), window.clone());
+        let write = move |job: &mut Job| {
+            job.replace_slots(fence, rows);
+            job.safe_until = end;
+            job.remembered = Some(checkpoint.clone());
+            job.checkpoint = Some(checkpoint);
+            and(job);
+        };
+        match self.write_control(true, write).await {
+            Applied::Done => {
+                self.set_window(window);
+                Ok(progress)
+            }
+            ended => Err(error_of(ended)),
+        }
+    }
+
     /// Notes what the worker learnt.
     pub(super) fn note(&self, what: std::fmt::Arguments<'_>) {
         let Self {
@@ -336,47 +382,59 @@ impl ports::Target for Target {
         location: &Location,
         safe_until: Option<&Location>,
     ) -> Result<Vec<SlotProgress>> {
+        self.0.reset(slots, location, safe_until, |_| {}).await
+    }
+
+    async fn has_checkpoint(&self) -> Result<bool> {
+        self.0.database.connect().await?;
+        let mut state = self.0.database.state();
+        Ok(state.job(&self.0.source).checkpoint.is_some())
+    }
+
+    async fn copy(&self) -> Result<Option<Copy>> {
+        self.0.database.connect().await?;
+        let mut state = self.0.database.state();
+        Ok(state.job(&self.0.source).copy.clone())
+    }
+
+    async fn begin_copy(&self, slots: u32, copy: &Copy) -> Result<Vec<SlotProgress>> {
         let inner = &self.0;
-        let highest = {
-            let mut state = inner.database.state();
-            let seqs = state.job(&inner.source).rows.values().map(|row| row.seq);
-            seqs.max().unwrap_or(0)
-        };
-        let fresh = |slot| SlotProgress {
-            slot,
-            seq: highest + 1,
-            applied: Progress::at(location.clone()),
-        };
-        let progress: Vec<_> = (0..slots).map(fresh).collect();
-        let (fence, window) = (inner.fence(), safe_until.cloned());
-        let checkpoint = Checkpoint {
-            global: location.clone(),
-            exit_safe: window.clone(),
-        };
-        let (rows, end) = (progress.clone(), window.clone());
+        let progress = inner.fresh(slots, &copy.from);
+        let (fence, rows, copy) = (inner.fence(), progress.clone(), copy.clone());
         let write = move |job: &mut Job| {
-            job.rows.retain(|slot, _| *slot == CONTROL);
-            for SlotProgress { slot, seq, applied } in rows {
-                let row = ProgressRow {
-                    fence,
-                    seq,
-                    applied,
-                    session: 0,
-                    taken: false,
-                };
-                job.rows.insert(slot.into(), row);
-            }
-            job.safe_until = end;
-            job.remembered = Some(checkpoint.clone());
-            job.checkpoint = Some(checkpoint);
+            job.replace_slots(fence, rows);
+            job.safe_until = None;
+            job.copy = Some(copy);
         };
         match inner.write_control(true, write).await {
-            Applied::Done => {
-                inner.set_window(window);
-                Ok(progress)
-            }
+            Applied::Done => Ok(progress),
             ended => Err(error_of(ended)),
         }
+    }
+
+    async fn end_copy(&self, slots: Option<u32>, copy: &Copy) -> Result<()> {
+        let inner = &self.0;
+        let mut over = copy.clone();
+        over.is_over = true;
+        over.tables.values_mut().for_each(|table| table.pieces.clear());
+        let and = move |job: &mut Job| job.copy = Some(over);
+        match slots {
+            Some(slots) => {
+                let until = copy.until.as_ref();
+                inner.reset(slots, &copy.from, until, and).await.map(drop)
+            }
+            None => match inner.write_control(true, and).await {
+                Applied::Done => Ok(()),
+                ended => Err(error_of(ended)),
+            },
+        }
+    }
+
+    async fn count(&self, name: &TableName) -> Result<u64> {
+        self.0.database.connect().await?;
+        let mut state = self.0.database.state();
+        let known = state.job(&self.0.source).tables.get(&name.table);
+        Ok(known.map_or(0, |known| known.rows.len() as u64))
     }
 
     async fn session(&self, slot: u32) -> Result<Session> {

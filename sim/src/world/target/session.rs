@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dm_core::sync::batch::{Batch, Segment};
-use dm_runtime::ports::{self, Applied};
+use dm_runtime::ports::{self, Applied, copy::Cargo};
 
 use super::{database::gone, job::Claim, port::Target};
 use crate::world::oracle::leak::Door;
@@ -23,7 +23,7 @@ impl ports::Session for Session {
             seq: Some(batch.seq),
             ..self.claim
         };
-        let batch = copy(batch);
+        let batch = own(batch);
         let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
         let session = self.session;
         let (slot, seq) = (claim.slot, batch.seq);
@@ -35,10 +35,28 @@ impl ports::Session for Session {
         }
         ended
     }
+
+    async fn copy(&mut self, cargo: &Cargo) -> Applied {
+        let inner = &self.target.0;
+        let claim = Claim {
+            seq: Some(cargo.seq),
+            ..self.claim
+        };
+        let (slot, seq) = (claim.slot, cargo.seq);
+        let (cargo, session) = (cargo.clone(), self.session);
+        let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
+        inner.sent().insert(slot, seq);
+        let ended = inner.ask(async move { database.copy(&source, session, claim, &cargo).await });
+        let ended = ended.await.unwrap_or_else(|| Applied::Unknown(gone()));
+        if !matches!(ended, Applied::Done) {
+            inner.note(format_args!("slot {slot} step {seq} ends {}", name(&ended)));
+        }
+        ended
+    }
 }
 
 /// A packet of its own, which outlives the worker's batch.
-fn copy(batch: &Batch) -> Batch {
+fn own(batch: &Batch) -> Batch {
     let segment = |segment: &Segment| Segment {
         table: Arc::clone(&segment.table),
         op: segment.op,

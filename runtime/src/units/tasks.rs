@@ -1,20 +1,20 @@
-//! The tasks of a run.
+//! The tasks of a run of a unit.
 
 use tokio::task::JoinHandle;
 
 /// Tasks that end with the run that started them.
 #[derive(Default)]
-pub(super) struct Tasks(Vec<JoinHandle<()>>);
+pub(in crate::units) struct Tasks(Vec<JoinHandle<()>>);
 
 impl Tasks {
     /// Starts one.
-    pub(super) fn start(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(in crate::units) fn start(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.0.push(tokio::spawn(task));
     }
 
     /// Ends all; afterwards nothing of them touches source or target any more, but for what the
     /// servers are still executing.
-    pub(super) async fn end(&mut self) {
+    pub(in crate::units) async fn end(&mut self) {
         self.0.iter().for_each(JoinHandle::abort);
         for task in self.0.drain(..) {
             // An aborted task ends with an error, which says that it is over.

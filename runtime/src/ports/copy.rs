@@ -1,0 +1,141 @@
+//! What a copy of tables needs of both sides: rows as a source had them at one moment, and what the
+//! target notes of those that it has.
+
+use std::{collections::BTreeMap, future::Future};
+
+use dm_core::{
+    error::Result,
+    full::{Copied, Piece, Reading, Value, gaps},
+    sync::{
+        progress::Location,
+        schema::{Table, TableName},
+    },
+};
+
+/// Rows of a source as they were at one moment, or nearly.
+pub struct Snapshot<R> {
+    /// The binlog from here on is what the rows lack.
+    pub from: Location,
+    /// Where rows may have changes from behind `from`: before here. Nothing if there are none.
+    pub until: Option<Location>,
+    /// The tables, in order of their names.
+    pub tables: Vec<SnapshotTable>,
+    /// The connections that see it.
+    pub readers: Vec<R>,
+}
+
+/// A table of a snapshot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SnapshotTable {
+    /// Its definition.
+    pub table: Table,
+    /// About how many rows it has, as the source guesses.
+    pub rows: u64,
+    /// About how many bytes they have.
+    pub bytes: u64,
+}
+
+/// A connection that sees a snapshot, which ends with it.
+pub trait Reader: Send + 'static {
+    /// A row as it arrived.
+    type Row: Row;
+
+    /// The statement that makes a table, or the schema where it is a schema's name.
+    ///
+    /// # Errors
+    /// 10001: the connection broke, and the snapshot with it. 32001: there is no such thing.
+    fn definition(&mut self, name: &TableName) -> impl Future<Output = Result<String>> + Send;
+
+    /// The lowest and the highest value of a key that is one whole number, if there are any.
+    ///
+    /// # Errors
+    /// As [`Self::definition`].
+    fn range(
+        &mut self,
+        reading: &Reading,
+    ) -> impl Future<Output = Result<Option<(i128, i128)>>> + Send;
+
+    /// Begins to read the rows of a piece, in the order of their key.
+    ///
+    /// # Errors
+    /// 10001: the connection broke. 32001: the table is not what it was.
+    fn read(&mut self, reading: &Reading, piece: &Piece)
+    -> impl Future<Output = Result<()>> + Send;
+
+    /// The next row. They are to be read to the end before anything else is asked.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    fn next(&mut self) -> impl Future<Output = Result<Option<Self::Row>>> + Send;
+}
+
+/// A row as it arrived.
+pub trait Row: Send {
+    /// Its values.
+    fn values(&self) -> impl Iterator<Item = Value<'_>> + Send;
+}
+
+/// What the target has noted of a copy.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Copy {
+    /// The binlog from here on is what the rows lack.
+    pub from: Location,
+    /// Rows may have changes from behind `from`: before here. Nothing if there are none.
+    pub until: Option<Location>,
+    /// Whether it is over: nothing of it is left to do, and its pieces are forgotten.
+    pub is_over: bool,
+    /// The tables of the source.
+    pub tables: BTreeMap<TableName, CopyTable>,
+}
+
+impl Copy {
+    /// Whether all rows are there.
+    ///
+    /// # Errors
+    /// 34018: what is noted does not fit together.
+    pub fn is_complete(&self) -> Result<bool> {
+        for (name, table) in &self.tables {
+            if !self.is_over && !gaps(name, table.pieces.clone())?.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// What the target has noted of a table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CopyTable {
+    /// What its definition was, as [`dm_core::full::fingerprint`] says.
+    pub definition: String,
+    /// Where the binlog goes on behind its rows, if that is not where the copy began: nothing else
+    /// tells what of it is there in a table without a key.
+    pub place: Option<Location>,
+    /// The rows that are there.
+    pub pieces: Vec<Copied>,
+    /// How many these are.
+    pub rows: u64,
+    /// The size of the statements that brought them, in bytes.
+    pub bytes: u64,
+}
+
+/// Rows on their way into the target.
+#[derive(Clone, Debug)]
+pub struct Cargo {
+    /// The slot that takes them.
+    pub slot: u32,
+    /// The step that the slot is at.
+    pub seq: u64,
+    /// Where the slot stays.
+    pub at: Location,
+    /// The table of the source.
+    pub table: TableName,
+    /// Which rows of it they are.
+    pub copied: Copied,
+    /// How many.
+    pub rows: u64,
+    /// Whether some have values that are invalid, as the source has them.
+    pub lenient: bool,
+    /// The statements that write them, separated by `;`. Nothing if there are no rows.
+    pub sql: Vec<u8>,
+}

@@ -1,0 +1,406 @@
+//! Copies the tables that a task begins with: rows of a snapshot go straight into the target.
+//!
+//! Each table is read in the order of its key by one connection, or several where its key is a
+//! number, and cut into pieces of about a megabyte. A piece and the note that it is there are one
+//! transaction under the fence, so a restart knows to the row what is missing. It goes on from
+//! another snapshot then, and the binlog between the two is applied in safe mode once all is
+//! copied. A table without a key can't be told apart like that and begins anew.
+
+mod define;
+mod facts;
+mod load;
+mod pieces;
+mod settings;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use dm_core::{
+    control::subtask::Mode,
+    error::{Error, Result, Scope, code},
+    full::{Gap, fingerprint, gaps},
+    lifecycle::{self, Job, Outcome, Reply},
+    sync::{
+        ddl::Rules,
+        progress::{Fence, Location},
+        schema::TableName,
+    },
+};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+pub use self::facts::{CopyFacts, Total};
+pub(super) use self::load::LoadUnit;
+pub(crate) use self::settings::Settings;
+use self::{
+    define::Definitions,
+    pieces::{Pieces, Work},
+};
+use super::{Breaks, Stop, StopSignal, stopped, sync::SyncFacts, tasks::Tasks, writer::Refused};
+use crate::ports::{
+    Connect, Events, Source, SourceFacts, Target,
+    copy::{Copy, CopyTable, Snapshot},
+};
+
+/// How often it is looked whether the source still has the binlog that the task goes on with.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Why a run ended that should have gone on.
+#[derive(Debug)]
+enum Failure {
+    /// Somebody else owns the source.
+    Fenced(Error),
+    /// Beginning anew from what is noted may help.
+    Again(Error),
+    /// An operator, or time, must help.
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        if error.is(&code::SYNCER_FENCED) {
+            return Self::Fenced(error);
+        }
+        Self::Other(error)
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Failed(error) => Self::Other(error),
+            Refused::Fenced(error) => Self::Fenced(error),
+            Refused::Lost(error) => Self::Again(error),
+        }
+    }
+}
+
+/// The dump unit of a subtask whose dump needs no files.
+pub(super) struct CopyUnit<K> {
+    /// Makes the doors.
+    pub(super) connect: K,
+    /// The subtask and its source.
+    pub(super) job: Job,
+    /// The fence of this ownership; `None` to take the next of the target's own counter.
+    pub(super) fence: Option<Fence>,
+    /// How far it is.
+    pub(super) facts: Arc<CopyFacts>,
+    /// What of the binlog the subtask needs.
+    pub(super) needs: Arc<SyncFacts>,
+    /// Where it reports that it works.
+    pub(super) events: Events,
+}
+
+impl<K: Connect> CopyUnit<K> {
+    /// Copies until all is copied, or it is told to stop or can't go on.
+    pub(super) async fn run(mut self, mut stop: StopSignal) -> Outcome {
+        let mut breaks = Breaks::default();
+        loop {
+            let mut tasks = Tasks::default();
+            let result = tokio::select! {
+                biased;
+                // What is under way is noted when it is there: any moment is a good one.
+                () = stopped(&mut stop, Stop::AtBoundary) => Ok(Reply::Stopped),
+                result = self.attempt(&mut tasks) => result.map(|()| Reply::Finished),
+            };
+            tasks.end().await;
+            match result {
+                Ok(reply) => return Outcome::Ok(reply),
+                Err(Failure::Fenced(error)) => return Outcome::Fenced(error),
+                Err(Failure::Again(error)) if breaks.is_rare() => {
+                    warn!(%error, "going on with another snapshot");
+                }
+                Err(Failure::Again(error) | Failure::Other(error)) => {
+                    return Outcome::Failed(vec![error]);
+                }
+            }
+        }
+    }
+
+    /// One run, from what is noted in the target.
+    async fn attempt(&mut self, tasks: &mut Tasks) -> Result<(), Failure> {
+        let (task, config) = (&self.job.task, &self.job.source);
+        let settings = Settings::new(task)?;
+        let rules = Rules::new(task)?;
+        let source = self.connect.source(config);
+        let upstream = source.probe().await?;
+        let target = Arc::new(self.connect.target(&self.job, &upstream).await?);
+        let recovered = target.take_over(self.fence).await?;
+        // A snapshot that breaks does not give the source away.
+        self.fence = Some(recovered.fence);
+        let noted = target.copy().await?;
+        if let Some(copy) = &noted
+            && copy.is_complete()?
+        {
+            self.events.send(lifecycle::Event::Initialised);
+            return Ok(());
+        }
+        // An error is told by whoever uses the rule.
+        let is_wanted = |name: &TableName| !matches!(rules.target(name), Ok(None));
+        let snapshot = source
+            .snapshot(settings.consistency, settings.threads, is_wanted)
+            .await
+            .map_err(again)?;
+        self.events.send(lifecycle::Event::Initialised);
+        let mut plan = Plan::new(&self.job, &upstream, noted, &snapshot)?;
+        self.needs.note_needs(&plan.copy.from);
+        let Snapshot {
+            tables,
+            mut readers,
+            ..
+        } = snapshot;
+        let mut definitions = Definitions {
+            target: &*target,
+            rules: &rules,
+            upstream: &upstream,
+            at: plan.copy.from.clone(),
+        };
+        if let Some(reader) = readers.first_mut() {
+            definitions.create(reader, &tables, &plan.begun).await?;
+            definitions.restart(&plan.restarts).await?;
+        }
+        let slots = u32::try_from(readers.len()).unwrap_or(1);
+        let progress = target.begin_copy(slots, &plan.copy).await?;
+        info!(
+            source = config.source_id,
+            task = task.name,
+            tables = tables.len(),
+            from = %plan.copy.from,
+            "copying"
+        );
+        let mut work = Vec::new();
+        for (index, table) in tables.iter().enumerate() {
+            let Some(noted) = plan.copy.tables.get(&table.table.name) else {
+                continue;
+            };
+            let left = gaps(&table.table.name, noted.pieces.clone())?;
+            work.push((index, left));
+        }
+        // What comes last keeps all others waiting.
+        work.sort_by_key(|(index, _)| Reverse(tables[*index].bytes));
+        self.begin_facts(&plan.copy, &tables, &work);
+        let pieces = Pieces {
+            facts: Arc::clone(&self.facts),
+            at: plan.copy.from.clone(),
+            verb: settings.verb(plan.copy.until.is_some()),
+            packet_bytes_max: target.packet_bytes_max(),
+            targets: definitions.targets(&tables)?,
+            tables,
+            work: Work::new(work),
+        };
+        let mut ended = pieces.start(tasks, readers, &target, progress);
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let begin = plan.copy.from.clone();
+        let mut left = slots;
+        while left > 0 {
+            tokio::select! {
+                biased;
+                done = ended.recv() => match done {
+                    Some(Ok(())) => left -= 1,
+                    Some(Err(failure)) => return Err(failure),
+                    None => break,
+                },
+                _ = looks.tick() => self.look(&source, &begin).await?,
+            }
+        }
+        plan.copy = target.copy().await?.unwrap_or_default();
+        if !plan.copy.is_complete()? {
+            let text = "the copy came to its end, and some rows are not noted";
+            return Err(Failure::Again(Error::new(
+                &code::LOAD_TASK_CHECKPOINT_NOT_MATCH,
+                text,
+            )));
+        }
+        info!(source = config.source_id, task = task.name, "all is copied");
+        Ok(())
+    }
+
+    /// Counts what is there already.
+    fn begin_facts(
+        &self,
+        copy: &Copy,
+        tables: &[crate::ports::copy::SnapshotTable],
+        work: &[(usize, Vec<Gap>)],
+    ) {
+        let facts = &self.facts;
+        let sum = |part: fn(&CopyTable) -> u64| copy.tables.values().map(part).sum();
+        facts.rows.store(sum(|table| table.rows), Relaxed);
+        facts.bytes.store(sum(|table| table.bytes), Relaxed);
+        let done = work.iter().filter(|(_, gaps)| gaps.is_empty()).count();
+        facts.tables_done.store(done as u64, Relaxed);
+        let total = Total {
+            tables: work.len() as u64,
+            rows: tables.iter().map(|table| table.rows).sum(),
+            bytes: tables.iter().map(|table| table.bytes).sum(),
+        };
+        facts.begin(total, &copy.from);
+    }
+
+    /// Whether the source still has what comes behind the copy.
+    ///
+    /// # Errors
+    /// It was purged: nothing of the rest would be of any use.
+    async fn look(&self, source: &K::Source, from: &Location) -> Result<(), Failure> {
+        let mode = Mode::parse(&self.job.task.mode);
+        if self.job.use_relay || !mode.is_some_and(Mode::has_sync) {
+            return Ok(());
+        }
+        // What can't be asked now is asked again.
+        let Ok(end) = source.end().await else {
+            return Ok(());
+        };
+        let is_there = |(name, _): &(String, u64)| *name == from.position.file;
+        if end.files.is_empty() || end.files.iter().any(is_there) {
+            return Ok(());
+        }
+        let text = format!(
+            "the source has purged {}, with which the task must go on once all is copied",
+            from.position.file
+        );
+        Err(Failure::Other(
+            Error::new(&code::SYNCER_GET_EVENT, text)
+                .with_scope(Scope::Upstream)
+                .with_cause("Error 1236 (HY000): Could not find first log file name in binary log index file")
+                .with_workaround(
+                    "Let the source keep its binlog longer (`binlog_expire_logs_seconds`), then \
+                     begin the copy anew: stop the task, and start it with `--remove-meta`.",
+                ),
+        ))
+    }
+}
+
+/// What a run has to do, from what is noted and what the source has now.
+struct Plan {
+    copy: Copy,
+    /// Tables that were there before.
+    begun: BTreeSet<TableName>,
+    /// Tables of which rows are there that do not count, and how many.
+    restarts: BTreeMap<TableName, u64>,
+}
+
+impl Plan {
+    /// # Errors
+    /// 34018: a table is not what it was. 32004: a table without a key is read while it changes.
+    fn new<R>(
+        job: &Job,
+        upstream: &SourceFacts,
+        noted: Option<Copy>,
+        snapshot: &Snapshot<R>,
+    ) -> Result<Self> {
+        let by_gtid = job.source.enable_gtid;
+        let location = |at: &Location| Location {
+            position: at.position.clone(),
+            gtids: at
+                .gtids
+                .clone()
+                .filter(|gtids| gtids.flavor() == upstream.flavor),
+        };
+        let (from, until) = (
+            location(&snapshot.from),
+            snapshot.until.as_ref().map(location),
+        );
+        // Without a sync unit nothing would reconcile rows of two snapshots.
+        let goes_on = Mode::parse(&job.task.mode).is_some_and(Mode::has_sync);
+        let has_rows = |copy: &Copy| copy.tables.values().any(|table| !table.pieces.is_empty());
+        let mut plan = Self {
+            copy: Copy {
+                from: from.clone(),
+                until: until.clone(),
+                ..Copy::default()
+            },
+            begun: BTreeSet::new(),
+            restarts: BTreeMap::new(),
+        };
+        let mut before = BTreeMap::new();
+        if let Some(noted) = noted {
+            plan.begun = noted.tables.keys().cloned().collect();
+            if goes_on && has_rows(&noted) {
+                let ends = [noted.until, until.clone(), Some(from.clone())];
+                plan.copy.until = ends.into_iter().flatten().reduce(|high, end| {
+                    if end.reaches(&high, by_gtid) {
+                        end
+                    } else {
+                        high
+                    }
+                });
+                plan.copy.from = noted.from;
+            }
+            before = noted.tables;
+        }
+        for table in &snapshot.tables {
+            let name = &table.table.name;
+            let definition = fingerprint(&table.table);
+            let has_key = dm_core::full::Reading::new(&table.table).has_key();
+            let noted = before.remove(name).filter(|noted| !noted.pieces.is_empty());
+            let is_complete = match &noted {
+                Some(noted) => gaps(name, noted.pieces.clone())?.is_empty(),
+                None => false,
+            };
+            let place = (plan.copy.from != from).then(|| from.clone());
+            let kept = noted.filter(|noted| {
+                let stays = goes_on && (has_key || is_complete);
+                if !stays {
+                    plan.restarts.insert(name.clone(), noted.rows);
+                }
+                stays
+            });
+            let entry = match kept {
+                Some(noted) if noted.definition != definition && !is_complete => {
+                    return Err(altered(name));
+                }
+                Some(noted) => noted,
+                None if !has_key && until.is_some() => return Err(unlocked(name)),
+                None => CopyTable {
+                    definition,
+                    place: place.filter(|_| !has_key),
+                    ..CopyTable::default()
+                },
+            };
+            plan.copy.tables.insert(name.clone(), entry);
+        }
+        // What was dropped since has no more rows; the binlog will drop it in the target.
+        for (name, noted) in before {
+            if goes_on && gaps(&name, noted.pieces.clone())?.is_empty() {
+                plan.copy.tables.insert(name, noted);
+            }
+        }
+        Ok(plan)
+    }
+}
+
+fn altered(name: &TableName) -> Error {
+    let text = format!(
+        "inconsistent checkpoints between loader and target database: {name} was altered at the \
+         source after its copy began and before the copy's connections were lost"
+    );
+    Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text).with_workaround(
+        "The copy has to begin anew: stop the task, drop what it has copied from the target, and \
+         start it with `--remove-meta`.",
+    )
+}
+
+fn unlocked(name: &TableName) -> Error {
+    let text = format!(
+        "Couldn't acquire global lock: {name} has no key to tell its rows apart, and is written \
+         while the snapshot is taken"
+    );
+    Error::new(&code::DUMP_UNIT_GLOBAL_LOCK, text)
+        .with_scope(Scope::Upstream)
+        .with_workaround(
+            "Grant RELOAD, or LOCK TABLES on the table, to the user of the source; or give the \
+             table a primary key.",
+        )
+}
+
+/// Of a connection that broke another one may know better.
+fn again(error: Error) -> Failure {
+    if error.is(&code::DB_DRIVER_ERROR) {
+        return Failure::Again(error);
+    }
+    Failure::Other(error)
+}

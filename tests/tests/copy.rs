@@ -1,0 +1,185 @@
+//! Full migration: what a worker copies of a source that is being written, and the binlog from there
+//! on, make the target equal, whatever happens meanwhile.
+
+use std::time::{Duration, Instant};
+
+use dm_tests::{
+    Result,
+    job::Job,
+    servers::{Brand, Database, Options, Role},
+    sql::{self, Client},
+    types::{Columns, TypesTable},
+    worker::Worker,
+    workload::{Background, Workload},
+};
+use tokio::time::sleep;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const MYSQL: Brand = Brand::Mysql;
+const MARIADB: Brand = Brand::Mariadb;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_with_everything_locked() -> Result<()> {
+    copied(MYSQL, "--consistency flush", true, "copy_flush").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_with_its_tables_locked() -> Result<()> {
+    copied(MYSQL, "--consistency lock", false, "copy_lock").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_with_everything_locked() -> Result<()> {
+    copied(MARIADB, "", true, "copy_auto").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_with_its_tables_locked() -> Result<()> {
+    copied(MARIADB, "--consistency lock", false, "copy_lock").await
+}
+
+/// Copies under load, and goes on with the binlog.
+async fn copied(brand: Brand, dump: &'static str, gtid: bool, schema: &str) -> Result<()> {
+    let source = &Database::start(brand, Role::Source, &Options::default())?;
+    let target = &Database::start(brand, Role::Target, &Options::default())?;
+    let types = format!("{schema}_types");
+    let columns = match brand {
+        MYSQL => Columns::Mysql,
+        MARIADB => Columns::Common,
+    };
+    let table = TypesTable::new(columns);
+    table.create(source, &types).await?;
+    table.write(source, &types).await?;
+    Workload::create(source, schema).await?;
+    let background = Background::start(source, schema, dm_tests::seed(), 3, false).await?;
+    sleep(Duration::from_millis(700)).await;
+
+    let mut job = Job::new(source, target, &[schema, &types]).await?;
+    (job.mode, job.dump.1, job.gtid) = ("all", dump, gtid);
+    let mut worker = Worker::standalone(&job)?;
+    sleep(Duration::from_secs(2)).await;
+    let done = background.stop().await?;
+    assert!(done.rows > 0);
+    let outcome = job.caught_up(source, target, LIMIT).await;
+    outcome.map_err(|error| worker.explain(error))?;
+    // What is applied now is not copied again.
+    worker.stop()?;
+    let mut client = Client::connect(source).await?;
+    client
+        .run(&format!(
+            "UPDATE {schema}.sb1 SET k = k + 1; INSERT INTO {schema}.nokey (a) VALUES (7)"
+        ))
+        .await?;
+    worker.restart()?;
+    let outcome = job.caught_up(source, target, LIMIT).await;
+    outcome.map_err(|error| worker.explain(error))?;
+    worker.stop()
+}
+
+/// Rows of a table that takes some seconds.
+const ROWS: u64 = 120_000;
+
+/// A table with a number as its key, one with texts, and one without any.
+async fn fill(source: &Database, schema: &str) -> Result<()> {
+    let mut client = Client::connect(source).await?;
+    client
+        .run(&format!(
+            "CREATE DATABASE {schema}; USE {schema}; \
+             CREATE TABLE n (id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, v INT, pad CHAR(200)); \
+             CREATE TABLE s (a VARCHAR(40), b INT, v INT, pad VARCHAR(300), PRIMARY KEY (a, b)); \
+             CREATE TABLE k (x INT, pad VARCHAR(200)); \
+             CREATE TABLE nothing (id INT PRIMARY KEY)"
+        ))
+        .await?;
+    let numbers = "WITH RECURSIVE r (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < ";
+    for sql in [
+        "SET SESSION cte_max_recursion_depth = 100000000".to_owned(),
+        format!(
+            "INSERT INTO n (v, pad) {numbers}{ROWS}) SELECT i % 97, REPEAT(CHAR(97 + i % 26), 190) \
+             FROM r"
+        ),
+        format!(
+            "INSERT INTO s {numbers}{ROWS}) SELECT HEX(i DIV 3 * 2654435761 % 4294967296), i, i % 97, REPEAT('s', i % 290) \
+             FROM r"
+        ),
+        format!("INSERT INTO k {numbers}{ROWS}) SELECT i % 100, REPEAT('k', 195) FROM r"),
+    ] {
+        client.run(&sql).await?;
+    }
+    Ok(())
+}
+
+/// Changes rows everywhere in these tables, until it is told to stop.
+async fn write(source: &Database, schema: &str, seconds: u64) -> Result<u64> {
+    let mut client = Client::connect(source).await?;
+    client.run(&format!("USE {schema}")).await?;
+    let start = Instant::now();
+    let mut changes = 0;
+    while start.elapsed() < Duration::from_secs(seconds) {
+        let id = 1 + changes * 7919 % ROWS;
+        client
+            .run(&format!(
+                "UPDATE n SET v = v + 1 WHERE id = {id}; DELETE FROM n WHERE id = {id} + 1; \
+                 INSERT INTO n (v, pad) VALUES ({changes}, 'new'); \
+                 UPDATE s SET b = b + 1000000 WHERE a = HEX({id} DIV 3 * 2654435761 % 4294967296) \
+                 AND b = {id}; \
+                 INSERT INTO k VALUES ({changes}, 'new'), ({changes}, 'new'); \
+                 UPDATE k SET x = -1 WHERE x = {} LIMIT 1; DELETE FROM k WHERE x = {} LIMIT 1",
+                changes % 100,
+                (changes + 50) % 100
+            ))
+            .await?;
+        changes += 1;
+    }
+    Ok(changes)
+}
+
+/// Killed at any moment, it goes on where it was, from another snapshot, and no row is lost or
+/// doubled, not even where it can't be told from others.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_it_copies() -> Result<()> {
+    let source = &Database::start(MYSQL, Role::Source, &Options::default())?;
+    let target = &Database::start(MYSQL, Role::Target, &Options::default())?;
+    let schema = "copy_kill";
+    fill(source, schema).await?;
+    let mut job = Job::new(source, target, &[schema]).await?;
+    (job.mode, job.dump.0, job.gtid) = ("all", 2, true);
+    let mut worker = Worker::standalone(&job)?;
+    let kills = async {
+        for wait in [1500, 900, 2200, 700, 3000, 1300] {
+            sleep(Duration::from_millis(wait)).await;
+            worker.kill()?;
+            worker.restart()?;
+        }
+        Ok::<_, dm_tests::Error>(worker)
+    };
+    let (worker, changes) = tokio::join!(kills, write(source, schema, 12));
+    let mut worker: Worker = worker?;
+    assert!(changes? > 50);
+    // It was not over when it was killed.
+    let begun = worker.log().matches(" copying ").count();
+    assert!(begun > 1, "begun {begun} times");
+    println!("begun {begun} times, {} anew", worker.log().matches("begins anew").count());
+    let outcome = job.caught_up(source, target, LIMIT).await;
+    outcome.map_err(|error| worker.explain(error))?;
+    worker.stop()
+}
+
+/// Without a sync unit it ends by itself, and what it has is the snapshot.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_copy_ends() -> Result<()> {
+    let source = &Database::start(MYSQL, Role::Source, &Options::default())?;
+    let target = &Database::start(MYSQL, Role::Target, &Options::default())?;
+    let schema = "copy_full";
+    fill(source, schema).await?;
+    let mut job = Job::new(source, target, &[schema]).await?;
+    job.mode = "full";
+    let mut worker = Worker::standalone(&job)?;
+    worker.logged("the copy is over", LIMIT).await?;
+    let (mut a, mut b) = (
+        Client::connect(source).await?,
+        Client::connect(target).await?,
+    );
+    sql::compare_schemas(&mut a, &mut b, &[schema]).await?;
+    worker.stop()
+}
