@@ -137,6 +137,22 @@ guards! {
     /// Pieces of a DDL that ran are left out.
     DdlPieces = "ddl-pieces",
 
+    // The copy of tables.
+    /// The binlog goes on from where the first snapshot was taken.
+    CopyFrom = "copy-from",
+    /// What changed between two snapshots is written in safe mode.
+    CopyUntil = "copy-until",
+    /// A table without a key is copied from one snapshot.
+    CopyKeyless = "copy-keyless",
+    /// What the binlog says of such a table counts from that snapshot on.
+    CopyPlace = "copy-place",
+    /// Where a copy goes on follows from the pieces that are noted.
+    CopyGaps = "copy-gaps",
+    /// It is over only when all is noted.
+    CopyComplete = "copy-complete",
+    /// A piece is noted in the transaction that brings its rows.
+    CopyNote = "copy-note",
+
     // The relay log.
     /// Readers are told of what was synced.
     RelaySync = "relay-sync",

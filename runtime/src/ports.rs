@@ -116,9 +116,23 @@ pub struct SourceEnd {
     pub gtids: GtidSet,
     /// Name and size of each binlog file, oldest first; empty where the server doesn't say.
     pub files: Vec<(String, u64)>,
+    /// The transactions that are not in these files any more; empty where the server doesn't say.
+    pub purged: GtidSet,
 }
 
 impl SourceEnd {
+    /// Whether some of what comes behind a location is gone, as far as that can be told.
+    #[must_use]
+    pub fn has_lost(&self, from: &Location, by_gtid: bool) -> bool {
+        match &from.gtids {
+            Some(gtids) if by_gtid => !self.purged.is_empty() && !gtids.contains(&self.purged),
+            _ => {
+                let is_it = |(name, _): &(String, u64)| *name == from.position.file;
+                !self.files.is_empty() && !self.files.iter().any(is_it)
+            }
+        }
+    }
+
     /// How many bytes of the files that are left come before a position.
     #[must_use]
     pub fn offset(&self, at: &Position) -> Option<u64> {

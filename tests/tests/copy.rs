@@ -159,7 +159,10 @@ async fn killed_while_it_copies() -> Result<()> {
     // It was not over when it was killed.
     let begun = worker.log().matches(" copying ").count();
     assert!(begun > 1, "begun {begun} times");
-    println!("begun {begun} times, {} anew", worker.log().matches("begins anew").count());
+    println!(
+        "begun {begun} times, {} anew",
+        worker.log().matches("begins anew").count()
+    );
     let outcome = job.caught_up(source, target, LIMIT).await;
     outcome.map_err(|error| worker.explain(error))?;
     worker.stop()

@@ -334,10 +334,15 @@ impl Upstream {
             Flavor::Mysql => status.nth(2).flatten(),
             Flavor::Mariadb => first_value(self.ask("SELECT @@GLOBAL.gtid_binlog_pos").await?),
         };
+        let purged = match flavor {
+            Flavor::Mysql => first_value(self.ask("SELECT @@GLOBAL.gtid_purged").await?),
+            Flavor::Mariadb => None,
+        };
         Ok(SourceEnd {
             position: Position::new(file, pos.unwrap_or_default()),
             gtids: GtidSet::parse(flavor, &gtids.unwrap_or_default())?,
             files: self.files().await,
+            purged: GtidSet::parse(flavor, &purged.unwrap_or_default())?,
         })
     }
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use dm_core::binlog::GtidSet;
+use dm_core::binlog::{Flavor, GtidSet};
 use prost::Message;
 
 use super::*;
@@ -35,6 +35,32 @@ fn source_end(position: &str, gtids: &str) -> SourceEnd {
         position,
         gtids: gtids.unwrap(),
         files: Vec::new(),
+        purged: GtidSet::empty(Flavor::Mysql),
+    }
+}
+
+#[test]
+fn what_a_source_has_lost_is_told_by_file_or_by_gtid() {
+    const UUID: &str = "0a0431f2-e6eb-11f1-beb0-02fc00000001";
+    let mut end = source_end("(b.000009, 4)", &format!("{UUID}:1-9"));
+    let from = |file: &str, last: u64| Location {
+        position: Position::new(file, 4),
+        gtids: Some(GtidSet::parse(Flavor::Mysql, &format!("{UUID}:1-{last}")).unwrap()),
+    };
+    // As long as nobody says.
+    assert!(
+        !end.has_lost(&from("b.000001", 1), false) && !end.has_lost(&from("b.000001", 1), true)
+    );
+    end.files = vec![("b.000008".into(), 9), ("b.000009".into(), 4)];
+    end.purged = GtidSet::parse(Flavor::Mysql, &format!("{UUID}:1-5")).unwrap();
+    for (file, last, by_file, by_gtid) in [
+        ("b.000007", 4, true, true),
+        ("b.000007", 5, true, false),
+        ("b.000008", 4, false, true),
+        ("b.000008", 7, false, false),
+    ] {
+        assert_eq!(end.has_lost(&from(file, last), false), by_file, "{file}");
+        assert_eq!(end.has_lost(&from(file, last), true), by_gtid, "{last}");
     }
 }
 

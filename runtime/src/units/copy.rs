@@ -23,6 +23,7 @@ use dm_core::{
     control::subtask::Mode,
     error::{Error, Result, Scope, code},
     full::{Gap, fingerprint, gaps},
+    guard::Guard,
     lifecycle::{self, Job, Outcome, Reply},
     sync::{
         ddl::Rules,
@@ -134,7 +135,7 @@ impl<K: Connect> CopyUnit<K> {
         self.fence = Some(recovered.fence);
         let noted = target.copy().await?;
         if let Some(copy) = &noted
-            && copy.is_complete()?
+            && (copy.is_complete()? || !Guard::CopyComplete.holds())
         {
             self.events.send(lifecycle::Event::Initialised);
             return Ok(());
@@ -177,7 +178,8 @@ impl<K: Connect> CopyUnit<K> {
             let Some(noted) = plan.copy.tables.get(&table.table.name) else {
                 continue;
             };
-            let left = gaps(&table.table.name, noted.pieces.clone())?;
+            let pieces = noted.pieces.iter().filter(|_| Guard::CopyGaps.holds());
+            let left = gaps(&table.table.name, pieces.cloned().collect())?;
             work.push((index, left));
         }
         // What comes last keeps all others waiting.
@@ -209,7 +211,7 @@ impl<K: Connect> CopyUnit<K> {
             }
         }
         plan.copy = target.copy().await?.unwrap_or_default();
-        if !plan.copy.is_complete()? {
+        if !plan.copy.is_complete()? && Guard::CopyComplete.holds() {
             let text = "the copy came to its end, and some rows are not noted";
             return Err(Failure::Again(Error::new(
                 &code::LOAD_TASK_CHECKPOINT_NOT_MATCH,
@@ -254,13 +256,12 @@ impl<K: Connect> CopyUnit<K> {
         let Ok(end) = source.end().await else {
             return Ok(());
         };
-        let is_there = |(name, _): &(String, u64)| *name == from.position.file;
-        if end.files.is_empty() || end.files.iter().any(is_there) {
+        if !end.has_lost(from, self.job.source.enable_gtid) {
             return Ok(());
         }
         let text = format!(
-            "the source has purged {}, with which the task must go on once all is copied",
-            from.position.file
+            "the source has purged binlog from {from} on, where the task must go on once all is \
+             copied"
         );
         Err(Failure::Other(
             Error::new(&code::SYNCER_GET_EVENT, text)
@@ -321,14 +322,17 @@ impl Plan {
             plan.begun = noted.tables.keys().cloned().collect();
             if goes_on && has_rows(&noted) {
                 let ends = [noted.until, until.clone(), Some(from.clone())];
-                plan.copy.until = ends.into_iter().flatten().reduce(|high, end| {
+                let until = ends.into_iter().flatten().reduce(|high, end| {
                     if end.reaches(&high, by_gtid) {
                         end
                     } else {
                         high
                     }
                 });
-                plan.copy.from = noted.from;
+                plan.copy.until = until.filter(|_| Guard::CopyUntil.holds());
+                if Guard::CopyFrom.holds() {
+                    plan.copy.from = noted.from;
+                }
             }
             before = noted.tables;
         }
@@ -343,7 +347,8 @@ impl Plan {
             };
             let place = (plan.copy.from != from).then(|| from.clone());
             let kept = noted.filter(|noted| {
-                let stays = goes_on && (has_key || is_complete);
+                let is_one = has_key || is_complete || !Guard::CopyKeyless.holds();
+                let stays = goes_on && is_one;
                 if !stays {
                     plan.restarts.insert(name.clone(), noted.rows);
                 }

@@ -193,19 +193,19 @@ impl Scenario {
                     what: What::Stop(source),
                 });
             }
-            for _ in 0..dice.within(0..5) {
+            for _ in 0..dice.within(0..8) {
                 let worker = dice.within(0..self.workers.len() as u64) as usize;
-                let what = match dice.within(0..8) {
-                    0 | 1 => What::CutDumps(source),
-                    2 => What::SourceDown(source),
-                    3 => What::Pause(source),
-                    4 => What::Kill(worker),
-                    5 => What::Freeze(worker),
-                    6 => What::LostAnswers(300),
+                let what = match dice.within(0..10) {
+                    0..4 => What::CutDumps(source),
+                    4 => What::SourceDown(source),
+                    5 => What::Pause(source),
+                    6 => What::Kill(worker),
+                    7 => What::Freeze(worker),
+                    8 => What::LostAnswers(300),
                     _ => What::Late(300),
                 };
                 self.steps.push(Step {
-                    at: begins + dice.millis(0..5_000),
+                    at: begins + dice.millis(100..2_000),
                     lasts: dice.millis(10..3_000),
                     what,
                 });

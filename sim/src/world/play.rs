@@ -427,7 +427,10 @@ impl World {
 impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for source in self.master.sources() {
-            let slots = (self.around.database.slots(source), self.master.slots(source));
+            let slots = (
+                self.around.database.slots(source),
+                self.master.slots(source),
+            );
             write!(f, "{source}: {} slots of {},", slots.0, slots.1)?;
             for process in &self.processes {
                 let stages: Vec<_> = process.stages(source).collect();

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use dm_core::{
     binlog::TableMap,
     error::{Error, Result, code},
+    guard::Guard,
     sync::{
         agreement,
         ddl::Rules,
@@ -111,7 +112,7 @@ impl<S: Source, T: Target> Tables<S, T> {
     pub(super) fn has(&self, source: &TableName, txn: &TxnId) -> bool {
         let Later { places, by_gtid } = &self.later;
         let place = places.get(source);
-        place.is_some_and(|place| place.contains(txn, *by_gtid))
+        place.is_some_and(|place| place.contains(txn, *by_gtid)) && Guard::CopyPlace.holds()
     }
 
     /// Forgets all definitions: a DDL may have changed any of them.

@@ -202,6 +202,10 @@ impl Binlog {
             files: (self.files.iter().skip(self.purged))
                 .map(|file| (file.name.clone(), file.size))
                 .collect(),
+            purged: match (self.plan.flavor(), self.files.get(self.purged)) {
+                (Flavor::Mysql, Some(first)) => first.before.clone(),
+                (flavor, _) => GtidSet::empty(flavor),
+            },
         }
     }
 

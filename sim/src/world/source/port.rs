@@ -13,7 +13,7 @@ use dm_runtime::ports::{
     self, EventStream, SourceEnd, SourceFacts, Start,
     copy::{Reader, Snapshot, SnapshotTable},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{Upstream, binlog::Place, damage::Arrival, events};
 use crate::world::{
@@ -57,7 +57,10 @@ impl ports::Source for Source {
                 bytes: 0,
             })
         };
-        let wanted = names.filter(|name| is_wanted(name)).filter_map(table).collect();
+        let wanted = names
+            .filter(|name| is_wanted(name))
+            .filter_map(table)
+            .collect();
         let reader = |_| SnapshotReader {
             upstream: Arc::clone(&self.upstream),
             tables: Arc::clone(&tables),
@@ -170,7 +173,10 @@ impl Reader for SnapshotReader {
         }
         let known = self.tables.get(&name.table);
         let known = known.ok_or_else(|| trouble(&code::DUMP_UNIT_RUNTIME, "no such table"))?;
-        Ok(format!("CREATE TABLE `{}` {}", name.table, known.definition))
+        Ok(format!(
+            "CREATE TABLE `{}` {}",
+            name.table, known.definition
+        ))
     }
 
     async fn range(&mut self, _: &Reading) -> Result<Option<(i128, i128)>> {
@@ -194,10 +200,10 @@ impl Reader for SnapshotReader {
     }
 
     async fn next(&mut self) -> Result<Option<TextRow>> {
-        // Many come in one packet.
-        if self.rows.len() % 7 == 0 {
-            self.reach().await?;
-        }
+        // As if there were many more, or much might go wrong and nothing would.
+        let latency = self.upstream.state().dice.millis(5..60);
+        sleep(latency).await;
+        self.reach().await?;
         Ok(self.rows.pop_front())
     }
 }
@@ -214,7 +220,9 @@ impl TextRow {
 
 impl ports::copy::Row for TextRow {
     fn values(&self) -> impl Iterator<Item = Value<'_>> + Send {
-        self.0.iter().map(|value| value.as_ref().map(String::as_bytes))
+        self.0
+            .iter()
+            .map(|value| value.as_ref().map(String::as_bytes))
     }
 }
 

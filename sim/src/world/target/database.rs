@@ -379,10 +379,11 @@ impl Database {
             return refused;
         }
         let mut state = self.state();
+        let lost = !Guard::CopyNote.holds() && state.dice.permille(200);
         let job = state.job(source);
         job.passed(&self.trace, source, claim);
         job.writes += 1;
-        let copied = job.copied(cargo);
+        let copied = job.copied(cargo, lost);
         if let Err(refusal) = copied {
             return Applied::Failed {
                 error: refused(&refusal),
@@ -397,9 +398,12 @@ impl Database {
             ),
         );
         self.trace.count("target: piece of a copy");
-        if let Some(row) = job.rows.get_mut(&claim.slot) {
+        if let Some(row) = job.rows.get_mut(&claim.slot).filter(|_| !lost) {
             row.seq = cargo.seq + 1;
             row.taken = false;
+        }
+        if lost {
+            return Applied::Unknown(gone());
         }
         Applied::Done
     }

@@ -66,11 +66,11 @@ impl Job {
         fence::passed(trace, source, (fence, run), (self.taken, self.takeovers));
     }
 
-    /// Rows of a copy arrive, with the note of them.
+    /// Rows of a copy arrive, with the note of them, unless that gets lost.
     ///
     /// # Errors
     /// The server's refusal; nothing has changed then.
-    pub(super) fn copied(&mut self, cargo: &Cargo) -> Result<(), Refusal> {
+    pub(super) fn copied(&mut self, cargo: &Cargo, lost: bool) -> Result<(), Refusal> {
         let Cargo {
             table,
             copied,
@@ -78,15 +78,25 @@ impl Job {
             sql,
             ..
         } = cargo;
-        let noted = self.copy.as_mut().and_then(|copy| copy.tables.get_mut(table));
+        let noted = self
+            .copy
+            .as_mut()
+            .and_then(|copy| copy.tables.get_mut(table));
         let (Some(noted), Some(stored)) = (noted, self.tables.get_mut(&table.table)) else {
             return refuse(1146, format!("there is no table {table}, or no note of it"));
         };
-        if noted.pieces.iter().any(|piece| piece.number == copied.number) {
+        if noted
+            .pieces
+            .iter()
+            .any(|piece| piece.number == copied.number)
+        {
             return refuse(1062, format!("piece {} of {table} is there", copied.number));
         }
         for row in rows_of(sql) {
             stored.rows.replace(&stored.definition, row);
+        }
+        if lost {
+            return Ok(());
         }
         noted.pieces.push(copied.clone());
         noted.rows += rows;

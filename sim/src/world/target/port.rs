@@ -416,7 +416,9 @@ impl ports::Target for Target {
         let inner = &self.0;
         let mut over = copy.clone();
         over.is_over = true;
-        over.tables.values_mut().for_each(|table| table.pieces.clear());
+        over.tables
+            .values_mut()
+            .for_each(|table| table.pieces.clear());
         let and = move |job: &mut Job| job.copy = Some(over);
         match slots {
             Some(slots) => {
