@@ -1,4 +1,4 @@
-# make demo     replicate between two MySQL servers, kill the worker meanwhile, compare
+# make demo     move a database between two MySQL servers, kill the worker meanwhile, compare
 # make test     all tests; fetches and starts the servers that they need
 # make verify   what must hold before a merge; never writes to the tree
 # make soak     play simulated worlds until stopped; failing seeds go to target/failing-seeds.txt

@@ -11,14 +11,15 @@ use std::{
 
 use dm_core::{
     error::{Error, Result, code},
-    lifecycle::{self, Command, View, Worker},
-    status::UnitKind,
+    lifecycle::{self, Command, SourceView, View, Worker},
+    status::{Stage, UnitKind},
 };
 use rustls::ServerConfig;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tracing::info;
@@ -96,6 +97,8 @@ pub async fn run<C: Control>(parts: Parts<C>) -> Result<()> {
         connect,
         purger: purger.clone(),
     });
+    // Nobody will ever give a worker that runs alone anything else to do.
+    let finished = alone.then(|| tokio::spawn(end_with_tasks(views.clone(), commands.clone())));
     let signals = tokio::spawn(forward_signals(signals()?, commands));
     let progress = tokio::spawn(show_progress(views, facts.clone()));
     let watching = tokio::spawn(watch_sources(Arc::clone(&observer)));
@@ -109,6 +112,7 @@ pub async fn run<C: Control>(parts: Parts<C>) -> Result<()> {
         .run(inbox)
         .await;
     signals.abort();
+    finished.iter().for_each(JoinHandle::abort);
     progress.abort();
     let _ = progress.await;
     watching.abort();
@@ -160,6 +164,24 @@ async fn forward_signals(signals: Signals, commands: mpsc::UnboundedSender<Comma
     }
 }
 
+/// Stops once all tasks are finished, and no relay is on.
+async fn end_with_tasks(
+    mut views: watch::Receiver<View>,
+    commands: mpsc::UnboundedSender<Command>,
+) {
+    let is_over = |source: &SourceView| {
+        let mut tasks = source.subtasks.iter();
+        let all = !source.subtasks.is_empty() && tasks.all(|it| it.stage == Stage::Finished);
+        all && source.relay.is_none()
+    };
+    let over = |view: &View| !view.sources.is_empty() && view.sources.iter().all(is_over);
+    if views.wait_for(over).await.is_ok() {
+        info!("all tasks are finished");
+        // A machine that is over needs no order.
+        let _ = commands.send(Command::Stop);
+    }
+}
+
 /// Looks at the sources' ends now and then, so that metrics know them though nobody asks.
 async fn watch_sources(observer: Arc<Observer<Connector>>) {
     loop {
@@ -188,8 +210,14 @@ async fn show_progress(views: watch::Receiver<View>, facts: Facts) {
             .sources
             .iter()
             .flat_map(|source| source.subtasks.iter().map(move |task| (source, task)))
-            .filter(|(_, task)| task.unit == Some(UnitKind::Sync))
         {
+            if task.unit == Some(UnitKind::Dump) {
+                let copy = facts.copy(&source.name, &task.name);
+                parts.push(format!("{}/{} {copy}", source.name, task.name));
+            }
+            if task.unit != Some(UnitKind::Sync) {
+                continue;
+            }
             let facts = facts.of(&source.name, &task.name);
             rows += facts.rows.load(Relaxed);
             let at = facts

@@ -1,5 +1,5 @@
-//! Full migration: what a worker copies of a source that is being written, and the binlog from there
-//! on, make the target equal, whatever happens meanwhile.
+//! Full migration: what a worker copies of a source that is being written, and the binlog from
+//! there on, make the target equal, whatever happens meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -99,8 +99,8 @@ async fn fill(source: &Database, schema: &str) -> Result<()> {
              FROM r"
         ),
         format!(
-            "INSERT INTO s {numbers}{ROWS}) SELECT HEX(i DIV 3 * 2654435761 % 4294967296), i, i % 97, REPEAT('s', i % 290) \
-             FROM r"
+            "INSERT INTO s {numbers}{ROWS}) SELECT HEX(i DIV 3 * 2654435761 % 4294967296), i, \
+             i % 97, REPEAT('s', i % 290) FROM r"
         ),
         format!("INSERT INTO k {numbers}{ROWS}) SELECT i % 100, REPEAT('k', 195) FROM r"),
     ] {
@@ -184,5 +184,10 @@ async fn a_full_copy_ends() -> Result<()> {
         Client::connect(target).await?,
     );
     sql::compare_schemas(&mut a, &mut b, &[schema]).await?;
-    worker.stop()
+    // A worker that runs alone has nothing else to do, and has nothing to do again.
+    assert!(worker.wait(LIMIT)?.success());
+    worker.restart()?;
+    assert!(worker.wait(LIMIT)?.success());
+    assert_eq!(worker.log().matches(" copying ").count(), 1);
+    Ok(())
 }

@@ -12,9 +12,9 @@ pub fn fingerprint(table: &Table) -> String {
     let mut text = String::new();
     for column in &table.columns {
         // Writing to a text cannot fail. No name has a character of code zero.
-        let _ = write!(
+        let _ = writeln!(
             text,
-            "{}\0{}\0{:?}\0{}{}\n",
+            "{}\0{}\0{:?}\0{}{}",
             column.name, column.column_type, column.charset, column.nullable, column.generated
         );
     }

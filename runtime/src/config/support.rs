@@ -199,6 +199,8 @@ mod tests {
     #[test]
     fn everything_that_would_be_ignored_is_named() {
         let mut task = recorded("04-start-task-all");
+        task.mode = "dump".into();
+        task.dump.where_ = "a > 1".into();
         task.sync.max_retry = 100;
         task.shard_mode = "optimistic".into();
         task.validator.mode = "full".into();
@@ -206,7 +208,8 @@ mod tests {
         source.enable = false;
         let message = unsupported(&task, &source).expect_err("a lot").message;
         for key in [
-            "task-mode: all",
+            "task-mode: dump",
+            "mydumpers: where",
             "shard-mode: optimistic",
             "mode: full",
             "max-retry",

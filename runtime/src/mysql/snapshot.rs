@@ -83,6 +83,7 @@ pub(super) async fn take(
                 at = %from,
                 "took a snapshot"
             );
+            tell_what_is_left_out(source, &is_wanted).await?;
             return Ok(Snapshot {
                 from,
                 until,
@@ -102,6 +103,29 @@ pub(super) async fn take(
         attempt += 1;
         sleep(PAUSE).await;
     }
+}
+
+/// Says what has the names of wanted tables, or belongs to them, and is not copied.
+async fn tell_what_is_left_out(
+    source: &Upstream,
+    is_wanted: impl Fn(&TableName) -> bool,
+) -> Result<()> {
+    let mut reader = SnapshotReader::open(source).await?;
+    let rows = reader
+        .ask(
+            "SELECT TABLE_SCHEMA,TABLE_NAME,'view',TABLE_NAME FROM information_schema.VIEWS \
+             UNION ALL SELECT EVENT_OBJECT_SCHEMA,EVENT_OBJECT_TABLE,'trigger',TRIGGER_NAME \
+             FROM information_schema.TRIGGERS",
+        )
+        .await?;
+    for row in rows {
+        let table = TableName::new(row.text(0), row.text(1));
+        if !is_system_schema(&table.schema) && is_wanted(&table) {
+            let (kind, name) = (row.text(2), row.text(3));
+            warn!(%table, name, "a {kind} is not copied: make it in the target, if it is wanted");
+        }
+    }
+    Ok(())
 }
 
 /// Begins the snapshots of all connections.

@@ -154,7 +154,7 @@ impl<K: Connect> CopyUnit<K> {
             mut readers,
             ..
         } = snapshot;
-        let mut definitions = Definitions {
+        let definitions = Definitions {
             target: &*target,
             rules: &rules,
             upstream: &upstream,
@@ -266,7 +266,11 @@ impl<K: Connect> CopyUnit<K> {
         Err(Failure::Other(
             Error::new(&code::SYNCER_GET_EVENT, text)
                 .with_scope(Scope::Upstream)
-                .with_cause("Error 1236 (HY000): Could not find first log file name in binary log index file")
+                // As the source will answer.
+                .with_cause(
+                    "Error 1236 (HY000): Could not find first log file name in binary log index \
+                     file",
+                )
                 .with_workaround(
                     "Let the source keep its binlog longer (`binlog_expire_logs_seconds`), then \
                      begin the copy anew: stop the task, and start it with `--remove-meta`.",

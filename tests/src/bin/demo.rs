@@ -1,4 +1,5 @@
-//! `make demo`: two MySQL servers, writes, DDL, and a worker that is killed in the middle.
+//! `make demo`: a database moves from one MySQL server to another while it is written, and the worker
+//! is killed while it copies, and once more while it follows the binlog.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +15,14 @@ use tokio::time::sleep;
 
 /// The schema that is replicated.
 const SCHEMA: &str = "demo";
+/// Rows of its largest table before anything is copied.
+const ROWS: u32 = 400_000;
 /// Connections that write.
 const WRITERS: u64 = 3;
-/// Writes go on for this long before and after the kill.
+/// Writes go on for this long before and after the second kill.
 const PHASE: Duration = Duration::from_secs(6);
+/// It copies for so long until it is killed.
+const COPYING: Duration = Duration::from_millis(400);
 /// How long the killed worker stays away.
 const AWAY: Duration = Duration::from_secs(2);
 /// How long it may take to catch up.
@@ -40,33 +45,40 @@ async fn main() -> Result<()> {
         "two MySQL {version} servers run: source on port {from}, target on {to}"
     ));
 
-    let mut job = Job::new(&source, &target, &[SCHEMA]).await?;
-    job.gtid = true;
-    let mut worker = Worker::standalone(&job)?;
-    say(&format!(
-        "worker {} replicates schema `{SCHEMA}`, files in {}",
-        worker.pid(),
-        place(&worker)
-    ));
     Workload::create(&source, SCHEMA).await?;
-    let writing = Instant::now();
-    let background = Background::start(&source, SCHEMA, 1, WRITERS, true).await?;
-    say("inserts, updates, deletes and DDL are being written, up to 3,000 rows a transaction");
+    fill(&source).await?;
+    say(&format!("the source has {ROWS} rows, and some more"));
+    let copied = Background::start(&source, SCHEMA, 1, WRITERS, false).await?;
+    say("inserts, updates and deletes are being written, up to 3,000 rows a transaction");
 
+    let mut job = Job::new(&source, &target, &[SCHEMA]).await?;
+    (job.mode, job.gtid) = ("all", true);
+    let mut worker = Worker::standalone(&job)?;
+    let files = place(&worker);
+    say(&format!(
+        "worker {} moves schema `{SCHEMA}`, files in {files}",
+        worker.pid()
+    ));
+    worker.logged(" copying ", LIMIT).await?;
+    sleep(COPYING).await;
+    kill(&mut worker, "while it copies", &say).await?;
+    worker.logged("the copy is over", LIMIT).await?;
+    say("all is copied; the worker goes on with the binlog");
+    let before = copied.stop().await?;
+
+    let writing = Instant::now();
+    let background = Background::start(&source, SCHEMA, 2, WRITERS, true).await?;
+    say("now DDL is written as well");
     sleep(PHASE).await;
-    let pid = worker.pid();
-    worker.expect_running()?;
-    worker.kill()?;
-    say(&format!("worker {pid} killed with SIGKILL; writes go on"));
-    sleep(AWAY).await;
-    worker.restart()?;
-    say(&format!("worker started again, process {}", worker.pid()));
+    kill(&mut worker, "while it follows the binlog", &say).await?;
     sleep(PHASE).await;
     let done = background.stop().await?;
     let written = writing.elapsed().as_secs_f64();
     say(&format!(
         "writes stopped: {} transactions, {} rows, {} DDL statements",
-        done.transactions, done.rows, done.ddl
+        before.transactions + done.transactions,
+        before.rows + done.rows,
+        done.ddl
     ));
 
     let outcome = job.caught_up(&source, &target, LIMIT).await;
@@ -85,6 +97,39 @@ async fn main() -> Result<()> {
         usage.resident_max >> 20,
     );
     Ok(())
+}
+
+/// Kills the worker, and starts it again after a while.
+async fn kill(worker: &mut Worker, when: &str, say: &impl Fn(&str)) -> Result<()> {
+    let pid = worker.pid();
+    worker.expect_running()?;
+    worker.kill()?;
+    say(&format!(
+        "worker {pid} killed with SIGKILL {when}; writes go on"
+    ));
+    sleep(AWAY).await;
+    worker.restart()?;
+    say(&format!("worker started again, process {}", worker.pid()));
+    Ok(())
+}
+
+/// A table that takes a moment to be copied.
+async fn fill(source: &Database) -> Result<()> {
+    let mut client = Client::connect(source).await?;
+    client
+        .run(&format!(
+            "USE {SCHEMA}; SET SESSION cte_max_recursion_depth = {ROWS}; \
+             CREATE TABLE orders (id BIGINT AUTO_INCREMENT PRIMARY KEY, customer INT, \
+             placed DATETIME, note VARCHAR(200), KEY (customer))"
+        ))
+        .await?;
+    let sql = format!(
+        "INSERT INTO orders (customer, placed, note) WITH RECURSIVE r (i) AS \
+         (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < {ROWS}) \
+         SELECT i % 997, '2026-01-01' + INTERVAL i SECOND, REPEAT(CHAR(97 + i % 26), i % 200) \
+         FROM r"
+    );
+    client.run(&sql).await
 }
 
 /// Prints each table of both sides; fails where they differ.

@@ -169,7 +169,8 @@ impl Meta {
         Ok(found)
     }
 
-    /// The statements that note a copy. Pieces stay noted where a table has some, unless it is over.
+    /// The statements that note a copy. Pieces stay noted where a table has some, unless it is
+    /// over.
     pub(crate) fn replace_copy(&self, copy: &Copy) -> String {
         let Self { copy: name, id, .. } = self;
         let kept = copy.tables.iter();

@@ -32,7 +32,7 @@ impl<T: Target> Definitions<'_, T> {
     /// # Errors
     /// The target refuses one, or one that is there can't take the rows.
     pub(super) async fn create<R: Reader>(
-        &mut self,
+        &self,
         reader: &mut R,
         tables: &[SnapshotTable],
         begun: &BTreeSet<TableName>,
@@ -64,10 +64,7 @@ impl<T: Target> Definitions<'_, T> {
     ///
     /// # Errors
     /// 34018: somebody has.
-    pub(super) async fn restart(
-        &mut self,
-        tables: &BTreeMap<TableName, u64>,
-    ) -> Result<(), Failure> {
+    pub(super) async fn restart(&self, tables: &BTreeMap<TableName, u64>) -> Result<(), Failure> {
         for (name, rows) in tables {
             let target = self.target_of(name)?;
             let found = self.target.count(&target).await?;
@@ -104,7 +101,7 @@ impl<T: Target> Definitions<'_, T> {
     }
 
     /// Runs what a statement of the source means for the target. What is there already will do.
-    async fn run(&mut self, name: &TableName, sql: &str) -> Result<(), Failure> {
+    async fn run(&self, name: &TableName, sql: &str) -> Result<(), Failure> {
         let context = Context {
             schema: &name.schema,
             sql_mode: 0,
@@ -120,7 +117,7 @@ impl<T: Target> Definitions<'_, T> {
         Ok(())
     }
 
-    async fn execute(&mut self, piece: Piece) -> Result<(), Failure> {
+    async fn execute(&self, piece: Piece) -> Result<(), Failure> {
         let ddl = Ddl {
             piece,
             timestamp: 0,

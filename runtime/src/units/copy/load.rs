@@ -1,4 +1,5 @@
-//! The load unit of a subtask whose rows went straight into the target: it hands over to the binlog.
+//! The load unit of a subtask whose rows went straight into the target: it hands over to the
+//! binlog.
 
 use std::sync::Arc;
 
