@@ -21,7 +21,7 @@ help:
 
 demo:
 	@scripts/servers mysql protoc
-	$(CARGO) build --release --locked --bin dm-worker --bin demo
+	$(CARGO) build --release --locked --workspace --bin dm-worker --bin demo
 	@target/release/demo
 
 test:

@@ -4,6 +4,7 @@
 //! named, ours without it must not, or the exhibit would show nothing.
 
 mod checkpoint;
+mod copy;
 mod lifecycle;
 mod ownership;
 mod relay;
@@ -35,6 +36,7 @@ pub fn exhibits() -> Vec<Exhibit> {
     all.extend(lifecycle::exhibits());
     all.extend(checkpoint::exhibits());
     all.extend(relay::exhibits());
+    all.extend(copy::exhibits());
     all
 }
 

@@ -153,7 +153,7 @@ pub(in crate::world) struct SnapshotReader {
 
 impl SnapshotReader {
     /// It lasts as long as its connection.
-    async fn reach(&mut self) -> Result<()> {
+    async fn reach(&self) -> Result<()> {
         self.upstream.reach().await?;
         if self.cuts.has_news() {
             self.upstream.trace.count("source: lost snapshot");
