@@ -14,8 +14,14 @@ pub fn fingerprint(table: &Table) -> String {
         // Writing to a text cannot fail. No name has a character of code zero.
         let _ = writeln!(
             text,
-            "{}\0{}\0{:?}\0{}{}",
-            column.name, column.column_type, column.charset, column.nullable, column.generated
+            "{}\0{}\0{:?}\0{:?}\0{}{}",
+            column.name,
+            column.column_type,
+            column.charset,
+            // What comes before and what behind a row.
+            column.collation,
+            column.nullable,
+            column.generated
         );
     }
     for key in table.unique_keys() {
@@ -54,7 +60,7 @@ mod tests {
                 }],
             }],
         };
-        assert_eq!(fingerprint(&table), "59766e55-43");
+        assert_eq!(fingerprint(&table), "38201a06-48");
         let change = |change: fn(&mut Table)| {
             let mut other = table.clone();
             change(&mut other);
@@ -64,6 +70,7 @@ mod tests {
         assert!(change(|it| it.columns[0].name = "b".into()));
         assert!(change(|it| it.columns[0].column_type = "bigint".into()));
         assert!(change(|it| it.columns[0].charset = Some("gbk".into())));
+        assert!(change(|it| it.columns[0].collation = Some("gbk_bin".into())));
         assert!(change(|it| it.columns[0].nullable = true));
         assert!(change(|it| it.keys[0].parts[0].prefix = Some(3)));
         assert!(change(|it| it.keys.clear()));

@@ -205,6 +205,11 @@ impl Conn {
         &self.version
     }
 
+    /// Waits for so long for a word of the server.
+    pub(super) fn wait_for(&mut self, silence_max: Duration) {
+        self.wire.silence_max = silence_max;
+    }
+
     /// Runs a statement and reads its result to the end.
     ///
     /// # Errors

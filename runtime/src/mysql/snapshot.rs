@@ -16,6 +16,7 @@ use dm_core::{
         schema::{Table, TableName},
     },
 };
+use futures_util::future::try_join_all;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -25,10 +26,7 @@ use super::{
     session::Values,
     source::{Upstream, broken},
 };
-use crate::ports::{
-    Source,
-    copy::{Reader, Snapshot, SnapshotTable},
-};
+use crate::ports::copy::{Reader, Snapshot, SnapshotTable};
 
 /// How often it is tried to hold writers off, and to find tables that nobody changes meanwhile.
 const ATTEMPTS: u32 = 5;
@@ -44,12 +42,23 @@ const SESSION: [&str; 4] = [
     // Values as they are stored.
     "SET character_set_results=NULL",
 ];
+/// How long a lock lasts at most whose owner is not heard of.
+const LOCK_TIMEOUT: &str = "SET SESSION wait_timeout=30";
+/// How long a reader waits for a word of the server: where there are very many tables, or very many
+/// rows were deleted before the first one that is left.
+const SILENCE_MAX: Duration = Duration::from_secs(900);
+/// Lets what was read be altered while the snapshot goes on.
+const BEFORE_ROWS: &str = "SAVEPOINT dm";
+const BEHIND_ROWS: &str = "ROLLBACK TO SAVEPOINT dm";
 /// Limits that some servers have and others don't know.
 const LIMITS: [&str; 2] = [
     "SET SESSION max_execution_time=0",
     "SET SESSION max_statement_time=0",
 ];
 const UNKNOWN_VARIABLE: u16 = 1193;
+/// The server ends, or somebody has ended the connection or the query; or the table was altered,
+/// which another snapshot tells more about.
+const LOST: [u16; 7] = [1053, 1317, 1412, 1927, 1969, 3024, 4031];
 
 /// A connection that sees a snapshot.
 pub struct SnapshotReader {
@@ -140,28 +149,38 @@ async fn begin(
         readers.push(SnapshotReader::open(source).await?);
     }
     let hold = hold(source, consistency, tables).await?;
-    let before = place(source).await?;
-    for reader in &mut readers {
-        reader
-            .run("START TRANSACTION WITH CONSISTENT SNAPSHOT")
-            .await?;
+    if hold.is_none() && !source.tells_what_is_committed().await? {
+        return Err(unlocked());
     }
+    let before = source.place().await?;
+    let begin = readers
+        .iter_mut()
+        .map(|reader| reader.run("START TRANSACTION WITH CONSISTENT SNAPSHOT"));
+    try_join_all(begin).await?;
     let until = match hold {
         Some(conn) => {
             release(conn).await;
             None
         }
-        None => Some(place(source).await?).filter(|after| *after != before),
+        // Also where nothing seems to have happened: something may be about to.
+        None => Some(source.place().await?),
     };
     Ok((before, until, readers))
 }
 
-async fn place(source: &Upstream) -> Result<Location> {
-    let end = source.end().await?;
-    Ok(Location {
-        position: end.position,
-        gtids: (!end.gtids.is_empty()).then_some(end.gtids),
-    })
+/// A position comes before the transaction that ends there can be seen: what is in between would
+/// be neither in the rows nor behind the position. A set of GTIDs has what can be seen.
+fn unlocked() -> Error {
+    Error::new(
+        &code::DUMP_UNIT_GLOBAL_LOCK,
+        "Couldn't acquire global lock: without one, only GTIDs of MySQL tell what rows lack",
+    )
+    .with_scope(Scope::Upstream)
+    .with_workaround(
+        "Grant RELOAD, or LOCK TABLES on the tables, to the user of the source. MySQL with \
+         `gtid_mode=ON` and `enable-gtid: true` in the source file needs neither \
+         (`--consistency none`).",
+    )
 }
 
 /// Holds writers off in the way that is asked for, as long as the connection is there that comes
@@ -196,6 +215,8 @@ async fn locked(source: &Upstream, sql: &str) -> Result<Result<Conn>> {
     const LOCK_WAIT_TIMEOUT: u16 = 1205;
     const DENIED: [u16; 4] = [1044, 1045, 1142, 1227];
     let mut reader = SnapshotReader::open(source).await?;
+    // Should this worker freeze or its machine vanish, nobody else would give the lock back.
+    reader.run(LOCK_TIMEOUT).await?;
     let mut attempt = 1;
     loop {
         let Err(fault) = reader.conn.query(sql).await else {
@@ -237,8 +258,10 @@ async fn tables(
     let mut reader = SnapshotReader::open(source).await?;
     let rows = reader
         .ask(
-            "SELECT TABLE_SCHEMA,TABLE_NAME,TABLE_ROWS,DATA_LENGTH \
-             FROM information_schema.TABLES WHERE TABLE_TYPE='BASE TABLE'",
+            "SELECT TABLE_SCHEMA,TABLE_NAME,TABLE_ROWS,DATA_LENGTH,TABLE_TYPE,TABLES.ENGINE,\
+             TRANSACTIONS FROM information_schema.TABLES \
+             LEFT JOIN information_schema.ENGINES ON ENGINES.ENGINE=TABLES.ENGINE \
+             WHERE TABLE_TYPE IN ('BASE TABLE','SYSTEM VERSIONED')",
         )
         .await?;
     let mut tables = BTreeMap::new();
@@ -247,6 +270,7 @@ async fn tables(
         if is_system_schema(&name.schema) || !is_wanted(&name) {
             continue;
         }
+        has_moments(&name, row)?;
         let columns = reader.ask(&definition::columns(&name)).await?;
         let keys = reader.ask(&definition::keys(&name)).await?;
         if let Some(table) = definition::table(&name, &columns, &keys) {
@@ -261,11 +285,36 @@ async fn tables(
     Ok(tables.into_values().collect())
 }
 
+/// Refuses a table that a snapshot does not hold still.
+fn has_moments(name: &TableName, row: &Row) -> Result<()> {
+    let (what, workaround) = if !row.text(4).eq_ignore_ascii_case("base table") {
+        (
+            "has rows of former times (SYSTEM VERSIONING)".to_owned(),
+            "Exclude the table with the `block-allow-list`.".to_owned(),
+        )
+    } else if !row.text(6).eq_ignore_ascii_case("yes") {
+        (
+            format!("has no transactions (engine {})", row.text(5)),
+            format!(
+                "Execute `ALTER TABLE {name} ENGINE=InnoDB` at the source, or exclude the table \
+                 with the `block-allow-list`."
+            ),
+        )
+    } else {
+        return Ok(());
+    };
+    let error = failed(&format!(
+        "{name} can't be copied while it is written: it {what}"
+    ));
+    Err(error.with_workaround(workaround))
+}
+
 impl SnapshotReader {
     async fn open(source: &Upstream) -> Result<Self> {
         let db: &DbConfig = source.db();
         let open = async {
             let mut conn = Conn::open(db).await?;
+            conn.wait_for(SILENCE_MAX);
             for sql in SESSION {
                 conn.query(sql).await?;
             }
@@ -298,8 +347,8 @@ impl SnapshotReader {
     /// server refuses is refused again.
     fn refused(&self, sql: &str, fault: &Fault) -> Error {
         match fault.code() {
-            None => broken(fault, &self.db),
-            Some(_) => failed(sql).with_cause(fault.to_string()),
+            Some(number) if !LOST.contains(&number) => failed(sql).with_cause(fault.to_string()),
+            _ => broken(fault, &self.db),
         }
     }
 }
@@ -331,6 +380,7 @@ impl Reader for SnapshotReader {
     }
 
     async fn read(&mut self, reading: &Reading, piece: &Piece) -> Result<()> {
+        self.run(BEFORE_ROWS).await?;
         let sql = reading.rows(piece);
         let rows = self.conn.rows(&sql).await;
         self.rows = rows.map_err(|fault| self.refused(&sql, &fault))?;
@@ -339,7 +389,11 @@ impl Reader for SnapshotReader {
 
     async fn next(&mut self) -> Result<Option<RawRow>> {
         let row = self.rows.next(&mut self.conn).await;
-        row.map_err(|fault| self.refused("reading rows", &fault))
+        let row = row.map_err(|fault| self.refused("reading rows", &fault))?;
+        if row.is_none() {
+            self.run(BEHIND_ROWS).await?;
+        }
+        Ok(row)
     }
 }
 

@@ -19,6 +19,7 @@ use dm_core::{
     full::Consistency,
     sync::{
         agreement::{SourceColumn, SourceTable},
+        progress::Location,
         schema::TableName,
     },
 };
@@ -326,7 +327,23 @@ impl Upstream {
         }
     }
 
-    async fn end_of(&self, flavor: Flavor, status: Row) -> Result<SourceEnd> {
+    /// Where the binlog ends now: as little is asked as can be.
+    pub(super) async fn place(&self) -> Result<Location> {
+        let flavor = self.flavor().await?;
+        let status = self.status().await?;
+        let (position, gtids) = self.place_of(flavor, status).await?;
+        let gtids = Some(gtids).filter(|gtids| !gtids.is_empty());
+        Ok(Location { position, gtids })
+    }
+
+    /// Whether it tells which transactions can be seen, and is asked by that.
+    pub(super) async fn tells_what_is_committed(&self) -> Result<bool> {
+        Ok(self.config.enable_gtid
+            && self.flavor().await? == Flavor::Mysql
+            && self.place().await?.gtids.is_some())
+    }
+
+    async fn place_of(&self, flavor: Flavor, status: Row) -> Result<(Position, GtidSet)> {
         let mut status = status.into_iter();
         let file = status.next().flatten().unwrap_or_default();
         let pos = status.next().flatten().and_then(|pos| pos.parse().ok());
@@ -334,13 +351,19 @@ impl Upstream {
             Flavor::Mysql => status.nth(2).flatten(),
             Flavor::Mariadb => first_value(self.ask("SELECT @@GLOBAL.gtid_binlog_pos").await?),
         };
+        let gtids = GtidSet::parse(flavor, &gtids.unwrap_or_default())?;
+        Ok((Position::new(file, pos.unwrap_or_default()), gtids))
+    }
+
+    async fn end_of(&self, flavor: Flavor, status: Row) -> Result<SourceEnd> {
+        let (position, gtids) = self.place_of(flavor, status).await?;
         let purged = match flavor {
             Flavor::Mysql => first_value(self.ask("SELECT @@GLOBAL.gtid_purged").await?),
             Flavor::Mariadb => None,
         };
         Ok(SourceEnd {
-            position: Position::new(file, pos.unwrap_or_default()),
-            gtids: GtidSet::parse(flavor, &gtids.unwrap_or_default())?,
+            position,
+            gtids,
             files: self.files().await,
             purged: GtidSet::parse(flavor, &purged.unwrap_or_default())?,
         })

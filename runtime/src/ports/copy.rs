@@ -95,7 +95,7 @@ impl Copy {
     /// 34018: what is noted does not fit together.
     pub fn is_complete(&self) -> Result<bool> {
         for (name, table) in &self.tables {
-            if !self.is_over && !gaps(name, table.pieces.clone())?.is_empty() {
+            if !self.is_over && !table.is_gone && !gaps(name, table.pieces.clone())?.is_empty() {
                 return Ok(false);
             }
         }
@@ -104,13 +104,17 @@ impl Copy {
 }
 
 /// What the target has noted of a table.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CopyTable {
+    /// The table of the target that has its rows.
+    pub target: TableName,
     /// What its definition was, as [`dm_core::full::fingerprint`] says.
     pub definition: String,
-    /// Where the binlog goes on behind its rows, if that is not where the copy began: nothing else
-    /// tells what of it is there in a table without a key.
+    /// Where the binlog goes on behind its rows, if that is not where the copy began: what it says
+    /// of the table before is in them, definitions included.
     pub place: Option<Location>,
+    /// Whether the source has no such table any more.
+    pub is_gone: bool,
     /// The rows that are there.
     pub pieces: Vec<Copied>,
     /// How many these are.

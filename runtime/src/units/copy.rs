@@ -22,13 +22,13 @@ use std::{
 use dm_core::{
     control::subtask::Mode,
     error::{Error, Result, Scope, code},
-    full::{Gap, fingerprint, gaps},
+    full::{Gap, Reading, fingerprint, gaps},
     guard::Guard,
     lifecycle::{self, Job, Outcome, Reply},
     sync::{
         ddl::Rules,
         progress::{Fence, Location},
-        schema::TableName,
+        schema::{Table, TableName},
     },
 };
 use tokio::time::{MissedTickBehavior, interval};
@@ -38,13 +38,13 @@ pub use self::facts::{CopyFacts, Total};
 pub(super) use self::load::LoadUnit;
 pub(crate) use self::settings::Settings;
 use self::{
-    define::Definitions,
-    pieces::{Pieces, Work},
+    define::{Definitions, Restart},
+    pieces::{Pieces, Work, split},
 };
 use super::{Breaks, Stop, StopSignal, stopped, sync::SyncFacts, tasks::Tasks, writer::Refused};
 use crate::ports::{
-    Connect, Events, Source, SourceFacts, Target,
-    copy::{Copy, CopyTable, Snapshot},
+    Connect, Events, Source, Target,
+    copy::{Copy, CopyTable, Snapshot, SnapshotTable},
 };
 
 /// How often it is looked whether the source still has the binlog that the task goes on with.
@@ -147,7 +147,7 @@ impl<K: Connect> CopyUnit<K> {
             .await
             .map_err(again)?;
         self.events.send(lifecycle::Event::Initialised);
-        let mut plan = Plan::new(&self.job, &upstream, noted, &snapshot)?;
+        let mut plan = Plan::new(&self.job, &rules, noted, &snapshot)?;
         self.needs.note_needs(&plan.copy.from);
         let Snapshot {
             tables,
@@ -160,11 +160,14 @@ impl<K: Connect> CopyUnit<K> {
             upstream: &upstream,
             at: plan.copy.from.clone(),
         };
+        let slots = u32::try_from(readers.len()).unwrap_or(1);
+        // In this order, a run that ends in between leaves neither rows of which nothing is noted,
+        // nor a table of which nobody knows whose it is.
+        definitions.restart(&plan.restarts).await?;
+        target.begin_copy(slots, &plan.copy).await?;
         if let Some(reader) = readers.first_mut() {
             definitions.create(reader, &tables, &plan.begun).await?;
-            definitions.restart(&plan.restarts).await?;
         }
-        let slots = u32::try_from(readers.len()).unwrap_or(1);
         let progress = target.begin_copy(slots, &plan.copy).await?;
         info!(
             source = config.source_id,
@@ -180,6 +183,10 @@ impl<K: Connect> CopyUnit<K> {
             };
             let pieces = noted.pieces.iter().filter(|_| Guard::CopyGaps.holds());
             let left = gaps(&table.table.name, pieces.cloned().collect())?;
+            let left = match readers.first_mut() {
+                Some(reader) => split(reader, table, left).await?,
+                None => left,
+            };
             work.push((index, left));
         }
         // What comes last keeps all others waiting.
@@ -223,12 +230,7 @@ impl<K: Connect> CopyUnit<K> {
     }
 
     /// Counts what is there already.
-    fn begin_facts(
-        &self,
-        copy: &Copy,
-        tables: &[crate::ports::copy::SnapshotTable],
-        work: &[(usize, Vec<Gap>)],
-    ) {
+    fn begin_facts(&self, copy: &Copy, tables: &[SnapshotTable], work: &[(usize, Vec<Gap>)]) {
         let facts = &self.facts;
         let sum = |part: fn(&CopyTable) -> u64| copy.tables.values().map(part).sum();
         facts.rows.store(sum(|table| table.rows), Relaxed);
@@ -273,7 +275,8 @@ impl<K: Connect> CopyUnit<K> {
                 )
                 .with_workaround(
                     "Let the source keep its binlog longer (`binlog_expire_logs_seconds`), then \
-                     begin the copy anew: stop the task, and start it with `--remove-meta`.",
+                     begin the copy anew: stop the task, drop what it has copied from the target, \
+                     and start it with `--remove-meta`.",
                 ),
         ))
     }
@@ -282,36 +285,31 @@ impl<K: Connect> CopyUnit<K> {
 /// What a run has to do, from what is noted and what the source has now.
 struct Plan {
     copy: Copy,
-    /// Tables that were there before.
+    /// Tables that have rows which count.
     begun: BTreeSet<TableName>,
-    /// Tables of which rows are there that do not count, and how many.
-    restarts: BTreeMap<TableName, u64>,
+    /// Tables of which rows are there that do not count.
+    restarts: BTreeMap<TableName, Restart>,
 }
 
 impl Plan {
     /// # Errors
-    /// 34018: a table is not what it was. 32004: a table without a key is read while it changes.
+    /// 34018: the snapshot is older than what is there, or a table goes elsewhere now. 32004: a
+    /// table without a key is read while it changes.
     fn new<R>(
         job: &Job,
-        upstream: &SourceFacts,
+        rules: &Rules,
         noted: Option<Copy>,
         snapshot: &Snapshot<R>,
     ) -> Result<Self> {
         let by_gtid = job.source.enable_gtid;
-        let location = |at: &Location| Location {
-            position: at.position.clone(),
-            gtids: at
-                .gtids
-                .clone()
-                .filter(|gtids| gtids.flavor() == upstream.flavor),
-        };
-        let (from, until) = (
-            location(&snapshot.from),
-            snapshot.until.as_ref().map(location),
-        );
         // Without a sync unit nothing would reconcile rows of two snapshots.
         let goes_on = Mode::parse(&job.task.mode).is_some_and(Mode::has_sync);
-        let has_rows = |copy: &Copy| copy.tables.values().any(|table| !table.pieces.is_empty());
+        let Snapshot {
+            from,
+            until,
+            tables,
+            ..
+        } = snapshot;
         let mut plan = Self {
             copy: Copy {
                 from: from.clone(),
@@ -323,8 +321,11 @@ impl Plan {
         };
         let mut before = BTreeMap::new();
         if let Some(noted) = noted {
-            plan.begun = noted.tables.keys().cloned().collect();
-            if goes_on && has_rows(&noted) {
+            let has_rows = noted.tables.values().any(|table| !table.pieces.is_empty());
+            if goes_on && has_rows {
+                if !from.reaches(&noted.from, by_gtid) {
+                    return Err(older(from, &noted.from));
+                }
                 let ends = [noted.until, until.clone(), Some(from.clone())];
                 let until = ends.into_iter().flatten().reduce(|high, end| {
                     if end.reaches(&high, by_gtid) {
@@ -340,56 +341,93 @@ impl Plan {
             }
             before = noted.tables;
         }
-        for table in &snapshot.tables {
-            let name = &table.table.name;
-            let definition = fingerprint(&table.table);
-            let has_key = dm_core::full::Reading::new(&table.table).has_key();
-            let noted = before.remove(name).filter(|noted| !noted.pieces.is_empty());
-            let is_complete = match &noted {
-                Some(noted) => gaps(name, noted.pieces.clone())?.is_empty(),
-                None => false,
-            };
-            let place = (plan.copy.from != from).then(|| from.clone());
-            let kept = noted.filter(|noted| {
-                let is_one = has_key || is_complete || !Guard::CopyKeyless.holds();
-                let stays = goes_on && is_one;
-                if !stays {
-                    plan.restarts.insert(name.clone(), noted.rows);
-                }
-                stays
-            });
-            let entry = match kept {
-                Some(noted) if noted.definition != definition && !is_complete => {
-                    return Err(altered(name));
-                }
-                Some(noted) => noted,
-                None if !has_key && until.is_some() => return Err(unlocked(name)),
-                None => CopyTable {
-                    definition,
-                    place: place.filter(|_| !has_key),
-                    ..CopyTable::default()
-                },
-            };
-            plan.copy.tables.insert(name.clone(), entry);
-        }
-        // What was dropped since has no more rows; the binlog will drop it in the target.
-        for (name, noted) in before {
-            if goes_on && gaps(&name, noted.pieces.clone())?.is_empty() {
-                plan.copy.tables.insert(name, noted);
+        let place = (plan.copy.from != *from).then(|| from.clone());
+        for SnapshotTable { table, .. } in tables {
+            let noted = before.remove(&table.name).filter(|noted| !noted.is_gone);
+            let entry = plan.entry(table, noted, (rules, goes_on), place.as_ref())?;
+            if entry.pieces.is_empty() && !Reading::new(table).has_key() && until.is_some() {
+                return Err(unlocked(&table.name));
             }
+            plan.copy.tables.insert(table.name.clone(), entry);
+        }
+        // They were dropped since, or have another name now, under which they are copied anew.
+        // Nothing that the binlog says of them concerns the target any more.
+        for (name, noted) in before {
+            if !noted.is_gone {
+                plan.restarts.insert(name.clone(), Restart::gone(&noted));
+            }
+            let gone = CopyTable {
+                place: place.clone(),
+                is_gone: true,
+                pieces: Vec::new(),
+                ..noted
+            };
+            plan.copy.tables.insert(name, gone);
         }
         Ok(plan)
     }
+
+    /// What is to be noted of a table, of which so much is.
+    fn entry(
+        &mut self,
+        table: &Table,
+        noted: Option<CopyTable>,
+        (rules, goes_on): (&Rules, bool),
+        place: Option<&Location>,
+    ) -> Result<CopyTable> {
+        let (name, definition) = (&table.name, fingerprint(table));
+        let target = rules.target(name)?;
+        let target = target.ok_or_else(|| define::missing(name, "no rule of the task names it"))?;
+        if let Some(noted) = noted {
+            let is_begun = !noted.pieces.is_empty();
+            if is_begun && noted.target != target {
+                return Err(rerouted(name, &noted.target, &target));
+            }
+            let is_complete = is_begun && gaps(name, noted.pieces.clone())?.is_empty();
+            let is_same = noted.definition == definition;
+            let can_go_on = Reading::new(table).has_key() || !Guard::CopyKeyless.holds();
+            if goes_on && is_begun && (is_complete || is_same && can_go_on) {
+                self.begun.insert(name.clone());
+                return Ok(noted);
+            }
+            if noted.target == target {
+                let restart = Restart {
+                    rows: noted.rows,
+                    drops: !is_same,
+                };
+                self.restarts.insert(name.clone(), restart);
+            }
+        }
+        Ok(CopyTable {
+            target,
+            definition,
+            place: place.cloned(),
+            is_gone: false,
+            pieces: Vec::new(),
+            rows: 0,
+            bytes: 0,
+        })
+    }
 }
 
-fn altered(name: &TableName) -> Error {
+fn older(now: &Location, noted: &Location) -> Error {
     let text = format!(
-        "inconsistent checkpoints between loader and target database: {name} was altered at the \
-         source after its copy began and before the copy's connections were lost"
+        "inconsistent checkpoints: the source is at [{now}], which is before [{noted}], where its \
+         copy began"
+    );
+    Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text)
+        .with_scope(Scope::Upstream)
+        .with_workaround("Wait until the source has caught up with the one that it stands in for.")
+}
+
+fn rerouted(name: &TableName, before: &TableName, now: &TableName) -> Error {
+    let text = format!(
+        "inconsistent checkpoints between loader and target database: rows of {name} are in \
+         {before}, and the routes say {now} by now"
     );
     Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text).with_workaround(
-        "The copy has to begin anew: stop the task, drop what it has copied from the target, and \
-         start it with `--remove-meta`.",
+        "Put the former routes back until the copy is over. To copy anew, stop the task, drop what \
+         it has copied from the target, and start it with `--remove-meta`.",
     )
 }
 

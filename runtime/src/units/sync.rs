@@ -244,7 +244,12 @@ impl<K: Connect> SyncUnit<K> {
         let needed = resume::lowest(&progress, checkpoint.as_ref(), planning.by_gtid).cloned();
         let later = match safe_until {
             // Once it is passed, so are all of these places.
-            Some(_) => later(target.copy().await?, &names, planning.by_gtid)?,
+            Some(_) => match target.copy().await {
+                Ok(copy) => later(copy, &names, planning.by_gtid)?,
+                // Another worker has loaded the tables.
+                Err(error) if error.is(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH) => Later::default(),
+                Err(error) => return Err(error.into()),
+            },
             None => Later::default(),
         };
         let (done, results) = mpsc::unbounded_channel();

@@ -12,7 +12,7 @@ fn copied(what: What) -> Stage {
         task.copies = true;
         task.by_gtid = true;
     });
-    let times = [0.35, 0.7, 1.1, 1.6, 2.2, 3.0, 4.1, 5.5, 7.5, 10.0];
+    let times = [0.5, 0.75, 1.0, 1.3, 1.7, 2.2, 3.0, 4.1, 5.5, 7.5];
     let step = |stage: Stage, at: f64| stage.at(at, 0.1, what);
     times.into_iter().fold(stage, step)
 }
@@ -45,15 +45,14 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             "goes on somewhere, since no row says where it was",
             copied(CutDumps(0)),
         )
-        .needs("source: lost snapshot")
-        .guarded_by(Guard::CopyKeyless, "exactly-once"),
+        .needs("source: lost snapshot"),
         Exhibit::new(
             "copy: what such a table has already",
             "writes rows that are there once more",
             copied(CutDumps(0)),
         )
         .needs("source: lost snapshot")
-        .guarded_by(Guard::CopyPlace, "exactly-once"),
+        .guarded_by(Guard::CopyPlace, "checkpoint"),
         Exhibit::new(
             "copy: killed before it is complete",
             "takes the rows that are there for all",

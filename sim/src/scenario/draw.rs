@@ -170,8 +170,7 @@ impl Scenario {
         }
     }
 
-    /// Which tasks begin with a copy. A definition that changes while its copy has to go on from
-    /// another snapshot needs an operator who begins anew, and there is none.
+    /// Which tasks begin with a copy, and what befalls that.
     fn draw_copies(&mut self, dice: &mut Dice) {
         if !dice.permille(300) {
             return;
@@ -180,8 +179,6 @@ impl Scenario {
             source.copies = dice.permille(700);
         }
         let copies: Vec<_> = self.sources.iter().map(|source| source.copies).collect();
-        self.steps
-            .retain(|step| !matches!(step.what, What::Ddl(source, _) if copies[source]));
         let copies = copies.iter().enumerate().filter(|(_, copies)| **copies);
         for source in copies.map(|(source, _)| source) {
             // Nearly nothing of it has happened when the task is stopped at once.

@@ -89,6 +89,9 @@ impl World {
             let name = source_name(place);
             let upstream = Upstream::new(&name, *plan, trace.clone(), &dice);
             database.compare_with(&name, upstream.history());
+            if plan.copies {
+                database.begin_empty(&name);
+            }
             let wanted = Wanted {
                 plan: *plan,
                 start: upstream.first_place(),

@@ -85,6 +85,14 @@ impl Tables {
         tables
     }
 
+    /// Nothing at all.
+    pub(super) const fn none() -> Self {
+        Self {
+            tables: BTreeMap::new(),
+            last_id: 99,
+        }
+    }
+
     /// A table.
     pub(super) fn get(&self, name: &str) -> Option<&Stored> {
         self.tables.get(name)

@@ -1,5 +1,5 @@
-//! `make demo`: a database moves from one MySQL server to another while it is written, and the worker
-//! is killed while it copies, and once more while it follows the binlog.
+//! `make demo`: a database moves from one MySQL server to another while it is written, and the
+//! worker is killed while it copies, and once more while it follows the binlog.
 
 use std::time::{Duration, Instant};
 

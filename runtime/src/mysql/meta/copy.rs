@@ -47,8 +47,11 @@ struct StoredCopy {
 /// What is written of a table.
 #[derive(Deserialize, Serialize)]
 struct StoredTable {
+    target_schema: String,
+    target_table: String,
     definition: String,
     place: Option<StoredLocation>,
+    is_gone: bool,
 }
 
 /// What is written of a piece.
@@ -134,11 +137,21 @@ impl Meta {
                     });
                 }
                 (Some(copy), false) if number == 0 => {
-                    let StoredTable { definition, place } = parsed(&what)?;
+                    let StoredTable {
+                        target_schema,
+                        target_table,
+                        definition,
+                        place,
+                        is_gone,
+                    } = parsed(&what)?;
                     let table_copy = CopyTable {
+                        target: TableName::new(target_schema, target_table),
                         definition,
                         place: place.map(|place| self.restore(&place)).transpose()?,
-                        ..CopyTable::default()
+                        is_gone,
+                        pieces: Vec::new(),
+                        rows: 0,
+                        bytes: 0,
                     };
                     copy.tables.insert(table, table_copy);
                 }
@@ -196,8 +209,11 @@ impl Meta {
         );
         for (TableName { schema, table }, state) in &copy.tables {
             let what = text(&StoredTable {
+                target_schema: state.target.schema.clone(),
+                target_table: state.target.table.clone(),
                 definition: state.definition.clone(),
                 place: state.place.as_ref().map(StoredLocation::from),
+                is_gone: state.is_gone,
             });
             let _ = write!(
                 sql,

@@ -20,9 +20,8 @@ const NO_SUCH_TABLE: u16 = 1146;
 impl Inner {
     /// Reads what is noted; see [`crate::ports::Target::copy`].
     pub(super) async fn copy(&self, session: &mut Session) -> Result<Option<Copy>> {
-        let Some(rows) = rows_of(session, &self.meta.select_copy()).await? else {
-            return Ok(None);
-        };
+        let rows = rows_of(session, &self.meta.select_copy()).await?;
+        let rows = rows.unwrap_or_default();
         let copy = self.meta.copy_of(&rows)?;
         let load = rows_of(session, &self.meta.select_load()).await?;
         let load = load.and_then(|rows| rows.first().map(|row| row.text(0)));
@@ -40,8 +39,9 @@ impl Inner {
                 format!("inconsistent checkpoints: another worker's load is {status}"),
             )
             .with_workaround(
-                "Let the worker that has the dump files finish, or begin anew with \
-                 `start-task --remove-meta`.",
+                "Let the worker that has the dump files go on until it has a checkpoint; or begin \
+                 anew: stop the task, drop what was loaded from the target, and start it with \
+                 `--remove-meta`.",
             )),
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dm_core::{
     error::{Error, Result, Scope, code},
+    full::Reading,
     sync::{
         ddl::{Context, Piece, Rules, Statement, classify},
         progress::{Applied as Progress, Location},
@@ -14,8 +15,27 @@ use dm_core::{
 use super::Failure;
 use crate::ports::{
     Applied, Ddl, SourceFacts, Target,
-    copy::{Reader, SnapshotTable},
+    copy::{CopyTable, Reader, SnapshotTable},
 };
+
+/// Rows of a table that do not count.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Restart {
+    /// How many there are.
+    pub(super) rows: u64,
+    /// Whether the table itself goes as well: it is not what it was.
+    pub(super) drops: bool,
+}
+
+impl Restart {
+    /// Of a table that the source does not have any more.
+    pub(super) const fn gone(noted: &CopyTable) -> Self {
+        Self {
+            rows: noted.rows,
+            drops: true,
+        }
+    }
+}
 
 /// What the target gets to know of the source's definitions.
 pub(super) struct Definitions<'a, T> {
@@ -38,24 +58,34 @@ impl<T: Target> Definitions<'_, T> {
         begun: &BTreeSet<TableName>,
     ) -> Result<(), Failure> {
         let new = || {
-            tables
-                .iter()
-                .map(|table| &table.table)
-                .filter(|it| !begun.contains(&it.name))
+            let all = tables.iter().map(|table| &table.table);
+            all.filter(|table| !begun.contains(&table.name))
         };
         let schemas: BTreeSet<_> = new()
             .map(|table| TableName::new(&*table.name.schema, ""))
             .collect();
-        let names = schemas.iter().chain(new().map(|table| &table.name));
-        for name in names {
-            let text = reader.definition(name).await.map_err(super::again)?;
-            self.run(name, &text).await?;
+        for schema in &schemas {
+            let text = reader.definition(schema).await.map_err(super::again)?;
+            self.run(schema, &text).await?;
         }
         for table in new() {
             let name = self.target_of(&table.name)?;
-            let there = self.target.table(&name).await?;
+            let mut there = self.target.table(&name).await?;
+            if there.is_none() {
+                let text = reader.definition(&table.name).await.map_err(super::again)?;
+                self.run(&table.name, &text).await?;
+                there = self.target.table(&name).await?;
+            }
             let there = there.ok_or_else(|| missing(&name, "it is not there"))?;
             compare(table, &there)?;
+            // Nobody could tell them from those that are to come.
+            if !Reading::new(table).has_key() && name == table.name {
+                let rows = self.target.count(&name).await?;
+                if rows > 0 {
+                    let what = format!("it has {rows} already, and no key to tell them apart");
+                    return Err(missing(&name, &what).into());
+                }
+            }
         }
         Ok(())
     }
@@ -64,27 +94,39 @@ impl<T: Target> Definitions<'_, T> {
     ///
     /// # Errors
     /// 34018: somebody has.
-    pub(super) async fn restart(&self, tables: &BTreeMap<TableName, u64>) -> Result<(), Failure> {
-        for (name, rows) in tables {
+    pub(super) async fn restart(
+        &self,
+        tables: &BTreeMap<TableName, Restart>,
+    ) -> Result<(), Failure> {
+        for (name, Restart { rows, drops }) in tables {
             let target = self.target_of(name)?;
-            let found = self.target.count(&target).await?;
-            // An earlier run may have come so far.
-            if found == 0 {
+            if self.target.table(&target).await?.is_none() {
                 continue;
             }
-            if found != *rows {
+            let found = self.target.count(&target).await?;
+            // None where an earlier run has come so far.
+            if found > 0 && *rows == 0 {
+                // They were there before the copy.
+                continue;
+            }
+            if found > 0 && found != *rows {
                 let text = format!(
                     "inconsistent checkpoints between loader and target database: the copy of \
                      {name} must begin anew, and {target} has {found} rows, not the {rows} of it"
                 );
                 let error = Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text);
                 return Err(Failure::Other(error.with_workaround(
-                    "Others write into the table. Remove from it what was copied, then start the \
-                     task with `--remove-meta`; or give the table a primary key at the source.",
+                    "Others write into the table. To copy anew, stop the task, drop what it has \
+                     copied from the target, and start it with `--remove-meta`.",
                 )));
             }
+            let sql = match drops {
+                true => format!("DROP TABLE {name}"),
+                false if found > 0 => format!("TRUNCATE TABLE {name}"),
+                false => continue,
+            };
             tracing::info!(table = %name, rows, "its copy begins anew");
-            self.run(name, &format!("TRUNCATE TABLE {name}")).await?;
+            self.run(name, &sql).await?;
         }
         Ok(())
     }
@@ -161,9 +203,9 @@ fn compare(source: &Table, target: &Table) -> Result<()> {
     Ok(())
 }
 
-fn missing(table: &TableName, what: &str) -> Error {
+pub(super) fn missing(table: &TableName, what: &str) -> Error {
     let text = format!("the target's table {table} can't take the rows of the source: {what}");
     Error::new(&code::SYNCER_UNIT_DML_COLUMN_NOT_MATCH, text)
         .with_scope(Scope::Downstream)
-        .with_workaround("Drop the table, to have it made as the source has it, or alter it.")
+        .with_workaround("Drop the table, to have it made as the source has it; or alter it.")
 }

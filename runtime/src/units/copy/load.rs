@@ -79,6 +79,8 @@ impl<K: Connect> LoadUnit<K> {
 
 fn incomplete(why: &str) -> Error {
     let text = format!("inconsistent checkpoints: the copy is not complete, {why}");
-    Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text)
-        .with_workaround("Start the task with `--remove-meta` to begin the copy anew.")
+    Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text).with_workaround(
+        "Begin the copy anew: stop the task, drop what it has copied from the target, and \
+             start it with `--remove-meta`.",
+    )
 }

@@ -66,17 +66,6 @@ impl Work {
         self.queue().pop_front()
     }
 
-    /// Puts gaps back into which one was split.
-    fn split(&self, table: usize, gaps: Vec<Gap>) {
-        if let Some((_, left)) = self.left.iter().find(|(it, _)| *it == table) {
-            left.fetch_add(gaps.len(), Relaxed);
-        }
-        let mut queue = self.queue();
-        for gap in gaps.into_iter().rev() {
-            queue.push_front((table, gap));
-        }
-    }
-
     /// A gap is closed. Whether it was the table's last one.
     fn close(&self, table: usize) -> bool {
         let left = self.left.iter().find(|(it, _)| *it == table);
@@ -178,6 +167,23 @@ fn sql_bytes(row: &impl Row) -> usize {
         .sum()
 }
 
+/// Splits what is left of a large table, if its key allows that, so that several can read it.
+pub(super) async fn split<R: Reader>(
+    reader: &mut R,
+    table: &SnapshotTable,
+    gaps: Vec<Gap>,
+) -> Result<Vec<Gap>, Failure> {
+    if table.bytes <= SPLIT_BYTES {
+        return Ok(gaps);
+    }
+    let reading = Reading::new(&table.table);
+    let Some(bounds) = reader.range(&reading).await.map_err(again)? else {
+        return Ok(gaps);
+    };
+    let parts = |gap: Gap| gap.split(bounds_between(bounds));
+    Ok(gaps.into_iter().flat_map(parts).collect())
+}
+
 /// Keys between two bounds, as far as there are enough values to tell apart.
 fn bounds_between((low, high): (i128, i128)) -> Vec<KeyValue> {
     let parts = PARTS as i128;
@@ -235,15 +241,6 @@ impl Pieces {
     ) -> Result<(), Failure> {
         while let Some((table, gap)) = self.work.next() {
             let reading = Reading::new(&self.tables[table].table);
-            let mut gap = gap;
-            if self.tables[table].bytes > SPLIT_BYTES
-                && let Some(bounds) = reader.range(&reading).await.map_err(again)?
-            {
-                let mut parts = gap.split(bounds_between(bounds)).into_iter();
-                let Some(first) = parts.next() else { continue };
-                gap = first;
-                self.work.split(table, parts.collect());
-            }
             self.read_gap(reader, (table, &reading), gap, out).await?;
         }
         Ok(())

@@ -196,7 +196,8 @@ impl State {
                 definition: fresh(dice),
                 lenient: dice.permille(300),
             },
-            9..=10 if !extras.is_empty() && !free.is_empty() => {
+            // A table that takes another name between two snapshots of its copy is not followed.
+            9..=10 if !extras.is_empty() && !free.is_empty() && !self.plan.copies => {
                 let count = extras.len().min(free.len());
                 let pairs = extras.into_iter().zip(free);
                 let count = dice.within(1..count as u64 + 1) as usize;

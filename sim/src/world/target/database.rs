@@ -23,7 +23,7 @@ use crate::{
     world::{
         history::History,
         oracle::{exactly_once, fence, progress},
-        tables::{Refusal, Snapshot, refuse},
+        tables::{Refusal, Snapshot, Tables, refuse},
         trace::Trace,
     },
 };
@@ -115,6 +115,11 @@ impl Database {
         let applied = slots.map(|(_, row)| &row.applied.boundary);
         let checkpoint = job.checkpoint.iter().map(|checkpoint| &checkpoint.global);
         applied.chain(checkpoint).cloned().collect()
+    }
+
+    /// A source's task will find nothing of its tables.
+    pub(in crate::world) fn begin_empty(&self, source: &str) {
+        self.state().job(source).tables = Tables::none();
     }
 
     /// Whether nothing is noted of a copy yet, nor of what comes behind it.

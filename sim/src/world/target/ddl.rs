@@ -178,7 +178,8 @@ impl Inner {
 /// A DDL is done, so the target is to be what the source was there.
 fn compare(database: &Database, source: &str, job: &Job, after: &Progress, history: &History) {
     // Safe mode repeats what may be there already.
-    if after.txn.is_some() || job.safe_until.is_some() {
+    // Nor has a copy its rows while its tables are made.
+    if after.txn.is_some() || job.safe_until.is_some() || job.checkpoint.is_none() {
         return;
     }
     if let Some(difference) = history.compare(&after.boundary, &job.tables.snapshot()) {
