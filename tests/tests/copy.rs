@@ -123,7 +123,7 @@ async fn write(source: &Database, schema: &str, seconds: u64) -> Result<u64> {
                  INSERT INTO n (v, pad) VALUES ({changes}, 'new'); \
                  UPDATE s SET b = b + 1000000 WHERE a = HEX({id} DIV 3 * 2654435761 % 4294967296) \
                  AND b = {id}; \
-                 INSERT INTO k VALUES ({changes}, 'new'), ({changes}, 'new'); \
+                 INSERT INTO k (x, pad) VALUES ({changes}, 'new'), ({changes}, 'new'); \
                  UPDATE k SET x = -1 WHERE x = {} LIMIT 1; DELETE FROM k WHERE x = {} LIMIT 1",
                 changes % 100,
                 (changes + 50) % 100
@@ -163,6 +163,49 @@ async fn killed_while_it_copies() -> Result<()> {
         "begun {begun} times, {} anew",
         worker.log().matches("begins anew").count()
     );
+    let outcome = job.caught_up(source, target, LIMIT).await;
+    outcome.map_err(|error| worker.explain(error))?;
+    worker.stop()
+}
+
+/// What is altered, dropped and made while nobody looks is copied as it is by then, and what the
+/// binlog says of that is not done once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_change_while_it_is_away() -> Result<()> {
+    let source = &Database::start(MYSQL, Role::Source, &Options::default())?;
+    let target = &Database::start(MYSQL, Role::Target, &Options::default())?;
+    let schema = "copy_alter";
+    fill(source, schema).await?;
+    let mut job = Job::new(source, target, &[schema]).await?;
+    (job.mode, job.dump.0, job.gtid) = ("all", 2, true);
+    let mut worker = Worker::standalone(&job)?;
+    worker.logged(" copying ", LIMIT).await?;
+    let pieces = format!(
+        "SELECT COUNT(*) FROM {}.{}_copy WHERE number > 0",
+        job.meta_schema(),
+        job.task
+    );
+    let mut there = Client::connect(target).await?;
+    while there.value(&pieces).await.unwrap_or_default() == "0" {
+        sleep(Duration::from_millis(20)).await;
+    }
+    worker.kill()?;
+    let mut client = Client::connect(source).await?;
+    client
+        .run(&format!(
+            "USE {schema}; UPDATE n SET v = -1 WHERE id < 1000; \
+             ALTER TABLE n ADD COLUMN late INT NOT NULL DEFAULT 7 AFTER id, MODIFY pad CHAR(220); \
+             UPDATE n SET late = 8 WHERE id % 10 = 3; ALTER TABLE k ADD COLUMN late INT; \
+             INSERT INTO k VALUES (1, 'k', 2); DROP TABLE nothing; \
+             CREATE TABLE fresh (id INT PRIMARY KEY, v INT); \
+             INSERT INTO fresh VALUES (1, 1), (2, 2); \
+             ALTER TABLE fresh ADD COLUMN w INT DEFAULT 3; TRUNCATE TABLE s; \
+             INSERT INTO s VALUES ('a', 1, 1, 'x')"
+        ))
+        .await?;
+    worker.restart()?;
+    let changes = write(source, schema, 2).await?;
+    assert!(changes > 0);
     let outcome = job.caught_up(source, target, LIMIT).await;
     outcome.map_err(|error| worker.explain(error))?;
     worker.stop()

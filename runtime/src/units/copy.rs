@@ -50,6 +50,10 @@ use crate::ports::{
 /// How often it is looked whether the source still has the binlog that the task goes on with.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// What is left to do where a copy can't go on.
+const ANEW: &str = "Begin the copy anew: stop the task, drop what it has copied from the target, \
+                    and start it with `--remove-meta`, or under another name.";
+
 /// Why a run ended that should have gone on.
 #[derive(Debug)]
 enum Failure {
@@ -273,11 +277,9 @@ impl<K: Connect> CopyUnit<K> {
                     "Error 1236 (HY000): Could not find first log file name in binary log index \
                      file",
                 )
-                .with_workaround(
-                    "Let the source keep its binlog longer (`binlog_expire_logs_seconds`), then \
-                     begin the copy anew: stop the task, drop what it has copied from the target, \
-                     and start it with `--remove-meta`.",
-                ),
+                .with_workaround(format!(
+                    "Let the source keep its binlog longer (`binlog_expire_logs_seconds`). {ANEW}"
+                )),
         ))
     }
 }
@@ -425,10 +427,9 @@ fn rerouted(name: &TableName, before: &TableName, now: &TableName) -> Error {
         "inconsistent checkpoints between loader and target database: rows of {name} are in \
          {before}, and the routes say {now} by now"
     );
-    Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text).with_workaround(
-        "Put the former routes back until the copy is over. To copy anew, stop the task, drop what \
-         it has copied from the target, and start it with `--remove-meta`.",
-    )
+    Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text).with_workaround(format!(
+        "Put the former routes back until the copy is over. {ANEW}"
+    ))
 }
 
 fn unlocked(name: &TableName) -> Error {

@@ -12,7 +12,7 @@ use dm_core::{
     },
 };
 
-use super::Failure;
+use super::{ANEW, Failure};
 use crate::ports::{
     Applied, Ddl, SourceFacts, Target,
     copy::{CopyTable, Reader, SnapshotTable},
@@ -115,10 +115,8 @@ impl<T: Target> Definitions<'_, T> {
                      {name} must begin anew, and {target} has {found} rows, not the {rows} of it"
                 );
                 let error = Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text);
-                return Err(Failure::Other(error.with_workaround(
-                    "Others write into the table. To copy anew, stop the task, drop what it has \
-                     copied from the target, and start it with `--remove-meta`.",
-                )));
+                let advice = format!("Others write into the table. {ANEW}");
+                return Err(Failure::Other(error.with_workaround(advice)));
             }
             let sql = match drops {
                 true => format!("DROP TABLE {name}"),

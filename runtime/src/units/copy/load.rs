@@ -12,7 +12,7 @@ use dm_core::{
 };
 use tracing::info;
 
-use super::CopyFacts;
+use super::{ANEW, CopyFacts};
 use crate::{
     ports::{Connect, Events, Source, Target},
     units::{Stop, StopSignal, stopped},
@@ -79,8 +79,5 @@ impl<K: Connect> LoadUnit<K> {
 
 fn incomplete(why: &str) -> Error {
     let text = format!("inconsistent checkpoints: the copy is not complete, {why}");
-    Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text).with_workaround(
-        "Begin the copy anew: stop the task, drop what it has copied from the target, and \
-             start it with `--remove-meta`.",
-    )
+    Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text).with_workaround(ANEW)
 }

@@ -7,7 +7,7 @@ use dm_core::{
     error::{Error, Result, code},
     guard::Guard,
     sync::{
-        ddl::{Context, Piece, Statement, classify},
+        ddl::{Context, Kind, Piece, Statement, classify},
         progress::{Applied as Progress, TxnId},
     },
 };
@@ -73,6 +73,16 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                 }
                 let mut pieces = self.tables.rules().apply(&ddl)?;
                 let txn = self.cursor.txn(&header).clone();
+                let mut names = pieces.iter().flat_map(|piece| &piece.sources);
+                if names.any(|(_, name)| name.table.is_empty() && self.tables.has_of(name, &txn))
+                    && ddl
+                        .pieces
+                        .iter()
+                        .any(|piece| piece.kind == Kind::DropDatabase)
+                {
+                    let what = "a schema that was dropped while its tables were being copied";
+                    return Err(refuse(&sql, what));
+                }
                 pieces.retain(|piece| {
                     !(piece.sources.iter()).all(|(_, name)| self.tables.has(name, &txn))
                 });

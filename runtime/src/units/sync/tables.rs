@@ -115,6 +115,12 @@ impl<S: Source, T: Target> Tables<S, T> {
         place.is_some_and(|place| place.contains(txn, *by_gtid)) && Guard::CopyPlace.holds()
     }
 
+    /// Whether any table of a schema has that.
+    pub(super) fn has_of(&self, schema: &TableName, txn: &TxnId) -> bool {
+        let mut tables = self.later.places.keys();
+        tables.any(|table| table.schema == schema.schema && self.has(table, txn))
+    }
+
     /// Forgets all definitions: a DDL may have changed any of them.
     pub(super) fn forget(&mut self) {
         self.decisions.clear();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -336,15 +337,8 @@ impl Database {
         claim: Claim,
         batch: &Batch,
     ) -> Applied {
-        if self.is_ended(session) {
-            return Applied::Unknown(gone());
-        }
-        if let Err(ended) = self.lock(source, claim.slot, session).await {
-            return ended;
-        }
-        let ended = self.apply_locked(source, session, claim, batch).await;
-        self.unlock(source, session);
-        ended
+        let applied = self.apply_locked(source, session, claim, batch);
+        self.transaction(source, session, claim, applied).await
     }
 
     /// Commits rows of a copy and the note of them, if nothing forbids it.
@@ -355,15 +349,37 @@ impl Database {
         claim: Claim,
         cargo: &Cargo,
     ) -> Applied {
+        let copied = self.copy_locked(source, session, claim, cargo);
+        self.transaction(source, session, claim, copied).await
+    }
+
+    /// Does something while the slot's row is locked.
+    async fn transaction(
+        &self,
+        source: &str,
+        session: u64,
+        claim: Claim,
+        doing: impl Future<Output = Applied>,
+    ) -> Applied {
         if self.is_ended(session) {
             return Applied::Unknown(gone());
         }
         if let Err(ended) = self.lock(source, claim.slot, session).await {
             return ended;
         }
-        let ended = self.copy_locked(source, session, claim, cargo).await;
+        let ended = doing.await;
         self.unlock(source, session);
         ended
+    }
+
+    /// Whether a transaction comes to its commit, after the time that it takes.
+    async fn executed(&self, source: &str, session: u64, claim: Claim) -> Result<(), Applied> {
+        self.check(source, claim)?;
+        sleep(self.execution()).await;
+        if self.is_ended(session) {
+            return Err(Applied::Unknown(gone()));
+        }
+        self.allow()
     }
 
     async fn copy_locked(
@@ -373,14 +389,7 @@ impl Database {
         claim: Claim,
         cargo: &Cargo,
     ) -> Applied {
-        if let Err(refused) = self.check(source, claim) {
-            return refused;
-        }
-        sleep(self.execution()).await;
-        if self.is_ended(session) {
-            return Applied::Unknown(gone());
-        }
-        if let Err(refused) = self.allow() {
+        if let Err(refused) = self.executed(source, session, claim).await {
             return refused;
         }
         let mut state = self.state();
@@ -420,14 +429,7 @@ impl Database {
         claim: Claim,
         batch: &Batch,
     ) -> Applied {
-        if let Err(refused) = self.check(source, claim) {
-            return refused;
-        }
-        sleep(self.execution()).await;
-        if self.is_ended(session) {
-            return Applied::Unknown(gone());
-        }
-        if let Err(refused) = self.allow() {
+        if let Err(refused) = self.executed(source, session, claim).await {
             return refused;
         }
         if let Err(refusal) = self.commit(source, claim, batch) {
