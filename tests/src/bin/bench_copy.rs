@@ -1,0 +1,166 @@
+//! `make bench`, third part: tables copied from one MySQL server to another by this worker and by
+//! `mysqldump | mysql`, one after the other.
+//!
+//! Ours notes each piece in the target, and could be killed at any moment. Settings by environment:
+//! `DM_BENCH_COPY_MIB` (512) and `DM_BENCH_COPY_RUNS` (3) of each.
+
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use dm_tests::{
+    Result,
+    job::Job,
+    number, process,
+    servers::{Brand, Database, Options, Role},
+    sql::{self, Client},
+    worker::{Worker, ended_children},
+};
+use tokio::time::sleep;
+
+const SCHEMA: &str = "copied";
+const TABLES: u64 = 8;
+/// A row of them takes about so many bytes.
+const ROW_BYTES: u64 = 200;
+/// How long a copy may take.
+const LIMIT: Duration = Duration::from_secs(1800);
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mib: u64 = number("DM_BENCH_COPY_MIB").unwrap_or(512);
+    let runs: usize = number("DM_BENCH_COPY_RUNS").unwrap_or(3).max(1);
+    let options = Options::default();
+    let source = Database::start(Brand::Mysql, Role::Source, &options)?;
+    let target = Database::start(Brand::Mysql, Role::Target, &options)?;
+    let (mut here, mut there) = (
+        Client::connect(&source).await?,
+        Client::connect(&target).await?,
+    );
+    fill(&mut here, (mib << 20) / ROW_BYTES / TABLES).await?;
+    println!("{mib} MiB in {TABLES} tables\n");
+    println!(
+        "{:<20}{:>10}{:>10}{:>10}{:>12}",
+        "", "seconds", "MB/s", "CPU s", "memory MiB"
+    );
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        ours.push(worker(&source, &target, mib).await?);
+        sql::compare_schemas(&mut here, &mut there, &[SCHEMA]).await?;
+        clear(&mut there).await?;
+        theirs.push(dump(&source, &target, mib)?);
+        clear(&mut there).await?;
+    }
+    let median = |mut all: Vec<f64>| {
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    let ratio = median(ours) / median(theirs);
+    println!("\nworker / mysqldump | mysql, median of seconds{ratio:>12.2}");
+    Ok(())
+}
+
+/// Copies with the worker. How many seconds that took.
+async fn worker(source: &Database, target: &Database, mib: u64) -> Result<f64> {
+    let mut job = Job::new(source, target, &[SCHEMA]).await?;
+    job.mode = "full";
+    let (clock, before) = (Instant::now(), ended_children()?);
+    let mut worker = Worker::standalone(&job)?;
+    let mut resident = 0;
+    while worker.ended()?.is_none() {
+        // It may end just now.
+        resident = worker.usage().map_or(resident, |usage| usage.resident_max);
+        if clock.elapsed() > LIMIT {
+            return Err(worker.explain("it does not end".into()));
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    let took = (clock.elapsed(), ended_children()? - before);
+    if !worker.log().contains("the copy is over") {
+        return Err(worker.explain("it has not copied".into()));
+    }
+    Ok(show("worker", took, mib, Some(resident)))
+}
+
+/// Copies with the tools of the server.
+fn dump(source: &Database, target: &Database, mib: u64) -> Result<f64> {
+    let login = |database: &Database| {
+        let to = database.address();
+        [
+            format!("--host={}", to.host),
+            format!("--port={}", to.port),
+            format!("--user={}", to.user),
+            format!("--password={}", to.password),
+            "--get-server-public-key".to_owned(),
+            // As the worker, which encrypts only if it is told to.
+            "--ssl-mode=DISABLED".to_owned(),
+        ]
+    };
+    let (clock, before) = (Instant::now(), ended_children()?);
+    let mut dump = Command::new(process::unpacked("mysqldump"))
+        .args(login(source))
+        .args(["--single-transaction", "--set-gtid-purged=OFF", "--quick"])
+        .args(["--databases", SCHEMA])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let rows = dump.stdout.take().ok_or("no output")?;
+    let mut load = Command::new(process::unpacked("mysql"));
+    process::run("mysql", load.args(login(target)).stdin(rows))?;
+    if !dump.wait()?.success() {
+        return Err("mysqldump failed".into());
+    }
+    let took = (clock.elapsed(), ended_children()? - before);
+    Ok(show("mysqldump | mysql", took, mib, None))
+}
+
+fn show(what: &str, (wall, cpu): (Duration, Duration), mib: u64, memory: Option<u64>) -> f64 {
+    let seconds = wall.as_secs_f64();
+    let speed = (mib << 20) as f64 / seconds / 1e6;
+    let memory = memory.map_or_else(String::new, |bytes| (bytes >> 20).to_string());
+    println!(
+        "{what:<20}{seconds:>10.2}{speed:>10.1}{:>10.2}{memory:>12}",
+        cpu.as_secs_f64()
+    );
+    seconds
+}
+
+async fn fill(client: &mut Client, rows: u64) -> Result<()> {
+    let schema = format!("CREATE DATABASE {SCHEMA}; USE {SCHEMA}");
+    client.run(&schema).await?;
+    client
+        .run("SET SESSION cte_max_recursion_depth = 4294967295")
+        .await?;
+    for table in 1..=TABLES {
+        client
+            .run(&format!(
+                "CREATE TABLE sb{table} (id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, \
+                 k INT NOT NULL, c CHAR(120) NOT NULL, pad CHAR(60) NOT NULL, KEY k (k))"
+            ))
+            .await?;
+        let sql = format!(
+            "INSERT INTO sb{table} (k, c, pad) WITH RECURSIVE r (i) AS \
+             (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < {rows}) \
+             SELECT i * 7919 % {rows}, REPEAT(HEX(i * 2654435761 % 4294967296), 13), \
+             REPEAT(CHAR(97 + i % 26), 60) FROM r"
+        );
+        client.run(&sql).await?;
+    }
+    Ok(())
+}
+
+/// Lets the target have nothing.
+async fn clear(client: &mut Client) -> Result<()> {
+    let meta = client
+        .rows(
+            "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME LIKE 'dm_meta%'",
+        )
+        .await?;
+    let names = meta.into_iter().flatten().flatten();
+    for name in names.chain([SCHEMA.to_owned()]) {
+        client
+            .run(&format!("DROP DATABASE IF EXISTS `{name}`"))
+            .await?;
+    }
+    Ok(())
+}
