@@ -69,7 +69,7 @@ pub struct SnapshotReader {
     rows: Rows,
 }
 
-/// Takes a snapshot; see [`Source::snapshot`].
+/// Takes a snapshot; see [`crate::ports::Source::snapshot`].
 pub(super) async fn take(
     source: &Upstream,
     consistency: Consistency,
