@@ -168,6 +168,48 @@ async fn killed_while_it_copies() -> Result<()> {
     worker.stop()
 }
 
+/// Ends all connections but one's own.
+async fn cut(server: &Database) -> Result<u64> {
+    let mut client = Client::connect(server).await?;
+    let others = "SELECT ID FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() \
+                  AND USER NOT IN ('event_scheduler', 'system user')";
+    let mut ended = 0;
+    for id in client.rows(others).await?.into_iter().flatten().flatten() {
+        // It may be gone.
+        ended += u64::from(client.run(&format!("KILL {id}")).await.is_ok());
+    }
+    Ok(ended)
+}
+
+/// Snapshots are lost, and transactions of the target break off in the middle: nobody has to help.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_cut_while_it_copies() -> Result<()> {
+    let source = &Database::start(MYSQL, Role::Source, &Options::default())?;
+    let target = &Database::start(MYSQL, Role::Target, &Options::default())?;
+    if !(source.is_ours() && target.is_ours()) {
+        return Ok(());
+    }
+    let schema = "copy_cut";
+    fill(source, schema).await?;
+    let mut job = Job::new(source, target, &[schema]).await?;
+    (job.mode, job.dump.0, job.gtid) = ("all", 2, true);
+    let mut worker = Worker::standalone(&job)?;
+    worker.logged(" copying ", LIMIT).await?;
+    let mut ended = 0;
+    for wait in [300, 900, 700, 1500] {
+        sleep(Duration::from_millis(wait)).await;
+        ended += cut(source).await? + cut(target).await?;
+    }
+    assert!(ended > 0);
+    let changes = write(source, schema, 2).await?;
+    assert!(changes > 0);
+    let outcome = job.caught_up(source, target, LIMIT).await;
+    outcome.map_err(|error| worker.explain(error))?;
+    let begun = worker.log().matches(" copying ").count();
+    assert!(begun > 1, "begun {begun} times");
+    worker.stop()
+}
+
 /// What is altered, dropped and made while nobody looks is copied as it is by then, and what the
 /// binlog says of that is not done once more.
 #[tokio::test(flavor = "multi_thread")]
