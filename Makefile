@@ -5,7 +5,7 @@
 # make fuzz     feed hostile bytes to every decoder, FUZZ_SECONDS (60) each; names what it finds
 # make mutants  show how soon simulated worlds notice that one of the worker's guards is missing
 # make bench    apply a binlog with this worker and with MySQL's own replica; relay one with this
-#               worker and with mysqlbinlog; copy tables with this worker and with mysqldump
+#               worker and with mysqlbinlog; copy tables with this worker, mysqldump and mydumper
 
 CARGO ?= cargo
 JOBS ?= $(shell nproc)

@@ -1,10 +1,11 @@
-//! `make bench`, third part: tables copied from one MySQL server to another by this worker and by
-//! `mysqldump | mysql`, one after the other.
+//! `make bench`, third part: tables copied from one MySQL server to another by this worker, by
+//! `mysqldump | mysql`, and by `mydumper` and `myloader`, one after the other.
 //!
 //! Ours notes each piece in the target, and could be killed at any moment. Settings by environment:
 //! `DM_BENCH_COPY_MIB` (512) and `DM_BENCH_COPY_RUNS` (3) of each.
 
 use std::{
+    fs,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -20,6 +21,8 @@ use dm_tests::{
 use tokio::time::sleep;
 
 const SCHEMA: &str = "copied";
+const PIPE: &str = "mysqldump | mysql";
+const FILES: &str = "mydumper, myloader";
 const TABLES: u64 = 8;
 /// A row of them takes about so many bytes.
 const ROW_BYTES: u64 = 200;
@@ -43,20 +46,25 @@ async fn main() -> Result<()> {
         "{:<20}{:>10}{:>10}{:>10}{:>12}",
         "", "seconds", "MB/s", "CPU s", "memory MiB"
     );
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let (mut ours, mut pipe, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {
         ours.push(worker(&source, &target, mib).await?);
         sql::compare_schemas(&mut here, &mut there, &[SCHEMA]).await?;
         clear(&mut there).await?;
-        theirs.push(dump(&source, &target, mib)?);
+        pipe.push(dump(&source, &target, mib)?);
+        clear(&mut there).await?;
+        files.push(dump_files(&source, &target, mib)?);
         clear(&mut there).await?;
     }
     let median = |mut all: Vec<f64>| {
         all.sort_by(f64::total_cmp);
         all[all.len() / 2]
     };
-    let ratio = median(ours) / median(theirs);
-    println!("\nworker / mysqldump | mysql, median of seconds{ratio:>12.2}");
+    let ours = median(ours);
+    println!("\nmedian of the worker's seconds, of those of");
+    for (what, theirs) in [(PIPE, pipe), (FILES, files)] {
+        println!("  {what:<26}{:>12.2}", ours / median(theirs));
+    }
     Ok(())
 }
 
@@ -84,21 +92,15 @@ async fn worker(source: &Database, target: &Database, mib: u64) -> Result<f64> {
 
 /// Copies with the tools of the server.
 fn dump(source: &Database, target: &Database, mib: u64) -> Result<f64> {
-    let login = |database: &Database| {
-        let to = database.address();
-        [
-            format!("--host={}", to.host),
-            format!("--port={}", to.port),
-            format!("--user={}", to.user),
-            format!("--password={}", to.password),
-            "--get-server-public-key".to_owned(),
-            // As the worker, which encrypts only if it is told to.
-            "--ssl-mode=DISABLED".to_owned(),
-        ]
+    let plain = |database: &Database| {
+        let key = "--get-server-public-key".to_owned();
+        // As the worker, which encrypts only if it is told to.
+        let ssl = "--ssl-mode=DISABLED".to_owned();
+        login(database).into_iter().chain([key, ssl])
     };
     let (clock, before) = (Instant::now(), ended_children()?);
     let mut dump = Command::new(process::unpacked("mysqldump"))
-        .args(login(source))
+        .args(plain(source))
         .args(["--single-transaction", "--set-gtid-purged=OFF", "--quick"])
         .args(["--databases", SCHEMA])
         .stdout(Stdio::piped())
@@ -106,12 +108,41 @@ fn dump(source: &Database, target: &Database, mib: u64) -> Result<f64> {
         .spawn()?;
     let rows = dump.stdout.take().ok_or("no output")?;
     let mut load = Command::new(process::unpacked("mysql"));
-    process::run("mysql", load.args(login(target)).stdin(rows))?;
+    process::run("mysql", load.args(plain(target)).stdin(rows))?;
     if !dump.wait()?.success() {
         return Err("mysqldump failed".into());
     }
     let took = (clock.elapsed(), ended_children()? - before);
-    Ok(show("mysqldump | mysql", took, mib, None))
+    Ok(show(PIPE, took, mib, None))
+}
+
+/// Copies with the tools of the distribution, by way of files.
+fn dump_files(source: &Database, target: &Database, mib: u64) -> Result<f64> {
+    let dir = process::scratch("mydumper")?.join("data");
+    let place = dir.display().to_string();
+    let (clock, before) = (Instant::now(), ended_children()?);
+    let mut dump = Command::new(process::unpacked("mydumper"));
+    dump.args(login(source))
+        .args(["--threads=4", "--trx-consistency-only"]);
+    dump.args(["--database", SCHEMA, "--outputdir", &place]);
+    process::run("mydumper", &mut dump)?;
+    let mut load = Command::new(process::unpacked("myloader"));
+    load.args(login(target))
+        .args(["--threads=4", "--directory", &place]);
+    process::run("myloader", &mut load)?;
+    let took = (clock.elapsed(), ended_children()? - before);
+    fs::remove_dir_all(dir)?;
+    Ok(show(FILES, took, mib, None))
+}
+
+fn login(database: &Database) -> [String; 4] {
+    let to = database.address();
+    [
+        format!("--host={}", to.host),
+        format!("--port={}", to.port),
+        format!("--user={}", to.user),
+        format!("--password={}", to.password),
+    ]
 }
 
 fn show(what: &str, (wall, cpu): (Duration, Duration), mib: u64, memory: Option<u64>) -> f64 {
