@@ -12,7 +12,7 @@ use crate::units::copy::Settings;
 /// template writes by default, and that change nothing, pass.
 ///
 /// # Errors
-/// 20901 with every such key and its value.
+/// 20901 with every such key and its value; those of settings that no copy can have.
 pub fn unsupported(task: &SubtaskConfig, source: &SourceConfig) -> Result<()> {
     let mut wanted = Vec::new();
     let mut refuse = |is_wanted: bool, what: &str| {
@@ -25,6 +25,7 @@ pub fn unsupported(task: &SubtaskConfig, source: &SourceConfig) -> Result<()> {
     let is_built = matches!(mode, Some(Mode::Incremental | Mode::All | Mode::Full));
     refuse(!is_built, &format!("task-mode: {}", task.mode));
     if mode.is_some_and(Mode::has_dump) {
+        Settings::new(task)?;
         for key in Settings::without_effect(task) {
             refuse(true, key);
         }

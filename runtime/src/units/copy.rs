@@ -150,6 +150,13 @@ impl<K: Connect> CopyUnit<K> {
             .snapshot(settings.consistency, settings.threads, is_wanted)
             .await
             .map_err(again)?;
+        if snapshot.tables.is_empty() {
+            let error = nothing();
+            if !Mode::parse(&task.mode).is_some_and(Mode::has_sync) {
+                return Err(Failure::Other(error));
+            }
+            warn!(source = config.source_id, task = task.name, %error, "nothing is copied");
+        }
         self.events.send(lifecycle::Event::Initialised);
         let mut plan = Plan::new(&self.job, &rules, noted, &snapshot)?;
         self.needs.note_needs(&plan.copy.from);
@@ -412,6 +419,16 @@ impl Plan {
     }
 }
 
+fn nothing() -> Error {
+    let text = "the source has no table that the task names, or its user may not read any";
+    Error::new(&code::DUMP_UNIT_RUNTIME, text)
+        .with_scope(Scope::Upstream)
+        .with_workaround(
+            "Look for a slip in `block-allow-list`, and grant SELECT on the tables to the user of \
+             the source.",
+        )
+}
+
 fn older(now: &Location, noted: &Location) -> Error {
     let text = format!(
         "inconsistent checkpoints: the source is at [{now}], which is before [{noted}], where its \
@@ -434,8 +451,8 @@ fn rerouted(name: &TableName, before: &TableName, now: &TableName) -> Error {
 
 fn unlocked(name: &TableName) -> Error {
     let text = format!(
-        "Couldn't acquire global lock: {name} has no key to tell its rows apart, and is written \
-         while the snapshot is taken"
+        "Couldn't acquire global lock: without one, {name} needs a key that its rows can be read \
+         by in order, which bits, ENUM, SET and numbers with a floating point are not"
     );
     Error::new(&code::DUMP_UNIT_GLOBAL_LOCK, text)
         .with_scope(Scope::Upstream)

@@ -208,7 +208,10 @@ impl Inner {
             safe_until = window
                 .map(|text| self.meta.parse_location(text))
                 .transpose()?;
-        } else if rows.iter().any(|row| row.slot > CONTROL) {
+        } else if rows.iter().any(|row| row.slot > CONTROL)
+            // While tables are copied there are slots, and no checkpoint yet.
+            && (checkpoint.is_some() || control.is_some_and(|row| !row.name.is_empty()))
+        {
             warn!(
                 "the checkpoint of source {} was written or removed by somebody else: the worker's \
                  own progress does not count",

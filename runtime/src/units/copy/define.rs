@@ -115,7 +115,7 @@ impl<T: Target> Definitions<'_, T> {
                      {name} must begin anew, and {target} has {found} rows, not the {rows} of it"
                 );
                 let error = Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text);
-                let advice = format!("Others write into the table. {ANEW}");
+                let advice = format!("It had rows before, or others write into it. {ANEW}");
                 return Err(Failure::Other(error.with_workaround(advice)));
             }
             let sql = match drops {
