@@ -210,6 +210,39 @@ async fn connections_are_cut_while_it_copies() -> Result<()> {
     worker.stop()
 }
 
+/// Its types inside are not kept, and without a key all values name a row.
+#[tokio::test(flavor = "multi_thread")]
+async fn json_without_a_key_is_refused() -> Result<()> {
+    let source = &Database::start(MYSQL, Role::Source, &Options::default())?;
+    let target = &Database::start(MYSQL, Role::Target, &Options::default())?;
+    let schema = "copy_json";
+    let mut client = Client::connect(source).await?;
+    client
+        .run(&format!(
+            "CREATE DATABASE {schema}; CREATE TABLE {schema}.t (a INT, j JSON)"
+        ))
+        .await?;
+    let mut job = Job::new(source, target, &[schema]).await?;
+    job.mode = "all";
+    let mut worker = Worker::standalone(&job)?;
+    worker.logged("JSON column `j`", LIMIT).await?;
+    client
+        .run(&format!(
+            "ALTER TABLE {schema}.t ADD PRIMARY KEY (a); \
+             INSERT INTO {schema}.t VALUES (1, JSON_OBJECT('d', 1.50, 't', NOW())), (2, '[1]')"
+        ))
+        .await?;
+    worker.stop()?;
+    worker.restart()?;
+    worker.logged("the copy is over", LIMIT).await?;
+    client
+        .run(&format!("DELETE FROM {schema}.t WHERE a = 1"))
+        .await?;
+    let outcome = job.caught_up(source, target, LIMIT).await;
+    outcome.map_err(|error| worker.explain(error))?;
+    worker.stop()
+}
+
 /// What is altered, dropped and made while nobody looks is copied as it is by then, and what the
 /// binlog says of that is not done once more.
 #[tokio::test(flavor = "multi_thread")]

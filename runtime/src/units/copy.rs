@@ -28,7 +28,7 @@ use dm_core::{
     sync::{
         ddl::Rules,
         progress::{Fence, Location},
-        schema::{Table, TableName},
+        schema::{ColumnInfo, Quoted, Table, TableName},
     },
 };
 use tokio::time::{MissedTickBehavior, interval};
@@ -352,6 +352,7 @@ impl Plan {
         }
         let place = (plan.copy.from != *from).then(|| from.clone());
         for SnapshotTable { table, .. } in tables {
+            keeps_rows_apart(table)?;
             let noted = before.remove(&table.name).filter(|noted| !noted.is_gone);
             let entry = plan.entry(table, noted, (rules, goes_on), place.as_ref())?;
             if entry.pieces.is_empty() && !Reading::new(table).has_key() && until.is_some() {
@@ -417,6 +418,27 @@ impl Plan {
             bytes: 0,
         })
     }
+}
+
+/// Refuses a table whose rows later changes would not find: JSON is read as text, which does not
+/// tell a DECIMAL, a date or bytes inside of it from a number or a text, and without a key all
+/// values name a row.
+fn keeps_rows_apart(table: &Table) -> Result<()> {
+    let is_json = |column: &ColumnInfo| column.type_name == "json" && !column.generated;
+    let json = table.columns.iter().find(|column| is_json(column));
+    let Some(column) = json.filter(|_| table.row_key().is_none()) else {
+        return Ok(());
+    };
+    let text = format!(
+        "{} has no key, and a copy may change types inside of its JSON column {}: later changes \
+         would not find its rows",
+        table.name,
+        Quoted(&column.name)
+    );
+    let error = Error::new(&code::DUMP_UNIT_RUNTIME, text).with_scope(Scope::Upstream);
+    Err(error.with_workaround(
+        "Give the table a primary key at the source, or exclude it with the `block-allow-list`.",
+    ))
 }
 
 fn nothing() -> Error {
