@@ -211,12 +211,14 @@ async fn show_progress(views: watch::Receiver<View>, facts: Facts) {
             .iter()
             .flat_map(|source| source.subtasks.iter().map(move |task| (source, task)))
         {
-            if task.unit == Some(UnitKind::Dump) {
-                let copy = facts.copy(&source.name, &task.name);
-                parts.push(format!("{}/{} {copy}", source.name, task.name));
-            }
-            if task.unit != Some(UnitKind::Sync) {
-                continue;
+            match task.unit {
+                Some(UnitKind::Sync) => {}
+                Some(UnitKind::Dump) => {
+                    let copy = facts.copy(&source.name, &task.name);
+                    parts.push(format!("{}/{} {copy}", source.name, task.name));
+                    continue;
+                }
+                _ => continue,
             }
             let facts = facts.of(&source.name, &task.name);
             rows += facts.rows.load(Relaxed);

@@ -19,6 +19,8 @@ pub struct Reading {
     key: Vec<usize>,
     /// The name of its index.
     index: String,
+    /// Whether any column can have a value that makes a row invalid.
+    has_enum: bool,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -85,6 +87,7 @@ impl Reading {
             best.map_or_else(Default::default, |(key, parts)| (key.name.clone(), parts));
         Self {
             table: table.name.clone(),
+            has_enum: columns.iter().any(|column| column.is_enum),
             columns,
             key,
             index,
@@ -157,17 +160,18 @@ impl Reading {
     #[must_use]
     pub fn is_invalid<'a>(&self, values: impl Iterator<Item = Value<'a>>) -> bool {
         let mut both = self.columns.iter().zip(values);
-        both.any(|(column, value)| match value {
-            Some(b"") => column.is_enum && column.suffix.is_empty(),
-            Some(b"0") => column.is_enum && !column.suffix.is_empty(),
-            _ => false,
-        })
+        self.has_enum
+            && both.any(|(column, value)| match value {
+                Some(b"") => column.is_enum && column.suffix.is_empty(),
+                Some(b"0") => column.is_enum && !column.suffix.is_empty(),
+                _ => false,
+            })
     }
 
     /// Whether any column can have a value that makes a row invalid.
     #[must_use]
-    pub fn has_enum(&self) -> bool {
-        self.columns.iter().any(|column| column.is_enum)
+    pub const fn has_enum(&self) -> bool {
+        self.has_enum
     }
 
     /// What an `INSERT` of its rows into a table begins with, up to the first row.

@@ -187,11 +187,11 @@ impl<K: Connect> CopyUnit<K> {
             from = %plan.copy.from,
             "copying"
         );
-        let mut work = Vec::new();
+        let (mut work, mut targets) = (Vec::new(), Vec::new());
         for (index, table) in tables.iter().enumerate() {
-            let Some(noted) = plan.copy.tables.get(&table.table.name) else {
-                continue;
-            };
+            // There is an entry for each.
+            let noted = &plan.copy.tables[&table.table.name];
+            targets.push(noted.target.clone());
             let pieces = noted.pieces.iter().filter(|_| Guard::CopyGaps.holds());
             let left = gaps(&table.table.name, pieces.cloned().collect())?;
             let left = match readers.first_mut() {
@@ -208,7 +208,7 @@ impl<K: Connect> CopyUnit<K> {
             at: plan.copy.from.clone(),
             verb: settings.verb(plan.copy.until.is_some()),
             packet_bytes_max: target.packet_bytes_max(),
-            targets: definitions.targets(&tables)?,
+            targets,
             tables,
             work: Work::new(work),
         };
@@ -251,7 +251,6 @@ impl<K: Connect> CopyUnit<K> {
         let total = Total {
             tables: work.len() as u64,
             rows: tables.iter().map(|table| table.rows).sum(),
-            bytes: tables.iter().map(|table| table.bytes).sum(),
         };
         facts.begin(total, &copy.from);
     }

@@ -178,9 +178,10 @@ impl Scenario {
         for source in &mut self.sources {
             source.copies = dice.permille(700);
         }
-        let copies: Vec<_> = self.sources.iter().map(|source| source.copies).collect();
-        let copies = copies.iter().enumerate().filter(|(_, copies)| **copies);
-        for source in copies.map(|(source, _)| source) {
+        for source in 0..self.sources.len() {
+            if !self.sources[source].copies {
+                continue;
+            }
             // Nearly nothing of it has happened when the task is stopped at once.
             let begins = dice.millis(10..40_000);
             if dice.permille(700) {

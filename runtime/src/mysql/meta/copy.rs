@@ -188,14 +188,13 @@ impl Meta {
         let Self { copy: name, id, .. } = self;
         let kept = copy.tables.iter();
         let kept = kept.filter(|(_, table)| !copy.is_over && !table.pieces.is_empty());
+        let kept: Vec<_> = kept
+            .map(|(table, _)| format!("({})", condition(table)))
+            .collect();
         let mut sql = format!("DELETE FROM {name} WHERE `id`={id}");
-        for (index, (table, _)) in kept.enumerate() {
-            let word = if index == 0 { " AND NOT (" } else { " OR " };
+        if !kept.is_empty() {
             // Writing to a text cannot fail.
-            let _ = write!(sql, "{word}({})", condition(table));
-        }
-        if sql.contains(" AND NOT (") {
-            sql.push(')');
+            let _ = write!(sql, " AND NOT ({})", kept.join(" OR "));
         }
         let what = text(&StoredCopy {
             from: StoredLocation::from(&copy.from),

@@ -129,12 +129,6 @@ impl<T: Target> Definitions<'_, T> {
         Ok(())
     }
 
-    /// The table of the target for each table.
-    pub(super) fn targets(&self, tables: &[SnapshotTable]) -> Result<Vec<TableName>> {
-        let names = tables.iter().map(|table| self.target_of(&table.table.name));
-        names.collect()
-    }
-
     fn target_of(&self, name: &TableName) -> Result<TableName> {
         let target = self.rules.target(name)?;
         target.ok_or_else(|| missing(name, "no rule of the task names it"))

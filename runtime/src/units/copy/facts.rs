@@ -41,8 +41,6 @@ pub struct Total {
     pub tables: u64,
     /// Rows, as the source guesses.
     pub rows: u64,
-    /// Their bytes at the source, as it guesses.
-    pub bytes: u64,
 }
 
 impl CopyFacts {
@@ -153,7 +151,6 @@ mod tests {
         let total = Total {
             tables: 2,
             rows: 100,
-            bytes: 5_000,
         };
         facts.begin(total, &Location::default());
         assert_eq!((facts.part(), facts.left()), (0.0, None));

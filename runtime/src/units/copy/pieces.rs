@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     future::pending,
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -104,30 +105,20 @@ struct Parcel {
 }
 
 /// A piece that is being read.
-struct Open<R> {
+struct Open<'a, R> {
+    /// What its statement begins with.
+    head: &'a str,
     sql: Vec<u8>,
-    head: usize,
     rows: u64,
     lenient: bool,
     last: Option<R>,
 }
 
-impl<R: Row> Open<R> {
-    fn new(head: &str) -> Self {
+impl<'a, R: Row> Open<'a, R> {
+    fn new(head: &'a str) -> Self {
         Self {
+            head,
             sql: head.as_bytes().to_vec(),
-            head: head.len(),
-            rows: 0,
-            lenient: false,
-            last: None,
-        }
-    }
-
-    /// An empty one behind it.
-    fn next(&self) -> Self {
-        Self {
-            sql: self.sql[..self.head].to_vec(),
-            head: self.head,
             rows: 0,
             lenient: false,
             last: None,
@@ -142,7 +133,7 @@ impl<R: Row> Open<R> {
             let text = "a row of the source has not as many values as its table has columns";
             return Err(Failure::Other(Error::new(&code::DUMP_UNIT_RUNTIME, text)));
         }
-        self.lenient |= reading.has_enum() && reading.is_invalid(row.values());
+        self.lenient |= reading.is_invalid(row.values());
         self.rows += 1;
         self.last = Some(row);
         Ok(())
@@ -275,7 +266,7 @@ impl Pieces {
     /// Sends what is open, if the gap can be cut here.
     async fn cut<R: Row>(
         &self,
-        open: &mut Open<R>,
+        open: &mut Open<'_, R>,
         (table, reading): (usize, &Reading),
         gap: &mut Gap,
         number: &mut u64,
@@ -297,8 +288,8 @@ impl Pieces {
         let Some(copied) = gap.cut(key) else {
             return Ok(());
         };
-        let next = open.next();
-        let full = std::mem::replace(open, next);
+        let next = Open::new(open.head);
+        let full = mem::replace(open, next);
         self.send(out, full.parcel(table, copied, false)).await
     }
 
