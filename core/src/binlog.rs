@@ -36,6 +36,7 @@ pub use value::{
     Charset, ColumnHint, Dialect, Form, KeyFold, is_invalid_enum, write_condition, write_key,
     write_literal,
 };
+pub(crate) use value::{write_binary, write_quoted};
 
 #[cfg(test)]
 mod tests;

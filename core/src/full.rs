@@ -8,7 +8,9 @@ mod consistency;
 mod files;
 mod fingerprint;
 mod gaps;
+mod loading;
 mod metadata;
+mod preamble;
 mod reading;
 mod statement;
 
@@ -17,7 +19,9 @@ pub use self::{
     files::{Compression, DumpFile, METADATA_FILE},
     fingerprint::fingerprint,
     gaps::{Copied, Gap, gaps},
+    loading::{Loading, Tuples},
     metadata::{Header, Metadata},
-    reading::{KeyValue, Piece, Reading, Value},
-    statement::{Insert, Splitter, is_blank},
+    preamble::Preamble,
+    reading::{KeyValue, Lines, Piece, Reading, Value},
+    statement::{Insert, Splitter, is_blank, rest_of},
 };

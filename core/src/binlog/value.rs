@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 
 pub use super::charset::Charset;
 pub use key::{KeyFold, write_key};
+pub(crate) use text::{write_binary, write_quoted};
 
 use super::{
     BinlogError, Column, ColumnKind, Result,
@@ -169,7 +170,7 @@ pub fn write_literal(
         }
         ColumnKind::Json { .. } => return json::write_literal(out, hint.dialect, value),
         ColumnKind::Geometry { .. } | ColumnKind::Vector { .. } => {
-            text::write_binary(out, value, value.len());
+            write_binary(out, value, value.len());
         }
     }
     Ok(())

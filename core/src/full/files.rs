@@ -137,6 +137,14 @@ impl DumpFile {
                 let index = index.map_err(|_| unclear(name, "its last part is no number"))?;
                 Self::data(schema, table, index)
             }
+            // What mydumper has cut into several files.
+            ("", [schema, table, chunk, part]) => {
+                let number = |text: &str| text.parse::<u32>().map(u64::from);
+                let both = number(chunk).and_then(|chunk| Ok((chunk, number(part)?)));
+                let (chunk, part) =
+                    both.map_err(|_| unclear(name, "its last parts are no numbers"))?;
+                Self::data(schema, table, chunk << 32 | part)
+            }
             _ => return Err(unclear(name, "it has too few parts, or too many")),
         };
         Ok(Some((file, compression)))

@@ -25,6 +25,8 @@ pub struct Metadata {
     pub until: Option<Location>,
     /// What stands above a place.
     pub header: Header,
+    /// The task and the source that it was made for; empty where the dumper does not say.
+    pub owner: (String, String),
 }
 
 /// What stands above a place: the statement that the source was asked with.
@@ -39,6 +41,9 @@ pub enum Header {
 
 const STARTED: &str = "Started dump at: ";
 const FINISHED: &str = "Finished dump at: ";
+/// Behind all that others read.
+const OWNER: &str = "Dumped for: ";
+const OWNER_SOURCE: &str = ", source ";
 const AFTER: &str = " /* AFTER CONNECTION POOL ESTABLISHED */";
 const LOG: &str = "Log: ";
 const POS: &str = "Pos: ";
@@ -66,7 +71,8 @@ enum Block {
 }
 
 impl Metadata {
-    /// Reads the file of the existing dumper, or of mydumper.
+    /// Reads the file of the existing dumper, or of mydumper, which since version 0.12 has sections
+    /// and keys (`[source]`, `File = …`).
     ///
     /// # Errors
     /// 11001: it is no such file.
@@ -76,11 +82,20 @@ impl Metadata {
         let mut lines = text.lines().peekable();
         let (mut from, mut until) = (Raw::default(), Raw::default());
         while let Some(line) = lines.next() {
-            let line = line.trim();
+            let line = line.trim().trim_start_matches(['#', ' ']);
             if let Some(time) = line.strip_prefix(STARTED) {
                 found.times.0 = time.to_string();
             } else if let Some(time) = line.strip_prefix(FINISHED) {
                 found.times.1 = time.to_string();
+            } else if let Some(owner) = line.strip_prefix(OWNER) {
+                if let Some((task, source)) = owner.rsplit_once(OWNER_SOURCE) {
+                    found.owner = (task.to_string(), source.to_string());
+                }
+            } else if line.starts_with('[') {
+                block = match line {
+                    "[master]" | "[source]" => Block::From,
+                    _ => Block::Other,
+                };
             } else if line.starts_with("SHOW ") {
                 let header = HEADERS.iter().find(|it| line.starts_with(it.text()));
                 found.header = header.copied().unwrap_or(found.header);
@@ -95,7 +110,15 @@ impl Metadata {
                 Block::Until => &mut until,
                 Block::Other => continue,
             };
-            if let Some(name) = line.strip_prefix(LOG.trim_end()) {
+            if let Some((key, value)) = line.split_once(" = ") {
+                let value = value.trim().trim_matches('"');
+                match &*key.to_ascii_lowercase() {
+                    "file" | "source_log_file" => raw.file = value.to_string(),
+                    "position" | "source_log_pos" => raw.pos = value.to_string(),
+                    "executed_gtid_set" => raw.gtids = value.to_string(),
+                    _ => {}
+                }
+            } else if let Some(name) = line.strip_prefix(LOG.trim_end()) {
                 raw.file = name.trim().to_string();
             } else if let Some(pos) = line.strip_prefix(POS.trim_end()) {
                 raw.pos = pos.trim().to_string();
@@ -147,7 +170,8 @@ impl Raw {
     }
 }
 
-/// The content of the file, as the existing dumper writes it.
+/// The content of the file, as the existing dumper writes it. As long as the dump is not complete,
+/// nothing is said of its end.
 impl fmt::Display for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let header = self.header.text();
@@ -162,7 +186,14 @@ impl fmt::Display for Metadata {
                 )?;
             }
         }
-        writeln!(f, "{FINISHED}{}", self.times.1)
+        if !self.times.1.is_empty() {
+            writeln!(f, "{FINISHED}{}", self.times.1)?;
+        }
+        let (task, source) = &self.owner;
+        if task.is_empty() || source.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "{OWNER}{task}{OWNER_SOURCE}{source}")
     }
 }
 
@@ -226,6 +257,39 @@ mod tests {
         assert_eq!(read.from, location("binlog.000001", 438_556, ""));
         let blank = "Started dump at: x\nSHOW MASTER STATUS:\n\tLog: \n\tPos: \n\tGTID:\n\n";
         assert_eq!(Metadata::parse(Flavor::Mysql, blank).unwrap().from, None);
+    }
+
+    #[test]
+    fn later_versions_of_mydumper_are_read() {
+        let gtid = "7105f637-e6f4-11f1-a0c3-02fc00000001:1-16";
+        let texts = [
+            format!(
+                "# Started dump at: 2026-11-23 04:15:34\n[config]\nquote-character = BACKTICK\n\n\
+                 [source]\n# Channel_Name = '' # It can be used\nFile = binlog.000001\n\
+                 Position = 438556\nExecuted_Gtid_Set = {gtid}\n\n[`d`.`t`]\nrows = 4\n\
+                 # Finished dump at: 2026-11-23 04:15:34\n"
+            ),
+            format!(
+                "# Started dump at: 2026-11-23 04:15:34\n[master]\n\
+                 executed_gtid_set = \"{gtid}\"\nSOURCE_AUTO_POSITION = 1\n\
+                 #SOURCE_LOG_FILE = \"binlog.000001\"\n#SOURCE_LOG_POS = 438556\n\
+                 [replication]\nFile = other.000009\nPosition = 4\n\
+                 # Finished dump at: 2026-11-23 04:15:34\n"
+            ),
+        ];
+        let recorded = Metadata::parse(Flavor::Mysql, RECORDED).unwrap();
+        for text in texts {
+            assert_eq!(Metadata::parse(Flavor::Mysql, &text).unwrap(), recorded);
+        }
+    }
+
+    #[test]
+    fn it_says_whose_it_is_and_whether_it_is_complete() {
+        let mut known = Metadata::parse(Flavor::Mysql, RECORDED).unwrap();
+        known.owner = ("t, source x".into(), "s".into());
+        known.times.1.clear();
+        let read = Metadata::parse(Flavor::Mysql, &known.to_string()).unwrap();
+        assert_eq!(read, known);
     }
 
     #[test]

@@ -3,9 +3,15 @@
 //! Values come as the server's text protocol sends them, with no conversion of character sets
 //! (`character_set_results = NULL`), and become literals that make the same value anywhere.
 
+mod lines;
+
 use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
 
-use crate::sync::schema::{ColumnInfo, Key, KeyPart, Quoted, Table, TableName};
+pub use self::lines::Lines;
+use crate::{
+    binlog::{write_binary, write_quoted},
+    sync::schema::{ColumnInfo, Key, KeyPart, Quoted, Table, TableName},
+};
 
 /// A value of a row as it arrived; `None` is NULL.
 pub type Value<'a> = Option<&'a [u8]>;
@@ -21,6 +27,8 @@ pub struct Reading {
     index: String,
     /// Whether any column can have a value that makes a row invalid.
     has_enum: bool,
+    /// An expression of the user's that rows must meet; empty if there is none.
+    filter: String,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -43,6 +51,12 @@ enum Form {
     Number,
     /// In quotes.
     Text,
+    /// In quotes, as bytes.
+    Binary,
+    /// In quotes, with the escapes of the existing dumper.
+    Escaped,
+    /// The same, and UTF-8 whatever the session's character set is.
+    Utf8,
     /// In hexadecimal digits, and in a character set if it is text.
     Hex(Option<String>),
 }
@@ -61,11 +75,25 @@ pub struct Piece {
 pub struct KeyValue(pub Vec<String>);
 
 impl Reading {
-    /// Of a table of the source.
+    /// Of a table of the source, for a session whose character set is UTF-8.
     #[must_use]
     pub fn new(table: &Table) -> Self {
+        Self::with(table, Column::new)
+    }
+
+    /// The same for dump files, whose texts are in the character sets of their columns
+    /// (`SET NAMES binary`), and only of rows that meet an expression, if that is not empty.
+    #[must_use]
+    pub fn for_files(table: &Table, filter: &str) -> Self {
+        Self {
+            filter: filter.trim().to_owned(),
+            ..Self::with(table, Column::for_files)
+        }
+    }
+
+    fn with(table: &Table, column: fn(&ColumnInfo) -> Column) -> Self {
         let columns = table.columns.iter().filter(|column| !column.generated);
-        let columns: Vec<_> = columns.map(Column::new).collect();
+        let columns: Vec<_> = columns.map(column).collect();
         let place = |index: usize| {
             let name = &table.columns[index].name;
             columns.iter().position(|column| column.name == *name)
@@ -91,6 +119,7 @@ impl Reading {
             columns,
             key,
             index,
+            filter: String::new(),
         }
     }
 
@@ -111,7 +140,7 @@ impl Reading {
     pub fn rows(&self, piece: &Piece) -> String {
         if self.columns.is_empty() {
             // A table may have nothing but columns that are computed.
-            return format!("SELECT NULL FROM {}", self.table);
+            return format!("SELECT NULL FROM {}{}", self.table, self.condition(piece));
         }
         let columns = self.columns.iter().map(Column::expression);
         let mut sql = format!("SELECT {} FROM {}", list(columns), self.table);
@@ -215,7 +244,8 @@ impl Reading {
     fn condition(&self, piece: &Piece) -> String {
         let after = piece.after.as_ref().map(|key| self.compared(key, ">", ">"));
         let upto = piece.upto.as_ref().map(|key| self.compared(key, "<", "<="));
-        let both: Vec<_> = after.into_iter().chain(upto).collect();
+        let filter = (!self.filter.is_empty()).then(|| format!("({})", self.filter));
+        let both: Vec<_> = after.into_iter().chain(upto).chain(filter).collect();
         if both.is_empty() {
             return String::new();
         }
@@ -280,11 +310,36 @@ impl Column {
         let charset = column.charset.clone();
         Self {
             name: column.name.clone(),
-            key_form: charset.map_or_else(|| form.clone(), |charset| Form::Hex(Some(charset))),
+            key_form: match (charset, &form) {
+                (None, Form::Binary) => Form::Hex(None),
+                (None, form) => form.clone(),
+                (charset, _) => Form::Hex(charset),
+            },
             form,
             suffix,
             is_enum: column.type_name == "enum",
         }
+    }
+
+    fn for_files(column: &ColumnInfo) -> Self {
+        let form = match &*column.type_name {
+            // No server makes such a value of a text in binary.
+            "json" | "uuid" | "inet4" | "inet6" => Form::Utf8,
+            _ if column.charset.is_some() => Form::Escaped,
+            _ => match Form::of(column) {
+                Form::Text => Form::Escaped,
+                Form::Binary => Form::Hex(None),
+                form => form,
+            },
+        };
+        let simple = Self::new(column);
+        // Members of an ENUM that are read by number stay numbers.
+        let form = if simple.form == Form::Number {
+            Form::Number
+        } else {
+            form
+        };
+        Self { form, ..simple }
     }
 
     fn expression(&self) -> String {
@@ -316,7 +371,10 @@ impl Form {
             "date" | "time" | "datetime" | "timestamp" | "json" | "uuid" | "inet4" | "inet6" => {
                 Self::Text
             }
-            // Bits, bytes, geometries and vectors.
+            "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
+                Self::Binary
+            }
+            // Bits, geometries and vectors.
             _ => Self::Hex(None),
         }
     }
@@ -324,7 +382,14 @@ impl Form {
     fn write(&self, value: &[u8], into: &mut Vec<u8>) {
         match self {
             Self::Number => into.extend_from_slice(value),
-            Self::Text => quote(value, into),
+            Self::Text => write_quoted(into, value),
+            Self::Binary => write_binary(into, value, value.len()),
+            Self::Escaped => quote(value, into),
+            Self::Utf8 => {
+                // Servers read this, and loaders that don't know it pass over a comment.
+                into.extend_from_slice(b"/*!40101 _utf8mb4*/");
+                quote(value, into);
+            }
             Self::Hex(charset) => {
                 if let Some(charset) = charset {
                     into.push(b'_');
@@ -337,7 +402,7 @@ impl Form {
     }
 }
 
-/// Appends a text in quotes, as a session without NO_BACKSLASH_ESCAPES reads it.
+/// Appends a text in quotes, as the existing dumper does.
 fn quote(text: &[u8], into: &mut Vec<u8>) {
     into.reserve(text.len() + 2);
     into.push(b'\'');

@@ -126,11 +126,15 @@ impl Insert {
         }
         let mut columns = None;
         if cursor.takes_byte(b'(')? {
-            let mut names = Vec::from([cursor.name()?]);
-            while cursor.takes_byte(b',')? {
+            let mut names = Vec::new();
+            // A table may have nothing but columns that are computed.
+            if !cursor.takes_byte(b')')? {
                 names.push(cursor.name()?);
+                while cursor.takes_byte(b',')? {
+                    names.push(cursor.name()?);
+                }
+                cursor.expect(b')')?;
             }
-            cursor.expect(b')')?;
             columns = Some(names);
         }
         if !cursor.takes("VALUES")? && !cursor.takes("VALUE")? {
@@ -150,6 +154,58 @@ impl Insert {
             rows,
         }))
     }
+}
+
+/// Where each value of a row is in it, without the blanks around. `row` has its parentheses.
+pub(super) fn values(row: &[u8], escapes: bool) -> Vec<Range<usize>> {
+    let end = row.len().saturating_sub(1).max(1).min(row.len());
+    let mut start = 1.min(end);
+    let mut parts = Vec::new();
+    for comma in commas(&row[..end], start, escapes) {
+        parts.push(trimmed(row, start..comma));
+        start = comma + 1;
+    }
+    parts.push(trimmed(row, start..end));
+    parts
+}
+
+/// The commas in a text, from a place on, that are neither in quotes nor in parentheses.
+pub(super) fn commas(text: &[u8], from: usize, escapes: bool) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut cursor = Cursor::new(text, escapes);
+    cursor.at = from;
+    let mut depth = 0_usize;
+    while let Some(byte) = text.get(cursor.at) {
+        match byte {
+            b'\'' | b'"' | b'`' => {
+                // What does not end has no commas.
+                if cursor.skip_quotes(*byte).is_err() {
+                    break;
+                }
+                continue;
+            }
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            b',' if depth == 0 => found.push(cursor.at),
+            _ => {}
+        }
+        cursor.at += 1;
+    }
+    found
+}
+
+fn trimmed(text: &[u8], part: Range<usize>) -> Range<usize> {
+    let inner = &text[part.clone()];
+    let start = part.start + (inner.len() - inner.trim_ascii_start().len());
+    start..(start + inner.trim_ascii().len())
+}
+
+/// What a statement begins with, behind blanks and comments.
+///
+/// # Errors
+/// 11006: a comment does not end.
+pub fn rest_of(statement: &[u8]) -> Result<&[u8]> {
+    Cursor::new(statement, true).rest()
 }
 
 /// Reads a statement from left to right.

@@ -307,7 +307,7 @@ proptest! {
         0, b'\'', b'\\', b'0', b'a', 0x80, 0xff, 0x26, 0x5b, 1,
     ]), 0..40)) {
         let mut out = Vec::new();
-        text::write_quoted(&mut out, &bytes);
+        write_quoted(&mut out, &bytes);
         let mut plain = Vec::new();
         let mut rest = out[1..out.len() - 1].iter();
         while let Some(byte) = rest.next() {

@@ -86,14 +86,14 @@ fn find_special(value: &[u8]) -> Option<usize> {
 }
 
 /// Appends a string literal.
-pub(super) fn write_quoted(out: &mut Vec<u8>, value: &[u8]) {
+pub(crate) fn write_quoted(out: &mut Vec<u8>, value: &[u8]) {
     out.push(b'\'');
     write_escaped(out, value);
     out.push(b'\'');
 }
 
 /// Appends bytes, with zeros behind them up to `len`.
-pub(super) fn write_binary(out: &mut Vec<u8>, value: &[u8], len: usize) {
+pub(crate) fn write_binary(out: &mut Vec<u8>, value: &[u8], len: usize) {
     out.extend_from_slice(b"_binary'");
     write_escaped(out, value);
     for _ in value.len()..len {

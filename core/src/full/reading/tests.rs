@@ -168,11 +168,11 @@ fn values_become_literals_that_make_the_same_value_anywhere() {
             "varchar",
             Some("utf8mb4"),
             "é\0\n\r\x1a\\'\"\t".as_bytes(),
-            r#"'é\0\n\r\Z\\\'\"	'"#,
+            "'é\\0\n\r\x1a\\\\\\'\"\t'",
         ),
         ("enum", Some("ascii"), b"y'z", r"'y\'z'"),
         ("text", Some("gbk"), b"\x81\x5c", r"_gbk x'815c'"),
-        ("json", None, br#"{"a": "b\n"}"#, r#"'{\"a\": \"b\\n\"}'"#),
+        ("json", None, br#"{"a": "b\n"}"#, r#"'{"a": "b\\n"}'"#),
         (
             "timestamp",
             None,
@@ -180,12 +180,51 @@ fn values_become_literals_that_make_the_same_value_anywhere() {
             "'2026-01-01 00:00:00.12'",
         ),
         ("bit", None, b"\x00\x15", "x'0015'"),
-        ("longblob", None, b"", "x''"),
+        ("longblob", None, b"", "_binary''"),
+        ("binary", None, b"a\0'", r"_binary'a\0\''"),
         ("geometry", None, b"\x00", "x'00'"),
     ] {
         let columns = vec![column("a", type_name, charset)];
         let row = written(columns, &[Some(value)]).unwrap();
         assert_eq!(row, format!("({literal})"), "{type_name}");
+    }
+}
+
+/// As the existing dumper writes them, in a session without a character set.
+#[test]
+fn values_in_files_are_as_they_are_stored() {
+    for (type_name, charset, value, literal) in [
+        ("int", None, &b"-7"[..], "-7"),
+        (
+            "varchar",
+            Some("utf8mb4"),
+            "é\0\n\r\x1a\\'\"\t".as_bytes(),
+            r#"'é\0\n\r\Z\\\'\"	'"#,
+        ),
+        ("text", Some("gbk"), b"\x41\x5c", r"'A\\'"),
+        (
+            "json",
+            None,
+            br#"{"a": 1}"#,
+            r#"/*!40101 _utf8mb4*/'{\"a\": 1}'"#,
+        ),
+        ("bit", None, b"\x00\x15", "x'0015'"),
+        ("varbinary", None, b"'", "x'27'"),
+        ("time", None, b"-100:00:00.500", "'-100:00:00.500'"),
+    ] {
+        let columns = vec![column("a", type_name, charset)];
+        let reading = Reading::for_files(&table(columns, vec![]), " a > 1 ");
+        assert_eq!(
+            reading.rows(&Piece::default()),
+            "SELECT `a` FROM `d`.`t` WHERE (a > 1)"
+        );
+        let mut row = Vec::new();
+        assert!(reading.write(values(&[Some(value)]), &mut row));
+        assert_eq!(
+            String::from_utf8(row).unwrap(),
+            format!("({literal})"),
+            "{type_name}"
+        );
     }
 }
 
