@@ -4,6 +4,7 @@
 //! Everything else is carried over to the byte, so that no grammar stands between what the source
 //! executed and what the target is asked to do. What is not recognised is refused, never guessed.
 
+mod collation;
 mod lexer;
 mod online;
 mod parser;
@@ -12,6 +13,7 @@ mod resolve;
 use alloc::{string::String, vec::Vec};
 use core::fmt::Write;
 
+pub use collation::Collations;
 pub use online::{Class, OnlineDdl};
 pub use parser::classify;
 pub use resolve::{Piece, Rules};
@@ -99,12 +101,35 @@ impl Draft {
     /// # Panics
     /// If there are fewer targets than names.
     pub fn rewrite(&self, targets: &[TableName]) -> String {
+        self.rewrite_collated(targets, &Collations::default())
+    }
+
+    /// The same, with a collation wherever it creates something with a character set and none.
+    ///
+    /// # Panics
+    /// If there are fewer targets than names.
+    pub fn rewrite_collated(&self, targets: &[TableName], collations: &Collations) -> String {
         let mut text = String::new();
-        for part in &self.parts {
+        let mut parts = self.parts.iter().peekable();
+        while let Some(part) = parts.next() {
             match part {
                 Part::Text(part) => text.push_str(part),
                 // Writing to a `String` never fails.
                 Part::Name(index) => drop(write!(text, "{}", targets[*index])),
+                Part::Charset(charset) => {
+                    if let Some(collation) = collations.of(charset) {
+                        text.push_str(" COLLATE ");
+                        text.push_str(collation);
+                        // Behind a name in quotes a word may follow at once.
+                        if let Some(Part::Text(next)) = parts.peek()
+                            && next.starts_with(|c: char| {
+                                !c.is_ascii_whitespace() && !",);".contains(c)
+                            })
+                        {
+                            text.push(' ');
+                        }
+                    }
+                }
             }
         }
         text
@@ -115,6 +140,8 @@ impl Draft {
 enum Part {
     Text(String),
     Name(usize),
+    /// Behind the name of a character set that comes without a collation.
+    Charset(String),
 }
 
 /// A schema or a table that a statement names.

@@ -77,6 +77,15 @@ impl Table {
         primary.or_else(|| self.keys.iter().find(names_rows))
     }
 
+    /// A JSON column of a table whose rows no key names. All values of a row name it then, and
+    /// those of JSON only as long as nobody has read them as text, which does not tell a DECIMAL, a
+    /// date or bytes inside of it from a number or a text.
+    pub fn json_without_key(&self) -> Option<&ColumnInfo> {
+        let is_json = |column: &&ColumnInfo| column.type_name == "json" && !column.generated;
+        let json = self.columns.iter().find(is_json);
+        json.filter(|_| self.row_key().is_none())
+    }
+
     /// Every key that allows a value only once, the primary key included.
     pub fn unique_keys(&self) -> impl Iterator<Item = &Key> {
         self.keys.iter().filter(|key| key.unique)

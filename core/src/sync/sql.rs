@@ -58,12 +58,14 @@ fn values(verb: &str, table: &TablePlan, rows: &[RowChange], out: &mut Vec<u8>) 
     text(out, &table.text.columns);
     for image in rows.iter().filter_map(|row| row.after.as_ref()) {
         out.push(b'(');
-        for (index, _) in written(table) {
+        for (number, (index, _)) in written(table).enumerate() {
+            // A table may have nothing but columns that are computed.
+            if number > 0 {
+                out.push(b',');
+            }
             literal(table, image, index, out)?;
-            out.push(b',');
         }
-        close_list(out);
-        out.push(b',');
+        text(out, "),");
     }
     out.pop();
     Ok(())
@@ -124,6 +126,10 @@ fn update(table: &TablePlan, row: &RowChange, out: &mut Vec<u8>) -> Result<()> {
 
 /// The row key's values, or those of the whole row, as a condition.
 fn condition(table: &TablePlan, image: &RowImage, out: &mut Vec<u8>) -> Result<()> {
+    if table.identity().is_empty() {
+        // All values are computed of nothing: one row is like the other.
+        text(out, "TRUE");
+    }
     for (number, &index) in table.identity().iter().enumerate() {
         if number > 0 {
             text(out, " AND ");

@@ -1,10 +1,12 @@
 //! The recogniser of statements.
 
+mod attributes;
 mod cursor;
 
 use alloc::{format, string::String, vec::Vec};
 use core::ops::Range;
 
+use attributes::Attributes;
 use cursor::{Cursor, Patch};
 
 use super::{Context, Ddl, Draft, Kind, Name, Part, Role, Statement, Xa, lexer};
@@ -152,6 +154,7 @@ fn create(at: &mut Cursor<'_>) -> Parse<Statement> {
         "DATABASE" | "SCHEMA" => {
             at.force_if(true);
             at.schema()?;
+            schema_options(at);
             replaceable(
                 at,
                 modifiers.or_replace,
@@ -305,6 +308,17 @@ fn on_table(at: &mut Cursor<'_>, kind: Kind) -> Parse<Statement> {
     single(at, kind)
 }
 
+/// Looks through the rest of a `CREATE DATABASE`.
+fn schema_options(at: &mut Cursor<'_>) {
+    let mut schema = Attributes::default();
+    while at.peek().is_some() {
+        if !schema.take(at) {
+            at.next();
+        }
+    }
+    schema.end(at);
+}
+
 /// Looks through the rest of a `CREATE TABLE`; says whether rows follow in the same transaction.
 fn table_definition(at: &mut Cursor<'_>) -> Parse<bool> {
     let in_brackets = at.symbol('(') && at.is_at(1, "LIKE");
@@ -317,6 +331,8 @@ fn table_definition(at: &mut Cursor<'_>) -> Parse<bool> {
     }
     let mut depth = 0;
     let mut rows_follow = false;
+    // Of the table, and of the column that is being defined.
+    let (mut table, mut column) = (Attributes::default(), Attributes::default());
     while at.peek().is_some() {
         if at.is("SELECT") || (depth == 0 && at.is("AS")) {
             return Err("tables are created from a query only where `binlog_format` is not ROW");
@@ -326,9 +342,27 @@ fn table_definition(at: &mut Cursor<'_>) -> Parse<bool> {
             rows_follow = true;
             continue;
         }
-        depth += at.bracket();
+        let is_taken = match depth {
+            0 => table.take(at),
+            1 => column.take(at),
+            _ => false,
+        };
+        if is_taken {
+            continue;
+        }
+        let bracket = at.bracket();
+        depth += bracket;
+        let ends = depth == 0 && bracket < 0 || depth == 1 && at.symbol(',');
         at.next();
+        if ends {
+            core::mem::take(&mut column).end(at);
+        }
+        if depth == 1 && (ends || bracket > 0) && !at.is("SELECT") {
+            // What it is called is none of its attributes.
+            at.ident();
+        }
     }
+    table.end(at);
     Ok(rows_follow)
 }
 
@@ -495,6 +529,10 @@ fn draft(at: &Cursor<'_>, kind: Kind, stretches: &[Range<usize>]) -> Draft {
                     parts.push(Part::Text(core::mem::take(&mut text)));
                     parts.push(Part::Name(names.len()));
                     names.push(at.names[*index].clone());
+                }
+                Patch::Charset(index) => {
+                    parts.push(Part::Text(core::mem::take(&mut text)));
+                    parts.push(Part::Charset(at.charsets[*index].clone()));
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use super::{Class, Ddl, Draft, Kind, OnlineDdl, Role};
+use super::{Class, Collations, Ddl, Draft, Kind, OnlineDdl, Role};
 use crate::{
     control::{SubtaskConfig, rules::BlockAllowList},
     error::{Error, Result, code},
@@ -18,6 +18,8 @@ pub struct Rules {
     pub router: Router,
     /// Set where the tables of online schema change tools are to be recognised.
     pub online: Option<OnlineDdl>,
+    /// The collations that are added to what is created; those of the source, or none.
+    pub collations: Collations,
 }
 
 /// A piece of a statement for the target.
@@ -58,6 +60,7 @@ impl Rules {
                 .online_ddl
                 .then(|| OnlineDdl::new(&shadow, &trash))
                 .transpose()?,
+            collations: Collations::default(),
         })
     }
 
@@ -101,7 +104,7 @@ impl Rules {
                     .map(|name| (name.role, name.name.clone()))
                     .collect(),
                 swaps: draft.swaps,
-                sql: draft.rewrite(&targets),
+                sql: draft.rewrite_collated(&targets, &self.collations),
                 targets,
             });
         }

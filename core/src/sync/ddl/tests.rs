@@ -330,6 +330,78 @@ fn quotes_follow_the_sql_mode() {
 }
 
 #[test]
+fn what_is_created_gets_the_collation_of_its_character_set() {
+    let collations = [
+        ("utf8mb4", "utf8mb4_0900_ai_ci"),
+        ("utf8mb3", "utf8mb3_general_ci"),
+        ("latin1", "latin1_swedish_ci"),
+        // No server says so.
+        ("ascii", "x; DROP TABLE y"),
+    ];
+    let collations = collations.map(|(charset, collation)| (charset.into(), collation.into()));
+    let collations = Collations::new(collations);
+    for (sql, expected) in [
+        (
+            "CREATE DATABASE x DEFAULT CHARACTER SET = 'utf8mb4' ENCRYPTION 'N'",
+            "CREATE DATABASE IF NOT EXISTS `x` DEFAULT CHARACTER SET = 'utf8mb4' COLLATE \
+             utf8mb4_0900_ai_ci ENCRYPTION 'N'",
+        ),
+        (
+            "CREATE DATABASE `x` /*!40100 DEFAULT CHARACTER SET latin1 */",
+            "CREATE DATABASE IF NOT EXISTS `x` /*!40100 DEFAULT CHARACTER SET latin1 COLLATE \
+             latin1_swedish_ci */",
+        ),
+        (
+            "CREATE TABLE t (a VARCHAR(9) CHARSET latin1 NOT NULL, b ENUM('x') CHARACTER SET \
+             UTF8 COMMENT 'charset latin1', c TEXT CHAR SET `utf8mb4`) DEFAULT CHARSET=utf8mb4",
+            "CREATE TABLE IF NOT EXISTS `db`.`t` (a VARCHAR(9) CHARSET latin1 COLLATE \
+             latin1_swedish_ci NOT NULL, b ENUM('x') CHARACTER SET UTF8 COLLATE \
+             utf8mb3_general_ci COMMENT 'charset latin1', c TEXT CHAR SET `utf8mb4` COLLATE \
+             utf8mb4_0900_ai_ci) DEFAULT CHARSET=utf8mb4 COLLATE utf8mb4_0900_ai_ci",
+        ),
+        (
+            "CREATE TABLE t (charset VARCHAR(9), `k` INT, g TEXT CHARSET latin1 AS (k COLLATE \
+             latin1_bin)) CHARSET latin1 PARTITION BY KEY (k)",
+            "CREATE TABLE IF NOT EXISTS `db`.`t` (charset VARCHAR(9), `k` INT, g TEXT CHARSET \
+             latin1 COLLATE latin1_swedish_ci AS (k COLLATE latin1_bin)) CHARSET latin1 COLLATE \
+             latin1_swedish_ci PARTITION BY KEY (k)",
+        ),
+        (
+            "CREATE TABLE t (a TEXT CHARACTER SET `latin1`NOT NULL) CHARSET='utf8mb4'COMMENT='x'",
+            "CREATE TABLE IF NOT EXISTS `db`.`t` (a TEXT CHARACTER SET `latin1` COLLATE \
+             latin1_swedish_ci NOT NULL) CHARSET='utf8mb4' COLLATE utf8mb4_0900_ai_ci COMMENT='x'",
+        ),
+    ] {
+        let ddl = ddl(sql);
+        let [piece] = &*ddl.pieces else {
+            panic!("{sql}")
+        };
+        let names: Vec<_> = piece.names.iter().map(|name| name.name.clone()).collect();
+        assert_eq!(piece.rewrite_collated(&names, &collations), expected);
+        // Only where it is wanted.
+        assert!(!piece.rewrite(&names).contains("_ci"), "{sql}");
+    }
+    for sql in [
+        "CREATE DATABASE x",
+        "CREATE DATABASE x COLLATE latin1_bin CHARACTER SET latin1",
+        "CREATE TABLE t (a TEXT COLLATE utf8mb4_bin, b TEXT CHARSET latin1 COLLATE latin1_bin, \
+         c CHAR(9) CHARACTER SET latin1 BINARY, d INT) COLLATE=latin1_bin, CHARSET=latin1",
+        "CREATE TABLE t (a CHAR(9) CHARSET ascii, charset charset)",
+        "CREATE TABLE t (a INT CHECK (CONVERT(a USING latin1) <> CAST(a AS CHAR CHARACTER SET \
+         latin1)), KEY charset USING BTREE (a))",
+        "CREATE TABLE t LIKE u",
+        "ALTER TABLE t ADD a CHAR(9) CHARSET latin1, DEFAULT CHARSET latin1",
+        "ALTER DATABASE x CHARSET latin1",
+    ] {
+        for piece in &ddl(sql).pieces {
+            let names: Vec<_> = piece.names.iter().map(|name| name.name.clone()).collect();
+            let text = piece.rewrite_collated(&names, &collations);
+            assert_eq!(text, piece.rewrite(&names), "{sql}");
+        }
+    }
+}
+
+#[test]
 fn names_are_folded_as_the_source_does() {
     let context = Context {
         lower_case_names: true,

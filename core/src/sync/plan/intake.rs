@@ -278,6 +278,7 @@ fn too_large(bytes_max: usize) -> Error {
     )
     .with_workaround(
         "With one worker, transactions of the source stay whole and must fit in memory. Set \
-         `worker-count` above 1: then large transactions are cut into batches.",
+         `worker-count` above 1: then large transactions are cut into batches; or give tasks \
+         more memory (`-row-memory-bytes`).",
     )
 }

@@ -15,6 +15,8 @@ pub(super) enum Patch {
     Text(&'static str),
     /// A name, by its index.
     Name(usize),
+    /// A collation for a character set, by its index.
+    Charset(usize),
 }
 
 /// Words between a verb and the object that it acts on.
@@ -34,6 +36,8 @@ pub(super) struct Cursor<'a> {
     end: usize,
     /// The names found so far.
     pub(super) names: Vec<Name>,
+    /// Character sets without collations.
+    pub(super) charsets: Vec<String>,
     /// What is to be replaced, sorted by place.
     pub(super) patches: Vec<(Range<usize>, Patch)>,
     /// Whether it exchanges things.
@@ -56,6 +60,7 @@ impl<'a> Cursor<'a> {
             at: 0,
             end,
             names: Vec::new(),
+            charsets: Vec::new(),
             patches: Vec::new(),
             swaps: false,
         }
@@ -127,6 +132,25 @@ impl<'a> Cursor<'a> {
         let span = self.peek().filter(is_ident)?.span.clone();
         self.at += 1;
         Some((lexer::unquote(&self.sql[span.clone()]).into_owned(), span))
+    }
+
+    /// Moves over an identifier or a string; its text without quotes, and where it ends.
+    pub(super) fn value(&mut self) -> Option<(String, usize)> {
+        let Token { kind, span } = self.peek()?.clone();
+        let text = &self.sql[span.clone()];
+        let value = match kind {
+            lexer::Kind::Word | lexer::Kind::Quoted => lexer::unquote(text).into_owned(),
+            lexer::Kind::Text => text.trim_matches(['\'', '"']).into(),
+            lexer::Kind::Symbol(_) => return None,
+        };
+        self.at += 1;
+        Some((value, span.end))
+    }
+
+    /// Notes a character set that may need a collation behind this place.
+    pub(super) fn note_charset(&mut self, charset: String, end: usize) {
+        self.patch(end..end, Patch::Charset(self.charsets.len()));
+        self.charsets.push(charset);
     }
 
     /// Whether an identifier stands in the statement more than once.
