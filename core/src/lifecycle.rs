@@ -16,6 +16,7 @@
 //! | `unit` | a running unit: a stop that sticks, and turns into a kill |
 //! | `resume`, `update` | when to try again after an error; which changes a subtask can take over |
 //! | `arguments` | arguments of `start-task` that are used once |
+//! | `files` | the mark of the worker that has the dump files of a subtask |
 //! | `io` | effects out, and the one gate for reports in |
 //!
 //! Three names order everything that happens. A [`Ticket`] names an effect; what is reported under
@@ -38,8 +39,8 @@
 //!   sees, so it is kept; it ends with the relay.
 //! * B5 (the validator gets lost when relay is switched): nothing about a subtask is remembered
 //!   over a switch, everything is wanted anew from the snapshot.
-//! * D7, D8 (blind writes of load and shard keys by a stale worker): the machine writes two keys,
-//!   its announcement and used arguments, both on a condition.
+//! * D7, D8 (blind writes of load and shard keys by a stale worker): the machine writes three keys,
+//!   its announcement, used arguments and the mark of dump files, all on a condition.
 //! * D10 (a look at the status changes it): [`Worker::view`] has a shared reference, and nothing in
 //!   it has interior mutability.
 //! * D13 (the worker's name gets lost): it is no part of any configuration that is replaced.
@@ -48,6 +49,7 @@ mod arguments;
 mod config;
 mod desired;
 mod effect;
+mod files;
 mod input;
 mod io;
 mod learn;

@@ -8,7 +8,6 @@ use alloc::{string::String, sync::Arc};
 use core::{mem, time::Duration};
 
 use super::{
-    effect::{ControlCall, Effect},
     input::{Argument, Outcome, Reply},
     io::{Io, Pending},
     subtask::Surroundings,
@@ -17,7 +16,6 @@ use crate::{
     control::{Key, TaskCliArgs, duration},
     time::Instant,
 };
-use bytes::Bytes;
 
 /// Between an attempt to write and the next.
 const RETRY: Duration = Duration::from_secs(1);
@@ -116,23 +114,16 @@ impl Arguments {
         if stored.value == left {
             return;
         }
-        let call = ControlCall::Replace {
-            key: Bytes::from(
-                Key::TaskCliArgs {
-                    task: at.task.into(),
-                    source: at.source.into(),
-                }
-                .encode(),
-            ),
-            value: Bytes::from(left.to_json()),
-            mod_revision: stored.mod_revision,
+        let key = Key::TaskCliArgs {
+            task: at.task.into(),
+            source: at.source.into(),
         };
         self.write = Write::Asked(TaskCliArgs::clone(&left));
         let pending = Pending::Arguments {
             source: at.source.into(),
             task: at.task.into(),
         };
-        io.ask(pending, Effect::Control(call));
+        io.replace(pending, &key, Some(left.to_json()), stored.mod_revision);
     }
 
     /// Takes the answer to a write.

@@ -19,12 +19,13 @@ use super::{
     arguments::Stored,
     config::{Assignment, Config},
     effect::Range,
+    files::{Holder, Mark},
     input::Entry,
     relay::{Expect, WantedStage},
     view::Problem,
 };
 use crate::{
-    control::{Key, Kind, RelayStage, SourceBound, SubtaskStage, TaskCliArgs},
+    control::{Key, Kind, LoadTask, RelayStage, SourceBound, SubtaskStage, TaskCliArgs},
     control::{SourceConfig, SubtaskConfig},
     error::{Error, Result, code},
     status::Stage,
@@ -92,6 +93,8 @@ pub(super) struct WantedSubtask {
     /// `None` if there is none that can be read.
     pub(super) setup: Option<Setup>,
     pub(super) arguments: Option<Stored>,
+    /// Who has its dump files.
+    pub(super) files: Mark,
 }
 
 /// The configuration of a subtask and of its source, ready for use.
@@ -150,7 +153,7 @@ pub(super) fn detail_ranges(assignment: &[Entry]) -> Vec<Range> {
     }
     if !ranges.is_empty() {
         // The task comes first in these.
-        ranges.push(prefix(Kind::TaskCliArgs, &[]));
+        ranges.extend([Kind::TaskCliArgs, Kind::LoadTask].map(|kind| prefix(kind, &[])));
     }
     ranges
 }
@@ -311,6 +314,14 @@ impl Desired {
                 None
             }
         });
+        let holder = details.get(&key(|source, task| Key::LoadTask { task, source }));
+        if let Some(Err(error)) = holder.map(|entry| LoadTask::parse(&entry.value)) {
+            self.problem(source, task, error);
+        }
+        let files = Mark {
+            revision: self.revision,
+            holder: holder.map(|entry| Holder::of(entry)),
+        };
         let validator = key(|source, task| Key::ValidatorStage { source, task });
         let validator = details
             .get(&validator)
@@ -329,6 +340,7 @@ impl Desired {
             expect_revision: stage.mod_revision,
             setup,
             arguments,
+            files,
         };
         wanted.subtasks.insert(task.to_owned(), subtask);
     }

@@ -80,14 +80,14 @@ pub enum ControlCall {
         /// The watch.
         of: Ticket,
     },
-    /// One transaction: if the key's last write was at `mod_revision`, puts the value, else gets
-    /// it. Answers `Written` or `Refused`.
+    /// One transaction: if the key's last write was at `mod_revision`, puts the value or deletes
+    /// the key, else gets it. Answers `Written` or `Refused`.
     Replace {
         /// The key.
         key: Bytes,
-        /// The new value.
-        value: Bytes,
-        /// The write that it replaces.
+        /// The new value; `None` to delete the key.
+        value: Option<Bytes>,
+        /// The write that it replaces; 0 if there is no such key.
         mod_revision: i64,
     },
 }

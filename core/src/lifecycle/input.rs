@@ -65,6 +65,8 @@ pub enum Event {
     },
     /// Of a unit: initialised, from now on it works.
     Initialised,
+    /// Of a load unit: it works with dump files, which are on the disk of this worker.
+    HasFiles,
     /// Of a sync unit: whether a shard DDL is under way, which forbids configuration changes.
     ShardDdl {
         /// It is.
@@ -109,7 +111,7 @@ pub enum Reply {
         /// Time to live in seconds, as the store answered.
         ttl_s: u64,
     },
-    /// Of an announcement or replacement: written at this revision.
+    /// Of an announcement or replacement: written, or deleted, at this revision.
     Written {
         /// Revision of the write.
         revision: i64,

@@ -8,10 +8,11 @@ use core::time::Duration;
 
 use super::{
     config::Config,
-    effect::Effect,
+    effect::{ControlCall, Effect},
     ticket::{Era, Ticket},
 };
-use crate::{guard::Guard, time::Instant};
+use crate::{control::Key, guard::Guard, time::Instant};
+use bytes::Bytes;
 
 /// What all parts of the machine share: its way to ask for effects, its settings, its dice.
 #[derive(Clone, Debug)]
@@ -39,6 +40,7 @@ pub(super) enum Pending {
     Relay { source: String },
     Subtask { source: String, task: String },
     Arguments { source: String, task: String },
+    Files { source: String, task: String },
 }
 
 impl Io {
@@ -67,6 +69,23 @@ impl Io {
         let ticket = self.tell(effect);
         self.pending.insert(ticket.op, pending);
         ticket
+    }
+
+    /// Asks for a key to be put, or removed without a value, if nobody has written it since that
+    /// revision.
+    pub(super) fn replace(
+        &mut self,
+        pending: Pending,
+        key: &Key,
+        value: Option<String>,
+        mod_revision: i64,
+    ) {
+        let call = ControlCall::Replace {
+            key: Bytes::from(key.encode()),
+            value: value.map(Bytes::from),
+            mod_revision,
+        };
+        self.ask(pending, Effect::Control(call));
     }
 
     /// Asks for an effect without a completion.

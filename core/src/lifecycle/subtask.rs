@@ -12,6 +12,7 @@ use super::{
     arguments::Arguments,
     desired::{Setup, WantedSubtask},
     effect::{Effect, Job, Start, UnitCall},
+    files::Files,
     input::{Event, Outcome, Reply},
     io::{Io, Pending},
     resume::{self, Backoff, Policy},
@@ -35,6 +36,7 @@ pub(super) struct Subtask {
     incarnation: (i64, i64),
     setup: Setup,
     arguments: Arguments,
+    files: Files,
     stage: Stage,
     unit: Option<UnitKind>,
     result: Option<ProcessResult>,
@@ -101,6 +103,7 @@ impl Subtask {
             incarnation,
             setup,
             arguments: Arguments::default(),
+            files: Files::default(),
             stage: Stage::New,
             result: None,
             phase: Phase::Resting,
@@ -142,6 +145,9 @@ impl Subtask {
                 wanted.expect == Some(Stage::Running) && wanted.expect_revision > self.obeyed;
             self.arguments.learn(wanted.arguments.as_ref());
             self.arguments.turn(at, io);
+            self.files.learn(&wanted.files);
+            let loaded = self.is_loaded();
+            self.files.turn(at, io, loaded);
         }
         match &mut self.phase {
             Phase::Probing { ticket, .. } if goal == Goal::Gone => {
@@ -165,6 +171,14 @@ impl Subtask {
     /// Whether the task is the one that this subtask was made for.
     fn is_same(&self, wanted: &WantedSubtask) -> bool {
         wanted.incarnation == self.incarnation || !Guard::Incarnation.holds()
+    }
+
+    /// Whether it had tables to load, and they are there.
+    fn is_loaded(&self) -> bool {
+        let mut units = unit::units(&self.setup.task.mode).iter();
+        let loads = units.any(|unit| *unit == UnitKind::Load);
+        let is_behind = self.stage == Stage::Finished || units.any(|unit| Some(*unit) == self.unit);
+        loads && is_behind
     }
 
     /// Whether it runs though a pause is wanted: never, as long as the guards hold.
@@ -388,6 +402,7 @@ impl Subtask {
                     self.result = None;
                 }
             }
+            Event::HasFiles => self.files.are_here(),
             Event::ShardDdl { pending } => self.shard_ddl = pending,
             Event::ArgumentUsed(argument) => self.arguments.used(argument),
             Event::Changed { .. } => {}
@@ -419,7 +434,7 @@ impl Subtask {
                     // It was being stopped for that very reason.
                     Outcome::Fenced(_) if fence != at.fence => {}
                     Outcome::Fenced(error) => self.bar(at, error),
-                    outcome => self.unit_ended(at.now, stopping, outcome),
+                    outcome => self.unit_ended(at.now, &io.config.worker, stopping, outcome),
                 }
             }
             _ => {}
@@ -448,9 +463,12 @@ impl Subtask {
         }
     }
 
-    fn unit_ended(&mut self, now: Instant, stopping: bool, outcome: Outcome) {
+    fn unit_ended(&mut self, now: Instant, worker: &str, stopping: bool, outcome: Outcome) {
         if outcome != Outcome::Ok(Reply::Finished) {
-            if let Some(errors) = unit::failure(outcome, stopping) {
+            if let Some(mut errors) = unit::failure(outcome, stopping) {
+                if self.unit == Some(UnitKind::Load) {
+                    self.files.explain(worker, &mut errors);
+                }
                 self.fail(now, errors);
             }
             return;
@@ -487,6 +505,11 @@ impl Subtask {
         self.arguments.replaced(now, outcome);
     }
 
+    /// Takes the answer to a write of who has its files.
+    pub(super) fn marked(&mut self, now: Instant, outcome: &Outcome) {
+        self.files.replaced(now, outcome);
+    }
+
     /// Asks for a resume at the next turn, if it is paused by an error.
     pub(super) const fn resume(&mut self) {
         self.resume_asked = true;
@@ -499,8 +522,9 @@ impl Subtask {
             Phase::Probing { .. } => None,
             Phase::Live { live, .. } => live.timeout(),
         };
-        let arguments = self.arguments.timeout().filter(|_| !self.doomed);
-        phase.into_iter().chain(arguments).min()
+        let writes = [self.arguments.timeout(), self.files.timeout()];
+        let writes = writes.into_iter().flatten().filter(|_| !self.doomed);
+        phase.into_iter().chain(writes).min()
     }
 
     /// Whether a unit of it reads the relay log.

@@ -2,6 +2,7 @@
 
 mod chance;
 mod changes;
+mod files;
 mod golden;
 mod operator;
 mod ownership;

@@ -218,9 +218,10 @@ impl Worker {
             Pending::Assignment => self.learner.assigned(now, io, outcome),
             Pending::Details => self.learner.detailed(now, io, outcome),
             Pending::Watch => self.learner.unwatched(now, ticket),
-            Pending::Relay { .. } | Pending::Subtask { .. } | Pending::Arguments { .. } => {
-                self.work_done(pending, ticket, outcome);
-            }
+            Pending::Relay { .. }
+            | Pending::Subtask { .. }
+            | Pending::Arguments { .. }
+            | Pending::Files { .. } => self.work_done(pending, ticket, outcome),
         }
     }
 
@@ -228,7 +229,8 @@ impl Worker {
         let (now, io) = (self.now, &mut self.io);
         let (Pending::Relay { source: name }
         | Pending::Subtask { source: name, .. }
-        | Pending::Arguments { source: name, .. }) = &pending
+        | Pending::Arguments { source: name, .. }
+        | Pending::Files { source: name, .. }) = &pending
         else {
             return;
         };
@@ -251,6 +253,11 @@ impl Worker {
             Pending::Arguments { task, .. } => {
                 if let Some(subtask) = source.subtask(task) {
                     subtask.replaced(now, &outcome);
+                }
+            }
+            Pending::Files { task, .. } => {
+                if let Some(subtask) = source.subtask(task) {
+                    subtask.marked(now, &outcome);
                 }
             }
             _ => source.relay_ended(now, ticket, outcome),

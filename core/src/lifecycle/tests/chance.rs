@@ -10,7 +10,7 @@ use proptest::{
 };
 
 use super::{
-    operator::{source_key, source_value, stage, subtask, subtask_value},
+    operator::{load_task, source_key, source_value, stage, subtask, subtask_value},
     world::World,
 };
 use crate::{
@@ -22,6 +22,8 @@ use crate::{
 
 const SOURCES: [&str; 2] = ["a", "b"];
 const TASKS: [&str; 3] = ["t", "u", "v"];
+/// The task that has no dump files.
+const STREAMED: &str = "v";
 const MODES: [&str; 3] = ["incremental", "all", "full"];
 
 /// Something that happens; the numbers choose among what is there.
@@ -55,6 +57,7 @@ enum Move {
     Recreate(u8, u8),
     Update(u8, u8),
     Arguments(u8, u8),
+    Mark(u8, u8),
     Relay(u8),
     RelayStage(u8),
     Source(u8, u8),
@@ -105,7 +108,8 @@ const fn choose(what: u8, which: u8, how: u8) -> Move {
         185..=186 => Move::Freeze(which),
         187..=188 => Move::Compact,
         189 => Move::Rival,
-        190..=192 => Move::Resume(which),
+        190..=191 => Move::Resume(which),
+        192 => Move::Mark(which, how),
         193..=205 => Move::Bind(which),
         206..=208 => Move::Transfer(which),
         209..=221 => Move::Start(which, how),
@@ -282,6 +286,11 @@ impl World {
                 self.store
                     .write(&[(&key, (how > 20).then_some(value.as_str()))]);
             }
+            Move::Mark(which, how) => {
+                let (source, task) = names(which);
+                let workers = [None, Some("worker2"), Some(super::world::WORKER)];
+                self.mark(source, task, workers[usize::from(how) % 3]);
+            }
             Move::Relay(which) => {
                 self.relay((which % 3 > 0).then(|| name(&SOURCES, which / 3)));
             }
@@ -353,6 +362,18 @@ impl World {
                 Stage::Finished => assert!(!live, "{shown:?}"),
                 _ => panic!("{shown:?} is not a place to rest"),
             }
+            let mark = self.store.get(&load_task(source, task));
+            let loads = self.mode(source, task) != "incremental";
+            match (shown.stage, shown.unit) {
+                (Stage::Finished, _) | (_, Some(UnitKind::Sync)) if loads => {
+                    assert!(mark.is_none(), "{shown:?} {mark:?}");
+                }
+                (Stage::Running, Some(UnitKind::Load)) if task != STREAMED => {
+                    let ours = format!("\"{}\"", super::world::WORKER);
+                    assert!(mark.is_some_and(|it| it.value == ours), "{mark:?}");
+                }
+                _ => {}
+            }
         }
         self.relay_converged();
     }
@@ -407,6 +428,7 @@ struct Count {
 /// One life.
 fn live(moves: &[Move], count: &mut Count) {
     let mut world = World::begun();
+    world.streamed = vec![STREAMED];
     let mut stopped = false;
     for choice in moves {
         if matches!(choice, Move::Stop) && !world.worker.is_over() {

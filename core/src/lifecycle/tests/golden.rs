@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::world::World;
 use crate::{
     error::Error,
-    lifecycle::{Command, Config, Input, Outcome, Reply, View},
+    lifecycle::{Command, Config, ControlCall, Effect, Input, Outcome, Reply, View},
     status::{ProcessResult, Stage},
 };
 
@@ -271,6 +271,34 @@ fn write(world: &mut World, writes: &[(String, Option<String>)]) {
     world.store.write(&writes);
 }
 
+const LOAD_TASKS: &str = "/dm-master/load-task/";
+
+/// What the workers were recorded to write about whose dump files are where.
+fn recorded_marks() -> Writes {
+    let events = EVENTS.lines().map(|line| {
+        let event: Value = serde_json::from_str(line).expect("JSON");
+        let text = |name: &str| event[name].as_str().map(str::to_string);
+        (text("key").expect("a key"), text("value"))
+    });
+    events
+        .filter(|(key, _)| key.starts_with(LOAD_TASKS))
+        .collect()
+}
+
+/// What a machine writes about that.
+fn marks(world: &World) -> Writes {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+    let effects = world.effects.iter().filter_map(|(_, effect)| match effect {
+        Effect::Control(ControlCall::Replace { key, value, .. }) => {
+            Some((text(key), value.as_ref().map(|value| text(value))))
+        }
+        _ => None,
+    });
+    effects
+        .filter(|(key, _)| key.starts_with(LOAD_TASKS))
+        .collect()
+}
+
 /// The writes of the master, by step and revision.
 fn writes() -> Vec<(String, Vec<Writes>)> {
     let mut steps = Vec::<(String, Vec<Writes>)>::new();
@@ -283,7 +311,7 @@ fn writes() -> Vec<(String, Vec<Writes>)> {
         }
         let key = event["key"].as_str().expect("a key").to_string();
         // These are the workers' own.
-        if key.starts_with("/dm-worker/a/") || key.starts_with("/dm-master/load-task/") {
+        if key.starts_with("/dm-worker/a/") || key.starts_with(LOAD_TASKS) {
             continue;
         }
         let value = event
@@ -340,6 +368,8 @@ fn recorded_writes_lead_to_recorded_answers() {
     }
     assert_eq!(answered, polls.len());
     assert!(answered > 20, "{answered}");
+    let marks = cluster.workers.values().flat_map(marks);
+    assert_eq!(marks.collect::<Writes>(), recorded_marks());
     for world in cluster.workers.values() {
         world.replay();
     }

@@ -71,6 +71,13 @@ impl World {
         self.progress.remove(&(source.into(), task.into()));
     }
 
+    /// Somebody says who has the dump files of a task.
+    pub(super) fn mark(&mut self, source: &str, task: &str, worker: Option<&str>) {
+        let value = worker.map(|worker| format!("\"{worker}\""));
+        self.store
+            .write(&[(&load_task(source, task), value.as_deref())]);
+    }
+
     pub(super) fn relay(&mut self, source: Option<&str>) {
         let key = Key::RelayWorker {
             worker: WORKER.into(),
@@ -115,6 +122,14 @@ pub(super) fn stage(source: &str, task: &str) -> String {
     Key::SubtaskStage {
         source: source.into(),
         task: task.into(),
+    }
+    .encode()
+}
+
+pub(super) fn load_task(source: &str, task: &str) -> String {
+    Key::LoadTask {
+        task: task.into(),
+        source: source.into(),
     }
     .encode()
 }

@@ -179,7 +179,7 @@ impl Store {
                     return Outcome::Ok(Reply::Refused { entry });
                 }
                 self.revision += 1;
-                self.set(key, Some((value.clone(), 0)));
+                self.set(key, value.clone().map(|value| (value, 0)));
                 Outcome::Ok(Reply::Written {
                     revision: self.revision,
                 })

@@ -33,7 +33,7 @@ impl World {
     }
 
     /// Lets the machine read the store, while units do nothing.
-    fn learn(&mut self) {
+    pub(super) fn learn(&mut self) {
         loop {
             if !self.calls.is_empty() {
                 self.complete(0);

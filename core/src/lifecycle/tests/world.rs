@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) steps: u64,
     /// Units do not find a transaction boundary.
     pub(super) stubborn: bool,
+    /// Tasks whose rows go straight into the target.
+    pub(super) streamed: Vec<&'static str>,
     /// Every read fails.
     pub(super) failing_reads: bool,
     /// No watch reports anything.
@@ -111,6 +113,7 @@ impl World {
             effects: Vec::new(),
             steps: 0,
             stubborn: false,
+            streamed: Vec::new(),
             failing_reads: false,
             deaf: false,
             trace: std::env::var_os("WORLD_TRACE").is_some(),
@@ -360,7 +363,12 @@ impl World {
 
     /// Lets a unit initialise.
     pub(super) fn initialise(&mut self, ticket: Ticket) {
-        self.units.get_mut(&ticket).expect("live").initialised = true;
+        let unit = self.units.get_mut(&ticket).expect("live");
+        unit.initialised = true;
+        if unit.kind == UnitKind::Load && !self.streamed.contains(&&*unit.task) {
+            let event = Event::HasFiles;
+            self.input(Input::Event { ticket, event });
+        }
         self.input(Input::Event {
             ticket,
             event: Event::Initialised,
