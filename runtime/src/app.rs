@@ -1,11 +1,7 @@
 //! Puts the parts of a worker together and runs them until it is told to stop.
 
 use std::{
-    io::{IsTerminal, Write},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -32,17 +28,17 @@ use crate::{
     mysql::connect::Connector,
     ports::Control,
     rpc::Facts as _,
+    screen::{Bars, Line, Screen},
     status::{Observer, unix_now},
-    units::{
-        Facts, Units,
-        relay::{Purger, SyncGroup},
-    },
+    units::{Facts, Limits, Units, relay::Purger},
 };
 
 /// Time between two progress lines in a log.
 const LOG_PERIOD: Duration = Duration::from_secs(30);
-/// Time between two updates of the progress line on a terminal, and two looks at the lag.
+/// Time between two updates of a terminal, and two looks at the lag.
 const TICK: Duration = Duration::from_secs(1);
+/// A terminal shows so many tables of a subtask.
+const TABLES_MAX: usize = 8;
 
 /// The parts that differ between the ways to run.
 pub struct Parts<C> {
@@ -54,14 +50,16 @@ pub struct Parts<C> {
     pub alone: bool,
     /// The way to the databases.
     pub connect: Connector,
-    /// How relay logs are synced.
-    pub group: SyncGroup,
+    /// What bounds units.
+    pub limits: Limits,
     /// The worker's configuration, for `GetWorkerCfg`.
     pub config: String,
     /// Where questions are answered.
     pub listener: TcpListener,
     /// TLS of the listener.
     pub tls: Option<Arc<ServerConfig>>,
+    /// Where it is shown what is under way; without, the log tells it.
+    pub screen: Option<Screen>,
 }
 
 /// Runs a worker until a signal ends it.
@@ -74,17 +72,18 @@ pub async fn run<C: Control>(parts: Parts<C>) -> Result<()> {
         control,
         alone,
         connect,
-        group,
+        limits,
         config,
         listener,
         tls,
+        screen,
     } = parts;
     let worker = machine.worker.clone();
     let machine = Worker::new(machine);
     let (view, views) = watch::channel(machine.view());
     let metrics = Arc::new(Metrics::default());
     let facts = Facts::new(&metrics, &worker);
-    let units = Units::new(connect.clone(), alone, facts.clone(), group);
+    let units = Units::new(connect.clone(), alone, facts.clone(), limits);
     let purger = Purger::new(connect.clone(), facts.clone(), views.clone());
     let (commands, inbox) = mpsc::unbounded_channel();
     let observer = Arc::new(Observer {
@@ -100,7 +99,7 @@ pub async fn run<C: Control>(parts: Parts<C>) -> Result<()> {
     // Nobody will ever give a worker that runs alone anything else to do.
     let finished = alone.then(|| tokio::spawn(end_with_tasks(views.clone(), commands.clone())));
     let signals = tokio::spawn(forward_signals(signals()?, commands));
-    let progress = tokio::spawn(show_progress(views, facts.clone()));
+    let progress = tokio::spawn(show_progress(views, facts.clone(), screen));
     let watching = tokio::spawn(watch_sources(Arc::clone(&observer)));
     let purging = tokio::spawn(purger.run());
     let (stop, stopped) = oneshot::channel::<()>();
@@ -157,10 +156,11 @@ async fn forward_signals(signals: Signals, commands: mpsc::UnboundedSender<Comma
             _ = hangup.recv() => {}
             _ = quit.recv() => {}
         }
-        info!("stopping at a transaction boundary; signal again to stop at once");
+        // Before anything that could go wrong with a terminal that is gone.
         if commands.send(Command::Stop).is_err() {
             return;
         }
+        info!("stopping at a transaction boundary; signal again to stop at once");
     }
 }
 
@@ -190,83 +190,83 @@ async fn watch_sources(observer: Arc<Observer<Connector>>) {
     }
 }
 
-/// Shows how far everything is: one line that changes on a terminal, log lines elsewhere.
-async fn show_progress(views: watch::Receiver<View>, facts: Facts) {
-    let mut terminal = std::io::stdout().is_terminal().then(StatusLine::default);
+/// Shows how far everything is: bars on a terminal, log lines elsewhere.
+async fn show_progress(views: watch::Receiver<View>, facts: Facts, screen: Option<Screen>) {
+    let mut bars = screen.map(Bars::new);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last = (Instant::now(), 0);
+    let mut last = Instant::now();
     loop {
         ticks.tick().await;
         facts.retain(&views.borrow());
         let view = views.borrow().clone();
         facts.sample(unix_now());
-        if terminal.is_none() && last.0.elapsed() < LOG_PERIOD {
+        if bars.is_none() && last.elapsed() < LOG_PERIOD {
             continue;
         }
-        let mut rows = 0;
-        let mut parts = Vec::new();
-        for (source, task) in view
-            .sources
-            .iter()
-            .flat_map(|source| source.subtasks.iter().map(move |task| (source, task)))
-        {
-            match task.unit {
-                Some(UnitKind::Sync) => {}
-                Some(UnitKind::Dump) => {
-                    let copy = facts.copy(&source.name, &task.name);
-                    parts.push(format!("{}/{} {copy}", source.name, task.name));
-                    continue;
+        last = Instant::now();
+        let lines = lines(&view, &facts);
+        match &mut bars {
+            Some(bars) => bars.show(&lines),
+            // What single tables say would be too much.
+            None => lines
+                .iter()
+                .filter(|line| !line.is_detail)
+                .for_each(|line| info!("{} {}", line.name, line.text)),
+        }
+    }
+}
+
+/// How far everything is: subtasks, and below each the tables that it copies.
+fn lines(view: &View, facts: &Facts) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let subtasks = |source| move |task| (source, task);
+    let subtasks =
+        (view.sources.iter()).flat_map(|source| source.subtasks.iter().map(subtasks(source)));
+    for (source, task) in subtasks {
+        let name = format!("{}/{}", source.name, task.name);
+        match task.unit {
+            Some(UnitKind::Sync) => {}
+            Some(UnitKind::Dump | UnitKind::Load) => {
+                let copy = facts.copy(&source.name, &task.name);
+                lines.push(Line {
+                    name,
+                    text: copy.to_string(),
+                    part: copy.total().map(|_| copy.part()),
+                    is_detail: false,
+                });
+                let tables = copy.under_way();
+                let more = tables.len().saturating_sub(TABLES_MAX);
+                lines.extend(tables.iter().take(TABLES_MAX).map(|table| Line {
+                    name: table.table.to_string(),
+                    text: table.to_string(),
+                    part: Some(table.part),
+                    is_detail: true,
+                }));
+                if more > 0 {
+                    lines.push(Line {
+                        name: "…".to_owned(),
+                        text: format!("and {more} tables more"),
+                        part: None,
+                        is_detail: true,
+                    });
                 }
-                _ => continue,
+                continue;
             }
-            let facts = facts.of(&source.name, &task.name);
-            rows += facts.rows.load(Relaxed);
-            let at = facts
-                .applied()
-                .map_or_else(String::new, |at| at.position.to_string());
-            let lag = facts.lag(unix_now());
-            parts.push(format!(
-                "{}/{} {:?} {at} {lag} s behind",
-                source.name, task.name, task.stage
-            ));
+            _ => continue,
         }
-        if parts.is_empty() {
-            continue;
-        }
-        let now = Instant::now();
-        let seconds = now.duration_since(last.0).as_secs_f64().max(0.001);
-        let rate = (rows - last.1.min(rows)) as f64 / seconds;
-        last = (now, rows);
-        let line = format!("{}  {rate:.0} rows/s", parts.join(" | "));
-        match &mut terminal {
-            Some(terminal) => terminal.show(&line),
-            None => info!("{line}"),
-        }
+        let facts = facts.of(&source.name, &task.name);
+        let rate = facts.rates(Instant::now()).recent;
+        let at = facts
+            .applied()
+            .map_or_else(String::new, |at| at.position.to_string());
+        let lag = facts.lag(unix_now());
+        lines.push(Line {
+            name,
+            text: format!("{:?} {at} {lag} s behind, {rate} rows/s", task.stage),
+            part: None,
+            is_detail: false,
+        });
     }
-}
-
-/// A line on a terminal that is written over and over.
-#[derive(Default)]
-struct StatusLine {
-    shown: bool,
-}
-
-impl StatusLine {
-    fn show(&mut self, line: &str) {
-        let mut out = std::io::stdout().lock();
-        // Without wrapping: what does not fit is left out, and one line stays one line.
-        let line = format!("\r\x1b[2K\x1b[?7l{line}\x1b[?7h");
-        // A terminal that is gone is no reason to stop.
-        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
-        self.shown = true;
-    }
-}
-
-impl Drop for StatusLine {
-    fn drop(&mut self) {
-        if self.shown {
-            let _ = std::io::stdout().write_all(b"\n");
-        }
-    }
+    lines
 }

@@ -20,7 +20,7 @@ use dm_core::control::check;
 use dm_core::control::document::{Node, Problem, Reader, list};
 use dm_core::error::{Error, Result, code};
 
-pub use files::entries;
+pub use files::Files;
 pub use password::decrypt;
 pub use source::source;
 pub use worker::WorkerConfig;

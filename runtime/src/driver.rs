@@ -220,7 +220,7 @@ const fn name(call: &ControlCall) -> &'static str {
         ControlCall::Revoke { .. } => "giving a lease up",
         ControlCall::Read { .. } => "reading",
         ControlCall::Watch { .. } | ControlCall::Unwatch { .. } => "watching",
-        ControlCall::Replace { .. } => "clearing used arguments",
+        ControlCall::Replace { .. } => "writing what a task has used or needs",
     }
 }
 
@@ -250,7 +250,7 @@ mod tests {
         metrics::Metrics,
         mysql::connect::Connector,
         standalone::Store,
-        units::{Facts, relay::SyncGroup},
+        units::{Facts, Limits},
     };
 
     #[tokio::test]
@@ -262,7 +262,7 @@ mod tests {
             worker: "w".into(),
             secret_key: None,
         };
-        let units = Units::new(connect, true, facts, SyncGroup::default());
+        let units = Units::new(connect, true, facts, Limits::default());
         let mut driver = Driver::new(worker, Store::new([]), units, Clock::start(), view);
         let ticket = |era, op| Ticket { era: Era(era), op };
 

@@ -148,17 +148,11 @@ impl Etcd {
         Ok(Reply::Closed)
     }
 
-    /// Puts a value if a condition on the same key holds, else says what is there.
-    async fn put_when(
-        &self,
-        key: &Bytes,
-        value: &Bytes,
-        options: PutOptions,
-        when: Compare,
-    ) -> Result<Reply, Trouble> {
+    /// Writes a key if a condition on it holds, else says what is there.
+    async fn write_when(&self, key: &Bytes, write: TxnOp, when: Compare) -> Result<Reply, Trouble> {
         let txn = Txn::new()
             .when([when])
-            .and_then([TxnOp::put(&**key, &**value, Some(options))])
+            .and_then([write])
             .or_else([TxnOp::get(&**key, None)]);
         let answer = self.txn(WRITE, txn).await?;
         if answer.succeeded() {
@@ -296,8 +290,9 @@ impl Control for Etcd {
                 held_by,
             } => {
                 let when = Compare::lease(&*key, CompareOp::Equal, held_by);
-                let put = PutOptions::new().with_lease(lease);
-                let result = self.put_when(&key, &value, put, when).await;
+                let options = PutOptions::new().with_lease(lease);
+                let put = TxnOp::put(&*key, &*value, Some(options));
+                let result = self.write_when(&key, put, when).await;
                 (&code::HA_FAIL_TXN_OPERATION, TXN, result)
             }
             ControlCall::Replace {
@@ -306,7 +301,11 @@ impl Control for Etcd {
                 mod_revision,
             } => {
                 let when = Compare::mod_revision(&*key, CompareOp::Equal, mod_revision);
-                let result = self.put_when(&key, &value, PutOptions::new(), when).await;
+                let write = match value {
+                    Some(value) => TxnOp::put(&*key, &*value, None),
+                    None => TxnOp::delete(&*key, None),
+                };
+                let result = self.write_when(&key, write, when).await;
                 (&code::HA_FAIL_TXN_OPERATION, TXN, result)
             }
             ControlCall::Read { ranges, at } => {

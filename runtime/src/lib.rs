@@ -4,6 +4,8 @@
 pub mod app;
 #[cfg(not(madsim))]
 pub mod ask;
+#[cfg(not(madsim))]
+pub mod check;
 pub mod clock;
 pub mod config;
 #[cfg(not(madsim))]
@@ -14,6 +16,7 @@ pub mod etcd;
 #[cfg(not(madsim))]
 pub mod http;
 mod journal;
+pub mod memory;
 pub mod metrics;
 #[cfg(not(madsim))]
 pub mod modes;
@@ -27,6 +30,8 @@ pub mod relay_log;
 pub mod report;
 #[cfg(not(madsim))]
 pub mod rpc;
+#[cfg(not(madsim))]
+pub mod screen;
 pub mod standalone;
 #[cfg(not(madsim))]
 pub mod status;

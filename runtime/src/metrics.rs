@@ -4,6 +4,7 @@
 //! know them. Client libraries cannot be had for that: they insist on a suffix for counters, or on
 //! OpenMetrics. What is needed fits here.
 
+mod copy;
 mod process;
 mod relay;
 mod sync;
@@ -17,6 +18,7 @@ use std::{
     },
 };
 
+pub use copy::{CopyMetrics, Sample};
 #[cfg(not(madsim))]
 pub(crate) use process::cpu_seconds;
 pub use relay::{RelayMetrics, share};

@@ -27,18 +27,24 @@ use crate::{
     },
     etcd::{Etcd, Settings, Tls},
     http,
+    memory::Memory,
     mysql::connect::Connector,
     ports::Control,
     rpc,
+    screen::Screen,
     standalone::Store,
-    units::relay::SyncGroup,
+    units::{Limits, relay::SyncGroup},
 };
 
-/// Runs alone: no etcd, no master; [`entries`](crate::config::entries) of the files say what to do.
+/// Runs alone: no etcd, no master; the [`entries`](crate::config::Files::entries) say what to do.
 ///
 /// # Errors
 /// A data directory in use, or the listener.
-pub async fn standalone(args: &Standalone, entries: Vec<(Bytes, Bytes)>) -> Result<()> {
+pub async fn standalone(
+    args: &Standalone,
+    entries: Vec<(Bytes, Bytes)>,
+    screen: Option<Screen>,
+) -> Result<()> {
     let store = Store::new(entries);
     let data = DataDir::lock(&args.data_dir)?;
     let listener = match listen(&args.worker.worker_addr).await {
@@ -55,25 +61,29 @@ pub async fn standalone(args: &Standalone, entries: Vec<(Bytes, Bytes)>) -> Resu
     machine.assignment = Assignment::All;
     // It is in what the entries say of each source.
     machine.relay_dir = None;
-    run(&args.worker, machine, store, true, listener, None).await
+    let way = Way {
+        control: store,
+        alone: true,
+        secret_key: None,
+        screen,
+    };
+    run(&args.worker, machine, way, listener).await
 }
 
 /// Works for whoever administers the keys in etcd.
 ///
 /// # Errors
 /// TLS files, the listener, or an etcd that can't be reached.
-pub async fn etcd(args: &EtcdArgs) -> Result<()> {
+pub async fn etcd(args: &EtcdArgs, screen: Option<Screen>) -> Result<()> {
     let listener = listen(&args.worker.worker_addr).await?;
     let control = open_etcd(&args.worker, args.endpoints.clone()).await?;
-    run(
-        &args.worker,
-        machine(&args.worker),
+    let way = Way {
         control,
-        false,
-        listener,
-        None,
-    )
-    .await
+        alone: false,
+        secret_key: None,
+        screen,
+    };
+    run(&args.worker, machine(&args.worker), way, listener).await
 }
 
 /// Joins a DM cluster.
@@ -107,18 +117,16 @@ impl Joined<'_> {
     ///
     /// # Errors
     /// As [`etcd`].
-    pub async fn run(self) -> Result<()> {
+    pub async fn run(self, screen: Option<Screen>) -> Result<()> {
         let listener = listen(&self.worker.worker_addr).await?;
         let control = open_etcd(self.worker, self.masters).await?;
-        run(
-            self.worker,
-            machine(self.worker),
+        let way = Way {
             control,
-            false,
-            listener,
-            self.key,
-        )
-        .await
+            alone: false,
+            secret_key: self.key,
+            screen,
+        };
+        run(self.worker, machine(self.worker), way, listener).await
     }
 }
 
@@ -131,18 +139,33 @@ fn machine(worker: &WorkerConfig) -> Machine {
     machine
 }
 
+/// What differs between the ways to run.
+struct Way<C> {
+    control: C,
+    alone: bool,
+    secret_key: Option<Arc<[u8]>>,
+    screen: Option<Screen>,
+}
+
 async fn run<C: Control>(
     worker: &WorkerConfig,
     machine: Machine,
-    control: C,
-    alone: bool,
+    way: Way<C>,
     listener: TcpListener,
-    secret_key: Option<Arc<[u8]>>,
 ) -> Result<()> {
+    let Way {
+        control,
+        alone,
+        secret_key,
+        screen,
+    } = way;
     let positive = |number: i64| u64::try_from(number).unwrap_or(0);
-    let group = SyncGroup {
-        bytes: positive(worker.relay_sync_bytes),
-        time: Duration::from_millis(positive(worker.relay_sync_ms)),
+    let limits = Limits {
+        group: SyncGroup {
+            bytes: positive(worker.relay_sync_bytes),
+            time: Duration::from_millis(positive(worker.relay_sync_ms)),
+        },
+        memory: Memory::new(usize::try_from(worker.row_memory_bytes).unwrap_or(0)),
     };
     app::run(Parts {
         machine,
@@ -152,10 +175,11 @@ async fn run<C: Control>(
             worker: worker.name.as_str().into(),
             secret_key,
         },
-        group,
+        limits,
         config: worker.to_toml(),
         listener,
         tls: server_tls(worker)?,
+        screen,
     })
     .await
 }

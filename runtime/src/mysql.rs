@@ -2,9 +2,9 @@
 
 pub mod conn;
 pub mod connect;
-mod definition;
+pub(crate) mod definition;
 mod errors;
-mod meta;
+pub(crate) mod meta;
 pub mod replica;
 pub mod session;
 pub mod snapshot;

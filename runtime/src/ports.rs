@@ -18,7 +18,7 @@ use dm_core::{
     sync::{
         agreement::SourceTable,
         batch::Batch,
-        ddl::Piece,
+        ddl::{Collations, Piece},
         progress::{Applied as Progress, Fence, Location, SlotProgress},
         schema::{Table, TableName},
     },
@@ -189,6 +189,12 @@ pub trait Source: Send + Sync + 'static {
     /// Asks where the binlog ends now, within five seconds.
     fn end(&self) -> impl Future<Output = Result<SourceEnd>> + Send;
 
+    /// The default collations of the character sets.
+    ///
+    /// # Errors
+    /// 10001: the source can't be reached.
+    fn collations(&self) -> impl Future<Output = Result<Collations>> + Send;
+
     /// Takes a snapshot of the tables that are wanted, for so many connections.
     ///
     /// # Errors
@@ -255,6 +261,8 @@ pub struct Ddl {
     pub time_zone: Option<String>,
     /// `sql_mode` bits of the source's session.
     pub sql_mode: Option<u64>,
+    /// The default schema, where the text may leave names of schemas out.
+    pub schema: Option<String>,
     /// `collation_server` of the source's session, by number: the default of new schemas.
     pub collation_server: Option<u16>,
     /// Where every slot is once it ran: for the last piece of an event the end of the event, for
@@ -295,6 +303,9 @@ pub trait Target: Send + Sync + 'static {
     /// Bytes that a packet may hold (`max_allowed_packet`).
     fn packet_bytes_max(&self) -> usize;
 
+    /// Whether rows may come as lines ([`copy::Body::Lines`]).
+    fn takes_lines(&self) -> impl Future<Output = Result<bool>> + Send;
+
     /// Makes `fence` the only one that may write, ends whatever is still in flight under older
     /// ones, settles a DDL that was under way, and says what is applied. Without a fence, takes the
     /// next one of the target's own counter (a worker that runs alone).
@@ -318,6 +329,10 @@ pub trait Target: Send + Sync + 'static {
 
     /// The definition of a table, `None` when there is no such table.
     fn table(&self, name: &TableName) -> impl Future<Output = Result<Option<Table>>> + Send;
+
+    /// The time zone of timestamps in dump files that name none: the task's, else that of the
+    /// target, as an offset.
+    fn time_zone(&self) -> impl Future<Output = Result<String>> + Send;
 
     /// How many rows a table has.
     fn count(&self, name: &TableName) -> impl Future<Output = Result<u64>> + Send;

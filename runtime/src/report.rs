@@ -9,7 +9,10 @@ use dm_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::rpc::SourceFacts;
+use crate::{
+    rpc::{CopyProgress, SourceFacts},
+    units::copy::TableProgress,
+};
 
 /// Everything that a worker does, as `GET /sources` answers it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -82,6 +85,32 @@ pub struct SubtaskReport {
     pub sync: Option<SyncReport>,
     /// The progress of a copy of its tables.
     pub copy: Option<CopyReport>,
+    /// How far the load of its dump files is.
+    pub load: Option<LoadReport>,
+    /// Seconds that the copy or load will take, if that can be guessed.
+    pub left_s: Option<u64>,
+    /// The tables that are under way.
+    pub tables: Vec<TableReport>,
+}
+
+/// How far a table is that is copied.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct TableReport {
+    /// Its name in the source.
+    pub table: String,
+    /// Rows that are there.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes per second.
+    pub bytes_per_s: u64,
+    /// Seconds that the rest will take, if that can be guessed.
+    pub left_s: Option<u64>,
+    /// The part that is done, of 1.
+    pub part: f64,
+    /// The same in words.
+    pub text: String,
 }
 
 /// How far a copy of tables is.
@@ -102,6 +131,24 @@ pub struct CopyReport {
     pub bytes_per_s: i64,
     /// The part that is done, such as `12.34 %`.
     pub progress: String,
+}
+
+/// How far dump files are loaded.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct LoadReport {
+    /// Bytes of files that are loaded.
+    pub bytes: u64,
+    /// Bytes of all files.
+    pub total_bytes: u64,
+    /// Bytes per second.
+    pub bytes_per_s: i64,
+    /// The part that is done, such as `12.34 %`.
+    pub progress: String,
+    /// Where the binlog goes on behind the dump.
+    pub position: String,
+    /// The same as a GTID set.
+    pub gtid: String,
 }
 
 /// How far a sync unit is.
@@ -143,17 +190,36 @@ impl Report {
 }
 
 impl From<SourceFacts> for SourceReport {
-    fn from(facts: SourceFacts) -> Self {
+    fn from(mut facts: SourceFacts) -> Self {
+        let subtask = |status: SubtaskStatus| {
+            let CopyProgress { under_way, left } =
+                facts.copies.remove(&status.name).unwrap_or_default();
+            SubtaskReport {
+                left_s: left.map(|left| left.as_secs()),
+                tables: under_way.iter().map(TableReport::from).collect(),
+                ..SubtaskReport::from(status)
+            }
+        };
         Self {
             source: facts.name,
             handled: facts.handled,
             errors: errors(facts.status.result.as_ref()),
             relay: facts.status.relay_status.map(RelayReport::from),
-            subtasks: facts
-                .subtasks
-                .into_iter()
-                .map(SubtaskReport::from)
-                .collect(),
+            subtasks: facts.subtasks.into_iter().map(subtask).collect(),
+        }
+    }
+}
+
+impl From<&TableProgress> for TableReport {
+    fn from(progress: &TableProgress) -> Self {
+        Self {
+            table: progress.table.to_string(),
+            rows: progress.rows,
+            bytes: progress.bytes,
+            bytes_per_s: progress.bytes_per_s,
+            left_s: progress.left.map(|left| left.as_secs()),
+            part: progress.part,
+            text: progress.to_string(),
         }
     }
 }
@@ -184,6 +250,17 @@ impl From<SubtaskStatus> for SubtaskReport {
                 bytes: dump.finished_bytes as u64,
                 bytes_per_s: dump.bps,
                 progress: dump.progress.clone(),
+            }),
+            _ => None,
+        };
+        let load = match &status.status {
+            Some(UnitStatus::Load(load)) => Some(LoadReport {
+                bytes: u64::try_from(load.finished_bytes).unwrap_or_default(),
+                total_bytes: u64::try_from(load.total_bytes).unwrap_or_default(),
+                bytes_per_s: load.bps,
+                progress: load.progress.clone(),
+                position: load.meta_binlog.clone(),
+                gtid: load.meta_binlog_gtid.clone(),
             }),
             _ => None,
         };
@@ -220,6 +297,9 @@ impl From<SubtaskStatus> for SubtaskReport {
             refused: status.refused.as_ref().map(Error::to_string),
             sync,
             copy,
+            load,
+            left_s: None,
+            tables: Vec::new(),
         }
     }
 }
@@ -269,8 +349,19 @@ impl fmt::Display for Report {
                 if let Some(sync) = &task.sync {
                     writeln!(f, "      {sync}")?;
                 }
+                let left = task.left_s.map(|left| format!(", {left} s left"));
+                let left = left.unwrap_or_default();
                 if let Some(copy) = &task.copy {
-                    writeln!(f, "      {copy}")?;
+                    writeln!(f, "      {copy}{left}")?;
+                }
+                if let Some(load) = &task.load {
+                    writeln!(f, "      {load}{left}")?;
+                }
+                for TableReport {
+                    table, part, text, ..
+                } in &task.tables
+                {
+                    writeln!(f, "        {table}: {:.2} %, {text}", part * 100.0)?;
                 }
                 if let Some(refused) = &task.refused {
                     writeln!(
@@ -347,14 +438,34 @@ impl fmt::Display for CopyReport {
     }
 }
 
+impl fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        write!(
+            f,
+            "loaded {}: {:.1} of {:.1} MB, {:.1} MB/s",
+            self.progress,
+            megabytes(self.bytes),
+            megabytes(self.total_bytes),
+            self.bytes_per_s as f64 / 1e6,
+        )
+    }
+}
+
 const fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
     if text.is_empty() { otherwise } else { text }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use dm_core::status::{SourceStatus, UnitKind};
+    use crate::units::copy::Total;
+    use dm_core::{
+        status::{DumpStatus, SourceStatus, UnitKind},
+        sync::schema::TableName,
+    };
 
     fn broken(message: &str) -> Option<ProcessResult> {
         Some(ProcessResult {
@@ -379,6 +490,7 @@ mod tests {
             ..<_>::default()
         };
         let mut facts = SourceFacts {
+            copies: <_>::default(),
             name: "one".into(),
             handled: true,
             status: SourceStatus {
@@ -424,6 +536,46 @@ mod tests {
         for (line, expected) in lines.iter().zip(expected) {
             assert!(line.starts_with(expected), "{lines:?}");
         }
+    }
+
+    #[test]
+    fn names_the_tables_that_are_under_way() {
+        let mut status = SubtaskStatus {
+            name: "t".into(),
+            stage: Stage::Running,
+            unit: UnitKind::Dump,
+            ..<_>::default()
+        };
+        status.status = Some(UnitStatus::Dump(DumpStatus {
+            total_tables: 2,
+            progress: "12.00 %".into(),
+            ..<_>::default()
+        }));
+        let table = TableProgress {
+            table: TableName::new("d", "a"),
+            rows: 30,
+            bytes: 5_000_000,
+            total: Total {
+                rows: 60,
+                ..<_>::default()
+            },
+            bytes_per_s: 1_500_000,
+            part: 0.5,
+            left: Some(Duration::from_secs(7)),
+        };
+        let progress = CopyProgress {
+            under_way: vec![table],
+            left: Some(Duration::from_secs(9)),
+        };
+        let report = report(|facts, _, _| {
+            facts.subtasks.push(status);
+            facts.copies.insert("t".into(), progress);
+        });
+        let lines = lines(&report);
+        assert!(lines[3].starts_with("      copied 12.00 %: 0 of 2 tables"));
+        assert!(lines[3].ends_with("0.0 MB/s, 9 s left"), "{lines:?}");
+        let of_table = "        `d`.`a`: 50.00 %, 30 of about 60 rows, 1.5 MB/s, 7 s left";
+        assert_eq!(lines[4], of_table);
     }
 
     #[test]

@@ -11,8 +11,10 @@ pub(crate) mod recorded;
 mod register;
 
 use std::{
+    collections::BTreeMap,
     future::{Future, ready},
     sync::Arc,
+    time::Duration,
 };
 
 use dm_core::{
@@ -23,7 +25,7 @@ use dm_core::{
 use futures_util::future::BoxFuture;
 use tonic::{Request, Response, Status, metadata::MetadataValue};
 
-use crate::metrics::TaskStage;
+use crate::{metrics::TaskStage, units::copy::TableProgress};
 
 pub use channel::connect;
 pub use register::register;
@@ -80,6 +82,17 @@ pub struct SourceFacts {
     pub status: SourceStatus,
     /// The subtasks, in any order.
     pub subtasks: Vec<SubtaskStatus>,
+    /// How far the copies of tables are, by task: what masters do not ask for.
+    pub copies: BTreeMap<String, CopyProgress>,
+}
+
+/// How far a copy of tables is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CopyProgress {
+    /// The tables that are under way.
+    pub under_way: Vec<TableProgress>,
+    /// How long all of it will take, if that can be guessed.
+    pub left: Option<Duration>,
 }
 
 /// The worker's side of `pb.Worker`.

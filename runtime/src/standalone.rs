@@ -75,7 +75,7 @@ impl Store {
                 held_by,
             } => {
                 let holder = inner.entries.get(&key).map_or(0, |entry| entry.lease);
-                inner.put_if(holder == held_by, key, value, lease)
+                inner.write_if(holder == held_by, key, Some((value, lease)))
             }
             ControlCall::Replace {
                 key,
@@ -86,7 +86,8 @@ impl Store {
                     .entries
                     .get(&key)
                     .map_or(0, |entry| entry.mod_revision);
-                inner.put_if(last == mod_revision, key, value, 0)
+                let value = value.map(|value| (value, 0));
+                inner.write_if(last == mod_revision, key, value)
             }
             ControlCall::Revoke { lease } => {
                 inner.entries.retain(|_, entry| entry.lease != lease);
@@ -143,7 +144,8 @@ impl Control for Store {
 }
 
 impl Inner {
-    fn put_if(&mut self, condition: bool, key: Bytes, value: Bytes, lease: i64) -> Reply {
+    /// Puts a value under a lease, or deletes the key, on a condition.
+    fn write_if(&mut self, condition: bool, key: Bytes, new: Option<(Bytes, i64)>) -> Reply {
         let old = self.entries.get(&key);
         if !condition {
             return Reply::Refused {
@@ -151,17 +153,21 @@ impl Inner {
             };
         }
         self.revision += 1;
-        let entry = Entry {
-            key: key.clone(),
-            value,
-            create_revision: old.map_or(self.revision, |old| old.create_revision),
-            mod_revision: self.revision,
-            lease,
-        };
-        self.entries.insert(key, entry);
-        Reply::Written {
-            revision: self.revision,
+        let revision = self.revision;
+        let create_revision = old.map_or(revision, |old| old.create_revision);
+        if let Some((value, lease)) = new {
+            let entry = Entry {
+                key: key.clone(),
+                value,
+                create_revision,
+                mod_revision: revision,
+                lease,
+            };
+            self.entries.insert(key, entry);
+        } else {
+            self.entries.remove(&key);
         }
+        Reply::Written { revision }
     }
 }
 

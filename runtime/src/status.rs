@@ -25,7 +25,7 @@ use tokio::{
 use crate::{
     metrics::TaskStage,
     ports::{Connect, Source, SourceEnd},
-    rpc::{self, SourceFacts},
+    rpc::{self, CopyProgress, SourceFacts},
     units::{
         Facts,
         copy::CopyFacts,
@@ -87,9 +87,8 @@ impl<K: Connect> rpc::Facts for Observer<K> {
             };
             return vec![SourceFacts {
                 name: view.source,
-                handled: false,
                 status,
-                subtasks: Vec::new(),
+                ..SourceFacts::default()
             }];
         }
         let sources = view.sources.iter();
@@ -206,6 +205,18 @@ impl<K: Connect> Observer<K> {
                     relay_status(relay, facts.end().as_ref(), end)
                 }),
             },
+            copies: subtasks
+                .clone()
+                .filter(|task| matches!(task.unit, Some(UnitKind::Dump | UnitKind::Load)))
+                .map(|task| {
+                    let facts = self.facts.copy(&source.name, &task.name);
+                    let progress = CopyProgress {
+                        under_way: facts.under_way(),
+                        left: facts.left(),
+                    };
+                    (task.name.clone(), progress)
+                })
+                .collect(),
             subtasks: subtasks
                 .map(|task| self.subtask(&source.name, task, end))
                 .collect(),
@@ -225,7 +236,8 @@ impl<K: Connect> Observer<K> {
             }
             UnitKind::Load => {
                 let facts = self.facts.copy(source, &task.name);
-                Some(UnitStatus::Load(load_status(&facts)))
+                let is_over = task.stage == Stage::Finished;
+                Some(UnitStatus::Load(load_status(&facts, is_over)))
             }
             _ => None,
         };
@@ -343,21 +355,28 @@ fn dump_status(facts: &CopyFacts) -> DumpStatus {
     }
 }
 
-/// What is left of a copy when its rows are there takes a moment.
-fn load_status(facts: &CopyFacts) -> LoadStatus {
-    let bytes = i64::try_from(facts.bytes.load(Relaxed)).unwrap_or(i64::MAX);
+/// Of nothing to load all is there once it is over, as the existing worker shows it.
+fn load_status(facts: &CopyFacts, is_over: bool) -> LoadStatus {
+    let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let done = facts.bytes.load(Relaxed);
+    let (done, total, part) = match facts.total().map(|total| total.bytes) {
+        // What is left of a copy without files when its rows are there takes a moment.
+        Some(0) => (done, done, 1.0),
+        Some(total) => (done.min(total), total, facts.part()),
+        None => (0, 0, f64::from(u8::from(is_over))),
+    };
     let from = facts.from();
     let gtids = from.as_ref().and_then(|from| from.gtids.as_ref());
     LoadStatus {
-        finished_bytes: bytes,
-        total_bytes: bytes,
-        progress: percent(1.0),
+        finished_bytes: number(done),
+        total_bytes: number(total),
+        progress: percent(part),
         meta_binlog: from
             .as_ref()
             .map(|from| from.position.to_string())
             .unwrap_or_default(),
         meta_binlog_gtid: gtids.map(ToString::to_string).unwrap_or_default(),
-        bps: 0,
+        bps: number(facts.bytes_per_s()),
     }
 }
 

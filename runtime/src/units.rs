@@ -1,6 +1,7 @@
 //! The units: what a subtask runs, one after the other.
 
 pub mod copy;
+pub(crate) mod files;
 pub(crate) mod payload;
 pub mod relay;
 pub mod sync;
@@ -14,21 +15,25 @@ use std::{
 };
 
 use dm_core::{
-    control::SourceConfig,
+    control::{SourceConfig, SubtaskConfig},
     error::Result,
     lifecycle::{self, Job, Outcome, Reply, Start, View},
     status::UnitKind,
-    sync::progress::Location,
+    sync::{
+        ddl::Rules,
+        progress::{Fence, Location},
+    },
 };
 use tokio::{sync::watch, time::Instant};
 
 use self::{
-    copy::{CopyFacts, CopyUnit, LoadUnit},
+    copy::CopyFacts,
     relay::{RelayFacts, RelayUnit, SyncGroup},
     sync::{Relay, SyncFacts, SyncUnit},
 };
 use crate::{
     config::support,
+    memory::Memory,
     metrics::{Metrics, RelayMetrics, SyncMetrics},
     panics::caught,
     ports::{Connect, Events, Source, Target},
@@ -91,8 +96,16 @@ pub struct Units<K> {
     /// Whether the fence is the target's own counter.
     alone: bool,
     facts: Facts,
+    limits: Limits,
+}
+
+/// What bounds units.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
     /// How relay logs are synced.
-    group: SyncGroup,
+    pub group: SyncGroup,
+    /// Memory of each subtask for rows.
+    pub memory: Memory,
 }
 
 /// What the units let others see. It outlives pauses.
@@ -188,11 +201,14 @@ impl Facts {
             .retain(|name, _| view.sources.iter().any(|source| source.name == *name));
     }
 
-    /// Tells Prometheus how far behind each subtask is.
+    /// Tells Prometheus how far, or how far behind, each subtask is.
     pub fn sample(&self, now_unix: Duration) {
-        for facts in self.known().subtasks.values() {
-            facts.sample(now_unix);
-        }
+        let known = self.known();
+        known
+            .subtasks
+            .values()
+            .for_each(|facts| facts.sample(now_unix));
+        known.copies.values().for_each(|facts| facts.sample());
     }
 
     /// How to reach a source, if a unit was ever started for it.
@@ -213,15 +229,34 @@ impl Facts {
     }
 }
 
+/// What moves the tables that a task begins with: its dump unit and its load unit, without files
+/// between them (`copy`) or with (`files`).
+struct Moving<K> {
+    /// Makes the doors.
+    connect: K,
+    /// The subtask and its source.
+    job: Job,
+    /// The fence of this ownership; `None` to take the next of the target's own counter.
+    fence: Option<Fence>,
+    /// How far it is.
+    facts: Arc<CopyFacts>,
+    /// What of the binlog the subtask needs.
+    needs: Arc<SyncFacts>,
+    /// Where it reports that it works.
+    events: Events,
+    /// For rows on their way.
+    memory: Memory,
+}
+
 impl<K: Connect> Units<K> {
     /// Units that reach the world through `connect`. A worker that runs `alone` has no store that
     /// could order the owners of a source, so the target counts them.
-    pub fn new(connect: K, alone: bool, facts: Facts, group: SyncGroup) -> Self {
+    pub fn new(connect: K, alone: bool, facts: Facts, limits: Limits) -> Self {
         Self {
             connect,
             alone,
             facts,
-            group,
+            limits,
         }
     }
 
@@ -248,31 +283,33 @@ impl<K: Connect> Units<K> {
         }
         facts.note_start(Instant::now());
         let fence = (!self.alone).then_some(fence);
-        let alone = self.alone;
+        let (alone, memory) = (self.alone, self.limits.memory);
         let copy = self.facts.copy(&job.source.source_id, &job.task.name);
         let connect = self.connect;
         let ended = match unit {
-            UnitKind::Dump => {
-                let needs = Arc::clone(&facts);
-                let unit = CopyUnit {
+            UnitKind::Dump | UnitKind::Load => {
+                let path = match files::directory(&job.task) {
+                    Ok(path) => path,
+                    Err(error) => return Outcome::Failed(vec![error]),
+                };
+                copy.unit_starts(&self.facts.0.metrics, unit, &job);
+                let moving = Moving {
                     connect,
                     job,
                     fence,
-                    facts: copy,
-                    needs,
+                    facts: Arc::clone(&copy),
+                    needs: Arc::clone(&facts),
                     events,
+                    memory,
                 };
-                unit.run(stop).await
-            }
-            UnitKind::Load => {
-                let unit = LoadUnit {
-                    connect,
-                    job,
-                    fence,
-                    facts: copy,
-                    events,
+                let ended = match (unit, path) {
+                    (UnitKind::Dump, None) => moving.copy(stop).await,
+                    (UnitKind::Dump, Some(path)) => moving.dump(path, stop).await,
+                    (_, None) => moving.end_copy(stop).await,
+                    (_, Some(path)) => moving.load(path, stop).await,
                 };
-                unit.run(stop).await
+                copy.unit_ended(exit(&ended));
+                ended
             }
             _ => {
                 let relay = (job.use_relay).then(|| self.facts.relay(&job.source.source_id));
@@ -283,13 +320,15 @@ impl<K: Connect> Units<K> {
                     relay: relay.map(Relay::new),
                     facts: Arc::clone(&facts),
                     events,
+                    memory,
                 };
-                unit.run(stop).await
+                let ended = unit.run(stop).await;
+                if let Some(is_resumable) = exit(&ended) {
+                    facts.metrics.failed(is_resumable);
+                }
+                ended
             }
         };
-        if let Outcome::Failed(errors) = &ended {
-            facts.metrics.failed(lifecycle::subtask_resumable(errors));
-        }
         match ended {
             // No store tells whose the source is: whoever came last has it.
             Outcome::Fenced(error) if alone => Outcome::Failed(vec![error]),
@@ -316,7 +355,7 @@ impl<K: Connect> Units<K> {
             subtasks: self.facts.clone(),
             facts: Arc::clone(&facts),
             config,
-            group: self.group,
+            group: self.limits.group,
             events,
         };
         // Its readers must hear of a panic, too.
@@ -340,7 +379,8 @@ impl<K: Connect> Units<K> {
             Ok(match unit {
                 UnitKind::Sync => !target.has_checkpoint().await?,
                 UnitKind::Load => match target.copy().await? {
-                    Some(copy) => !copy.is_complete()?,
+                    // Files are dumped no more once some of them are loaded.
+                    Some(copy) => files::directory(&job.task)?.is_none() && !copy.is_complete()?,
                     None => true,
                 },
                 _ => true,
@@ -353,37 +393,27 @@ impl<K: Connect> Units<K> {
     }
 }
 
+/// What decides over names and definitions. Where a task wants what is created to be collated as in
+/// the source, whatever the target's defaults are, the source is asked.
+async fn rules(task: &SubtaskConfig, source: &impl Source) -> Result<Rules> {
+    let mut rules = Rules::new(task)?;
+    if task.collation_compatible == "strict" {
+        rules.collations = source.collations().await?;
+    }
+    Ok(rules)
+}
+
+/// Whether a unit can be resumed that an error has ended.
+fn exit(ended: &Outcome) -> Option<bool> {
+    match ended {
+        Outcome::Failed(errors) => Some(lifecycle::subtask_resumable(errors)),
+        _ => None,
+    }
+}
+
 /// Fails if a unit would have to do what is not built yet.
 fn check(job: &Job) -> Result<()> {
     support::unsupported(&job.task, &job.source)?;
     let mut arguments = job.arguments.iter();
     arguments.try_for_each(|args| support::unsupported_arguments(&job.task.name, args))
-}
-
-#[cfg(test)]
-mod tests {
-    use dm_core::control::SubtaskConfig;
-
-    use super::*;
-
-    /// Trying again would not help.
-    #[test]
-    fn modes_that_need_files_are_refused_for_good() {
-        for mode in ["dump", "load", "load&sync"] {
-            let task = SubtaskConfig {
-                mode: mode.into(),
-                ..SubtaskConfig::default()
-            };
-            let job = Job {
-                source: Arc::new(SourceConfig::standard()),
-                task: Arc::new(task),
-                arguments: None,
-                use_relay: false,
-            };
-            let error = check(&job).expect_err(mode);
-            let key = format!("`task-mode: {mode}`");
-            assert!(error.message.contains(&key), "{error}");
-            assert!(!lifecycle::subtask_resumable(&[error]));
-        }
-    }
 }

@@ -245,6 +245,7 @@ impl Statement {
     fn ddl(self, schema: &str, after: Place) -> Ddl {
         let tables = self.tables.iter();
         Ddl {
+            schema: None,
             piece: Piece {
                 ordinal: 0,
                 kind: self.kind,

@@ -192,6 +192,12 @@ pub fn stage_key(source: &str, task: &str) -> String {
     format!("/dm-master/stage/subtask/{}/{}", hex(source), hex(task))
 }
 
+/// Key of the worker that has a subtask's dump files.
+#[must_use]
+pub fn load_task_key(source: &str, task: &str) -> String {
+    format!("/dm-master/load-task/{}/{}", hex(task), hex(source))
+}
+
 /// Value of a subtask's expected stage.
 #[must_use]
 pub fn stage(source: &str, task: &str, expect: Expect) -> String {

@@ -4,6 +4,7 @@
 //! is a switch takes its value only behind `=`, and `--` ends them.
 
 mod ask;
+mod check;
 mod given;
 mod relay;
 
@@ -13,6 +14,7 @@ use dm_core::control::record::Secret;
 use dm_core::error::{Code, Error, Result, code};
 
 pub use self::ask::{Peer, Purge};
+pub use self::check::Check;
 use self::given::Given;
 pub use self::relay::{Dump, Relay};
 use super::password;
@@ -38,6 +40,8 @@ pub enum Command {
     Relay(Relay),
     /// Let a worker remove files of its relay log.
     Purge(Purge),
+    /// Check what a task needs.
+    Check(Check),
     /// Replicate alone.
     Standalone(Standalone),
     /// Work for whoever administers the keys in etcd.
@@ -114,6 +118,11 @@ const WORKER: &[Flag] = &[
         "sync it after so many milliseconds (default 50)",
     ),
     Flag(
+        "row-memory-bytes",
+        "BYTES",
+        "memory of each task for rows on their way (default 83886080)",
+    ),
+    Flag(
         "L",
         "LEVEL",
         "debug, info, warn, error or fatal (default info)",
@@ -178,6 +187,7 @@ where
     let args: Vec<String> = args.into_iter().map(Into::into).collect();
     match args.split_first() {
         Some((first, rest)) if first == "standalone" => standalone(rest),
+        Some((first, rest)) if first == "check" => check::parse(rest),
         Some((first, rest)) if first == "status" => ask::status(rest),
         Some((first, rest)) if first == "relay" => relay::parse(rest),
         _ => cluster(&args),
@@ -199,8 +209,8 @@ fn cluster(args: &[String]) -> Result<Command> {
     match (worker.join.is_empty(), etcd.is_empty()) {
         (false, false) => Err(flag_error("-join and -etcd: give only one of them")),
         (true, true) => Err(flag_error(
-            "nothing to do: give -join or -etcd, or begin with `standalone`, `status` or `relay`; \
-             see -help",
+            "nothing to do: give -join or -etcd, or begin with `standalone`, `check`, `status` or \
+             `relay`; see -help",
         )),
         (false, true) => {
             worker.adjust()?;
@@ -241,12 +251,7 @@ fn standalone(args: &[String]) -> Result<Command> {
     let any_port = listen_by_default(&mut worker);
     worker.adjust()?;
     let data_dir = PathBuf::from(given.last("data-dir").unwrap_or("dm-data"));
-    let key = given
-        .last("secret-key-path")
-        .map(Path::new)
-        .map(password::read_key)
-        .transpose()?;
-    let secret_key = key.map(Secret);
+    let secret_key = secret_key(&given)?;
     Ok(Command::Standalone(Standalone {
         worker,
         any_port,
@@ -255,6 +260,13 @@ fn standalone(args: &[String]) -> Result<Command> {
         data_dir,
         secret_key,
     }))
+}
+
+/// The key that decrypts passwords in files.
+fn secret_key(given: &Given<'_>) -> Result<Option<Secret<Vec<u8>>>> {
+    let path = given.last("secret-key-path").map(Path::new);
+    let key = path.map(password::read_key).transpose()?;
+    Ok(key.map(Secret))
 }
 
 /// Sets an address where none is given, and says whether it did.
@@ -290,6 +302,7 @@ fn help() -> String {
         "dm-worker replicates MySQL and MariaDB into TiDB, MySQL and MariaDB.\n\n\
          Usage:\n  \
          dm-worker standalone -source FILE… -task FILE… [flags]   replicate alone\n  \
+         dm-worker check -source FILE… -task FILE… [flags]        see what is in its way\n  \
          dm-worker -etcd ADDRS -name NAME [flags]                 as keys in etcd say\n  \
          dm-worker -join ADDRS -worker-addr ADDR [flags]          in a DM cluster\n  \
          dm-worker status [-addr ADDR | -data-dir DIR]            show what a worker does\n  \
@@ -301,8 +314,9 @@ fn help() -> String {
     );
     for (title, flags) in [
         ("Flags of standalone", STANDALONE),
+        ("Flags of check", check::CHECK),
         ("Flags with -etcd and -join", CLUSTER),
-        ("Flags of all three", WORKER),
+        ("Flags of standalone, -etcd and -join", WORKER),
         ("Flags of relay dump", relay::DUMP),
         ("Flags of relay purge, one of the first three", ask::PURGE),
         ("Flags of status and relay purge", ask::PEER),

@@ -11,75 +11,95 @@ use uuid::Uuid;
 use super::task::Task;
 use super::{read_file, source, support};
 
-/// Reads and checks the files; `key` decrypts their passwords. Each source's relay log goes into a
-/// directory of its own below `relay_dir`, or else where its file says, which is below `data_dir`
-/// unless it is a path from the root.
-///
-/// # Errors
-/// A file that can't be read or is wrong, 20032 for two files that say the same of something, and
-/// 20901 for what is not built yet.
-pub fn entries(
-    sources: &[PathBuf],
-    tasks: &[PathBuf],
-    key: Option<&[u8]>,
-    data_dir: &Path,
-    relay_dir: Option<&Path>,
-) -> Result<Vec<(Bytes, Bytes)>> {
-    let mut configs: Vec<SourceConfig> = Vec::new();
-    for (index, path) in sources.iter().enumerate() {
-        let mut config = source(&path.display().to_string(), &read_file(path)?, key)?;
-        let given = Path::new(&config.relay_dir);
-        let base = match relay_dir {
-            Some(base) => Some(base.to_owned()),
-            None => given.is_relative().then(|| data_dir.join(given)),
-        };
-        if let Some(base) = base {
-            config.relay_dir = base.join(&config.source_id).display().to_string();
-        }
-        let id = &config.source_id;
-        if let Some(first) = configs.iter().position(|other| other.source_id == *id) {
-            return Err(twice(
-                &format!("source {id}"),
-                &sources[first],
-                &sources[index],
-            ));
-        }
-        let dir = &config.relay_dir;
-        let relays_there = |other: &SourceConfig| other.enable_relay && other.relay_dir == *dir;
-        if config.enable_relay
-            && let Some(first) = configs.iter().position(relays_there)
-        {
-            let what = format!("the relay directory {dir}");
-            return Err(twice(&what, &sources[first], &sources[index]));
-        }
-        configs.push(config);
-    }
-    let mut subtasks: Vec<(SubtaskConfig, &Path)> = Vec::new();
-    for path in tasks {
-        let file = path.display().to_string();
-        let task = Task::parse(&file, &read_file(path)?, key)?;
-        if task.ignores_checks() {
-            // With a master these are the master's checks, and it has left them out.
-            return Err(support::refused("`ignore-checking-items`").annotate(&file));
-        }
-        for config in task.subtasks(&configs, || Uuid::new_v4().to_string())? {
-            let (name, id) = (&config.name, &config.source_id);
-            let same = |(other, _): &&(SubtaskConfig, &Path)| {
-                (&other.name, &other.source_id) == (name, id)
+/// What source and task files say.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    /// The sources.
+    pub sources: Vec<SourceConfig>,
+    /// The tasks, one entry for each source of theirs, with their files.
+    pub subtasks: Vec<(SubtaskConfig, PathBuf)>,
+}
+
+impl Files {
+    /// Reads the files; `key` decrypts their passwords. Each source's relay log goes into a
+    /// directory of its own below `relay_dir`, or else where its file says, which is below
+    /// `data_dir` unless it is a path from the root.
+    ///
+    /// # Errors
+    /// A file that can't be read or is wrong, and 20032 for two files that say the same of
+    /// something.
+    pub fn read(
+        sources: &[PathBuf],
+        tasks: &[PathBuf],
+        key: Option<&[u8]>,
+        data_dir: &Path,
+        relay_dir: Option<&Path>,
+    ) -> Result<Self> {
+        let mut configs: Vec<SourceConfig> = Vec::new();
+        for (index, path) in sources.iter().enumerate() {
+            let mut config = source(&path.display().to_string(), &read_file(path)?, key)?;
+            let given = Path::new(&config.relay_dir);
+            let base = match relay_dir {
+                Some(base) => Some(base.to_owned()),
+                None => given.is_relative().then(|| data_dir.join(given)),
             };
-            if let Some((_, first)) = subtasks.iter().find(same) {
-                return Err(twice(&format!("task {name} of source {id}"), first, path));
+            if let Some(base) = base {
+                config.relay_dir = base.join(&config.source_id).display().to_string();
             }
-            if let Some(source) = configs.iter().find(|source| source.source_id == *id) {
-                support::unsupported(&config, source).map_err(|error| error.annotate(&file))?;
+            let id = &config.source_id;
+            if let Some(first) = configs.iter().position(|other| other.source_id == *id) {
+                return Err(twice(
+                    &format!("source {id}"),
+                    &sources[first],
+                    &sources[index],
+                ));
             }
-            subtasks.push((config, path));
+            let dir = &config.relay_dir;
+            let relays_there = |other: &SourceConfig| other.enable_relay && other.relay_dir == *dir;
+            if config.enable_relay
+                && let Some(first) = configs.iter().position(relays_there)
+            {
+                let what = format!("the relay directory {dir}");
+                return Err(twice(&what, &sources[first], &sources[index]));
+            }
+            configs.push(config);
         }
+        let mut subtasks: Vec<(SubtaskConfig, PathBuf)> = Vec::new();
+        for path in tasks {
+            let file = path.display().to_string();
+            let task = Task::parse(&file, &read_file(path)?, key)?;
+            for config in task.subtasks(&configs, || Uuid::new_v4().to_string())? {
+                let (name, id) = (&config.name, &config.source_id);
+                let same = |(other, _): &&(SubtaskConfig, PathBuf)| {
+                    (&other.name, &other.source_id) == (name, id)
+                };
+                if let Some((_, first)) = subtasks.iter().find(same) {
+                    return Err(twice(&format!("task {name} of source {id}"), first, path));
+                }
+                subtasks.push((config, path.clone()));
+            }
+        }
+        Ok(Self {
+            sources: configs,
+            subtasks,
+        })
     }
-    Ok(encode(
-        configs,
-        subtasks.into_iter().map(|(config, _)| config),
-    ))
+
+    /// The same as keys and values.
+    ///
+    /// # Errors
+    /// 20901 for what is not built yet.
+    pub fn entries(&self) -> Result<Vec<(Bytes, Bytes)>> {
+        for (config, path) in &self.subtasks {
+            let mut sources = self.sources.iter();
+            if let Some(source) = sources.find(|source| source.source_id == config.source_id) {
+                let refused = support::unsupported(config, source);
+                refused.map_err(|error| error.annotate(&path.display().to_string()))?;
+            }
+        }
+        let subtasks = self.subtasks.iter().map(|(config, _)| config);
+        Ok(encode(&self.sources, subtasks))
+    }
 }
 
 fn twice(what: &str, first: &Path, second: &Path) -> Error {
@@ -92,9 +112,9 @@ fn twice(what: &str, first: &Path, second: &Path) -> Error {
         .with_workaround("Give one of the files only, or another name in one of them.")
 }
 
-fn encode(
-    sources: Vec<SourceConfig>,
-    subtasks: impl Iterator<Item = SubtaskConfig>,
+fn encode<'a>(
+    sources: &[SourceConfig],
+    subtasks: impl Iterator<Item = &'a SubtaskConfig>,
 ) -> Vec<(Bytes, Bytes)> {
     let mut entries = Vec::new();
     let mut put = |key: Key, value: String| {
@@ -158,13 +178,14 @@ mod tests {
             };
             texts.iter().enumerate().map(file).collect()
         };
-        entries(
+        Files::read(
             &write("s", sources),
             &write("t", tasks),
             None,
             dir.path(),
             None,
-        )
+        )?
+        .entries()
     }
 
     /// Two sources never share one, and a place that is named is taken as it is.
@@ -224,20 +245,18 @@ mod tests {
     }
 
     #[test]
-    fn checks_cannot_be_passed_over() {
+    fn checks_can_be_passed_over() {
         let task = format!("{TASK}ignore-checking-items: [all]\n");
-        let error = read(&[SOURCE], &[&task]).expect_err("all");
-        assert!(error.is(&code::CONFIG_NOT_SUPPORTED), "{error}");
-        assert!(error.message.contains("`ignore-checking-items`"), "{error}");
+        assert_eq!(read(&[SOURCE], &[&task]).expect("valid").len(), 4);
     }
 
     #[test]
     fn what_is_not_built_yet_is_refused_with_file_and_key() {
-        for mode in ["dump", "load"] {
-            let task = TASK.replace("incremental", mode);
+        for mode in ["optimistic", "pessimistic"] {
+            let task = format!("shard-mode: {mode}\n{TASK}");
             let error = read(&[SOURCE], &[&task]).expect_err(mode);
             assert!(error.is(&code::CONFIG_NOT_SUPPORTED), "{error}");
-            for part in ["t0.yaml", &format!("`task-mode: {mode}`")] {
+            for part in ["t0.yaml", &format!("`shard-mode: {mode}`")] {
                 assert!(error.message.contains(part), "{error}");
             }
         }

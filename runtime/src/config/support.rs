@@ -6,7 +6,7 @@ use dm_core::control::subtask::{Mode, SyncConfig};
 use dm_core::control::{SourceConfig, SubtaskConfig, TaskCliArgs};
 use dm_core::error::{Error, Result, code};
 
-use crate::units::copy::Settings;
+use crate::units::{copy::Settings, files::directory};
 
 /// Fails if a subtask asks for something that this worker cannot do yet. Values that a master or a
 /// template writes by default, and that change nothing, pass.
@@ -22,10 +22,9 @@ pub fn unsupported(task: &SubtaskConfig, source: &SourceConfig) -> Result<()> {
     };
     let mode = Mode::parse(&task.mode);
 
-    let is_built = matches!(mode, Some(Mode::Incremental | Mode::All | Mode::Full));
-    refuse(!is_built, &format!("task-mode: {}", task.mode));
-    if mode.is_some_and(Mode::has_dump) {
+    if mode.is_some_and(|mode| mode.has_dump() || mode.has_load()) {
         Settings::new(task)?;
+        directory(task)?;
         for key in Settings::without_effect(task) {
             refuse(true, key);
         }
@@ -60,8 +59,8 @@ pub fn unsupported(task: &SubtaskConfig, source: &SourceConfig) -> Result<()> {
         "routes: extract-source",
     );
     refuse(
-        task.collation_compatible == "strict",
-        "collation_compatible: strict",
+        task.collation_compatible == "strict" && mode == Some(Mode::Dump),
+        "collation_compatible: strict, in files",
     );
     refuse(
         task.validator.mode != "none",
@@ -200,7 +199,7 @@ mod tests {
     #[test]
     fn everything_that_would_be_ignored_is_named() {
         let mut task = recorded("04-start-task-all");
-        task.mode = "dump".into();
+        task.load.import_mode = "physical".into();
         task.dump.where_ = "a > 1".into();
         task.sync.max_retry = 100;
         task.shard_mode = "optimistic".into();
@@ -209,7 +208,7 @@ mod tests {
         source.enable = false;
         let message = unsupported(&task, &source).expect_err("a lot").message;
         for key in [
-            "task-mode: dump",
+            "loaders: import-mode",
             "mydumpers: where",
             "shard-mode: optimistic",
             "mode: full",
@@ -235,7 +234,11 @@ mod tests {
             change(&mut task, &mut source);
             unsupported(&task, &source).err().map(|error| error.message)
         };
-        let cases: [(&str, Change); 5] = [
+        let cases: [(&str, Change); 6] = [
+            ("collation_compatible: strict, in files", |task, _| {
+                task.mode = "dump".into();
+                task.collation_compatible = "strict".into();
+            }),
             ("syncers: enable-ansi-quotes", |task, _| {
                 task.sync.enable_ansi_quotes = true;
             }),

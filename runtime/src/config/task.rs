@@ -63,11 +63,6 @@ impl Task {
         &self.content.name
     }
 
-    /// Whether checks are to be passed over.
-    pub fn ignores_checks(&self) -> bool {
-        !self.content.ignore_checking_items.is_empty()
-    }
-
     /// The subtasks, in the order of the file, with defaults set and checked. `uuid` draws two
     /// texts for each that nobody has had before.
     ///

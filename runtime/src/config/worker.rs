@@ -8,6 +8,7 @@ use dm_core::error::{Error, Result, code};
 use dm_core::record;
 
 use super::support::refused;
+use crate::memory::Memory;
 
 record! {
     /// The worker's own settings, in the order in which they are printed.
@@ -42,6 +43,8 @@ record! {
         relay_sync_bytes: i64 = "relay-sync-bytes",
         /// Milliseconds after which they are, though they are fewer.
         relay_sync_ms: i64 = "relay-sync-ms",
+        /// Memory of each subtask for rows on their way, in bytes.
+        row_memory_bytes: i64 = "row-memory-bytes",
         /// TLS, of the listener and towards masters and etcd. Only paths; the rest never had an
         /// effect and is refused.
         security: Security = flat,
@@ -66,6 +69,7 @@ impl WorkerConfig {
             relay_keepalive_ttl: 30 * 60,
             relay_sync_bytes: 8 << 20,
             relay_sync_ms: 50,
+            row_memory_bytes: 80 << 20,
             ..Self::default()
         }
     }
@@ -136,6 +140,11 @@ impl WorkerConfig {
         positive("relay-keepalive-ttl", self.relay_keepalive_ttl)?;
         positive("relay-sync-bytes", self.relay_sync_bytes)?;
         positive("relay-sync-ms", self.relay_sync_ms)?;
+        let memory = usize::try_from(self.row_memory_bytes).unwrap_or_default();
+        if !(Memory::MIN..=Memory::MAX).contains(&memory) {
+            let why = format!("must be from {} to {}", Memory::MIN, Memory::MAX);
+            return Err(invalid("row-memory-bytes", &why));
+        }
         self.check_tls()?;
         self.adjust_addresses()?;
         if !self.join.is_empty() {
@@ -305,7 +314,7 @@ mod tests {
              worker-addr = \"127.0.0.1:8962\"\nadvertise-addr = \"127.0.0.1:8962\"\n\
              config-file = \"\"\nkeepalive-ttl = 60\nrelay-keepalive-ttl = 1800\n\
              relay-dir = \"\"\nrelay-sync-bytes = 8388608\nrelay-sync-ms = 50\n\
-             ssl-ca = \"\"\nssl-cert = \"\"\nssl-key = \"\"\n\
+             row-memory-bytes = 83886080\nssl-ca = \"\"\nssl-cert = \"\"\nssl-key = \"\"\n\
              ssl-ca-base64 = \"\"\nssl-key-base64 = \"\"\nssl-cert-base64 = \"\"\n"
         );
     }
@@ -413,6 +422,8 @@ mod tests {
             ("keepalive-ttl = 0", 20900),
             ("relay-sync-bytes = 0", 20900),
             ("relay-sync-ms = -1", 20900),
+            ("row-memory-bytes = 1000000", 20900),
+            ("row-memory-bytes = -1", 20900),
             ("ssl-ca-bytes = [1]", 20900),
             ("ssl-key-base64 = 'eA=='", 20900),
             ("redact-info-log = true", 20901),

@@ -38,6 +38,7 @@ impl Facts for Fixed {
             ..<_>::default()
         }];
         vec![SourceFacts {
+            copies: <_>::default(),
             name: "one".into(),
             handled: true,
             status,

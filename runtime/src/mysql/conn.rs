@@ -206,7 +206,7 @@ impl Conn {
     }
 
     /// Waits for so long for a word of the server.
-    pub(super) fn wait_for(&mut self, silence_max: Duration) {
+    pub(crate) fn wait_for(&mut self, silence_max: Duration) {
         self.wire.silence_max = silence_max;
     }
 
@@ -216,6 +216,15 @@ impl Conn {
     /// What the server says, or a broken connection; then the connection must be dropped.
     pub async fn query(&mut self, sql: &str) -> Result<Vec<Row>, Fault> {
         let mut all = Vec::new();
+        self.each(sql, |row| all.push(row)).await?;
+        Ok(all)
+    }
+
+    /// Runs a query and hands out its rows one by one, for answers that are large.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub(crate) async fn each(&mut self, sql: &str, mut take: impl FnMut(Row)) -> Result<(), Fault> {
         let mut rows = self.rows(sql).await?;
         while let Some(row) = rows.next(self).await? {
             let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
@@ -225,9 +234,9 @@ impl Conn {
             if row.len() as u64 != rows.columns {
                 return Err(Fault::SHORT);
             }
-            all.push(row);
+            take(row);
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Runs a query whose rows are read one by one.

@@ -15,12 +15,16 @@ pub(super) fn condition(name: &TableName) -> String {
     )
 }
 
+/// What [`column()`] wants to know, of `information_schema.COLUMNS`.
+pub(crate) const COLUMN: &str = "COLUMN_NAME,DATA_TYPE,COLUMN_TYPE,CHARACTER_SET_NAME,\
+    COLLATION_NAME,IS_NULLABLE,EXTRA,CHARACTER_MAXIMUM_LENGTH";
+/// What [`keys_of`] wants to know, of `information_schema.STATISTICS`.
+pub(crate) const KEY_PART: &str = "INDEX_NAME,NON_UNIQUE,COLUMN_NAME,SUB_PART";
+
 /// The query for the columns of a table.
 pub(super) fn columns(name: &TableName) -> String {
     format!(
-        "SELECT COLUMN_NAME,DATA_TYPE,COLUMN_TYPE,CHARACTER_SET_NAME,COLLATION_NAME,IS_NULLABLE,\
-         EXTRA,CHARACTER_MAXIMUM_LENGTH FROM information_schema.COLUMNS WHERE {} \
-         ORDER BY ORDINAL_POSITION",
+        "SELECT {COLUMN} FROM information_schema.COLUMNS WHERE {} ORDER BY ORDINAL_POSITION",
         condition(name)
     )
 }
@@ -28,8 +32,8 @@ pub(super) fn columns(name: &TableName) -> String {
 /// The query for its keys.
 pub(super) fn keys(name: &TableName) -> String {
     format!(
-        "SELECT INDEX_NAME,NON_UNIQUE,COLUMN_NAME,SUB_PART FROM information_schema.STATISTICS \
-         WHERE {} ORDER BY INDEX_NAME,SEQ_IN_INDEX",
+        "SELECT {KEY_PART} FROM information_schema.STATISTICS WHERE {} \
+         ORDER BY INDEX_NAME,SEQ_IN_INDEX",
         condition(name)
     )
 }
@@ -44,7 +48,8 @@ pub(super) fn table<R: Values>(name: &TableName, columns: &[R], parts: &[R]) -> 
     })
 }
 
-fn column(row: &impl Values) -> ColumnInfo {
+/// A column, from a row that begins with [`COLUMN`].
+pub(crate) fn column(row: &impl Values) -> ColumnInfo {
     let optional = |index| (!row.is_null(index)).then(|| row.text(index));
     let column_type = row.text(2);
     // `DEFAULT_GENERATED` is no generated column.
@@ -65,7 +70,8 @@ fn column(row: &impl Values) -> ColumnInfo {
     }
 }
 
-fn keys_of(parts: &[impl Values], columns: &[ColumnInfo]) -> Vec<Key> {
+/// The keys of a table, from rows that begin with [`KEY_PART`].
+pub(crate) fn keys_of(parts: &[impl Values], columns: &[ColumnInfo]) -> Vec<Key> {
     let mut keys: BTreeMap<String, Key> = BTreeMap::new();
     for part in parts {
         let name = part.text(0);

@@ -46,7 +46,9 @@ fn coded(kind: &Code, what: &str, sql: &str, error: &SqlError) -> Error {
         Some(_) => kind,
         None => &code::DB_INVALID_CONN,
     };
-    let shown: String = sql.chars().take(SHOWN_MAX).collect();
+    // An error is one line.
+    let blank = |c: char| if c.is_control() { ' ' } else { c };
+    let shown: String = sql.chars().take(SHOWN_MAX).map(blank).collect();
     let more = if shown.len() < sql.len() { "…" } else { "" };
     explained(Error::new(kind, format!("{what}: {shown}{more}")), error)
 }

@@ -54,6 +54,9 @@ pub(crate) const CONTROL: i64 = -1;
 /// Index of the guard among the statements of a fenced packet, counted from its `BEGIN`.
 pub(crate) const GUARD: usize = 2;
 
+/// Where a session keeps the number of its warnings.
+pub(crate) const WARNINGS: &str = "@dm_warnings";
+
 /// Names and texts for one subtask.
 #[derive(Clone, Debug)]
 pub(crate) struct Meta {
@@ -155,6 +158,30 @@ impl Meta {
         ]
     }
 
+    /// Queries that have a row each if the task has begun on this source, be it with another
+    /// worker. Their tables may be missing.
+    pub(crate) fn select_traces(&self) -> [String; 4] {
+        let Self {
+            progress,
+            checkpoint,
+            copy,
+            loads,
+            task,
+            id,
+            ..
+        } = self;
+        let trace = |table: &str| format!("SELECT 1 FROM {table} WHERE `id`={id} LIMIT 1");
+        [
+            trace(progress),
+            trace(checkpoint),
+            trace(copy),
+            format!(
+                "SELECT 1 FROM {loads} WHERE `task_name`={task} AND `source_name`={id} \
+                 AND `status`<>'init' LIMIT 1"
+            ),
+        ]
+    }
+
     /// Begins a transaction that only the owner can commit: sets `assignments` in one progress row
     /// if its fence (and `seq`, if given) is as expected, and *fails on the server* if it is not.
     ///
@@ -175,6 +202,18 @@ impl Meta {
         format!(
             "BEGIN;UPDATE {progress} SET {set} WHERE `id`={id} AND `slot`={slot} AND {condition};\
              INSERT INTO {progress} (`id`,`slot`) SELECT '',0 FROM dual WHERE ROW_COUNT()<>1"
+        )
+    }
+
+    /// Behind a statement that writes so many rows, makes the transaction fail unless it wrote at
+    /// least so many without a warning. In this form the numbers last on MySQL and MariaDB alike:
+    /// a statement that names tables begins with a reset of them on the latter.
+    pub(crate) fn unless_written(&self, rows: u64) -> String {
+        format!(
+            "SET {WARNINGS}=@@warning_count,@dm_rows=ROW_COUNT();\
+             INSERT INTO {} (`id`,`slot`) SELECT '',0 FROM dual \
+             WHERE ({WARNINGS}=0 AND @dm_rows>={rows}) IS NOT TRUE",
+            self.progress
         )
     }
 

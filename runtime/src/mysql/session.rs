@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     fmt::{self, Display, Write},
+    iter,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,13 +12,16 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use dm_core::{
     binlog::Dialect,
     control::db::{DbConfig, Security},
     error::{Error, Result, Scope, code},
 };
+use futures_util::{StreamExt as _, stream};
 use mysql_async::{
-    ClientIdentity, Conn, Error as SqlError, Opts, OptsBuilder, Row, SslOpts, prelude::Queryable,
+    ClientIdentity, Conn, Error as SqlError, LocalInfileError, Opts, OptsBuilder, Row, SslOpts,
+    prelude::Queryable,
 };
 use tokio::time::timeout;
 
@@ -27,6 +31,8 @@ use super::{conn::tls::Files, errors, sql_mode::SqlMode};
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 /// How long a packet may take before its outcome counts as unknown.
 pub(crate) const PACKET_LIMIT: Duration = Duration::from_secs(300);
+/// Bytes of a file that go to the server at a time.
+const FILE_PIECE_BYTES: usize = 128 << 10;
 /// A peer that is gone without a word is noticed after a few of these.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
@@ -40,7 +46,13 @@ pub(crate) struct Server {
     /// Largest packet in bytes.
     pub(crate) packet_bytes_max: usize,
     /// Whether it keeps a statement-based binlog, which rules out READ COMMITTED.
-    statement_binlog: bool,
+    pub(crate) statement_binlog: bool,
+    /// Whether it takes rows from a client's file (`local_infile`).
+    pub(crate) local_infile: bool,
+    /// Whether such rows are as good as those of statements: connections that fill one table do
+    /// not wait for one another's files (`innodb_autoinc_lock_mode` 2), and no cluster cuts their
+    /// transaction into several (`wsrep_load_data_splitting`).
+    pub(crate) good_files: bool,
 }
 
 /// Makes sessions.
@@ -119,7 +131,8 @@ impl Connector {
         let rows = session
             .rows(
                 "SHOW VARIABLES WHERE Variable_name IN \
-                 ('version', 'max_allowed_packet', 'log_bin', 'binlog_format')",
+                 ('version','max_allowed_packet','log_bin','binlog_format','local_infile',\
+                 'innodb_autoinc_lock_mode','wsrep_load_data_splitting')",
             )
             .await?;
         let mut variables: BTreeMap<String, String> = BTreeMap::new();
@@ -134,6 +147,9 @@ impl Connector {
             packet_bytes_max: take("max_allowed_packet").parse().unwrap_or(4 << 20),
             statement_binlog: take("log_bin").eq_ignore_ascii_case("on")
                 && take("binlog_format").eq_ignore_ascii_case("statement"),
+            local_infile: take("local_infile").eq_ignore_ascii_case("on"),
+            good_files: take("innodb_autoinc_lock_mode") == "2"
+                && !take("wsrep_load_data_splitting").eq_ignore_ascii_case("on"),
         };
         if let Some(zone) = self.time_zone() {
             // Rows are written in UTC: it would be missed no sooner than at the first DDL.
@@ -160,13 +176,14 @@ impl Connector {
         } else {
             ",foreign_key_checks=0"
         };
-        let pessimistic = match server.dialect {
+        let of_dialect = match server.dialect {
             Dialect::TiDb => ",tidb_txn_mode='pessimistic'",
-            Dialect::MySql | Dialect::MariaDb => "",
+            // A worker that freezes amid a file leaves its transaction open for no longer.
+            Dialect::MySql | Dialect::MariaDb => ",net_read_timeout=30",
         };
         let setup = format!(
             "SET NAMES utf8mb4;{isolation}\
-             SET SESSION autocommit=1,time_zone='+00:00',sql_mode='{}'{foreign_keys}{pessimistic};\
+             SET SESSION autocommit=1,time_zone='+00:00',sql_mode='{}'{foreign_keys}{of_dialect};\
              USE {}",
             self.sql_mode(server, false),
             quoted(&self.schema),
@@ -266,6 +283,27 @@ impl Session {
         ended
             .unwrap_or_else(|_| Err(timed_out()))
             .map_err(|error| Failure { statement, error })
+    }
+
+    /// If the next packet makes the server ask for a file, it gets these bytes, whatever the name
+    /// is that it asks for. In pieces, since a packet has a limit.
+    pub(crate) fn offer(&mut self, file: Bytes, packet_bytes_max: usize) {
+        self.sent.fetch_add(file.len() as u64, Ordering::Relaxed);
+        let size = FILE_PIECE_BYTES.min(packet_bytes_max / 2).max(1);
+        self.conn.set_infile_handler(async move {
+            let mut file = file;
+            let next = move || {
+                let piece = file.split_to(size.min(file.len()));
+                (!piece.is_empty()).then_some(Ok(piece))
+            };
+            Ok(stream::iter(iter::from_fn(next)).boxed())
+        });
+    }
+
+    /// Nothing is to be had any more.
+    pub(crate) fn withdraw(&mut self) {
+        self.conn
+            .set_infile_handler(async { Err(LocalInfileError::NoHandler.into()) });
     }
 
     /// Runs statements that must succeed.

@@ -23,10 +23,10 @@ use tracing::{info, warn};
 use super::{
     conn::{Conn, Fault, RawRow, Row, Rows},
     definition,
-    session::Values,
+    session::{Literal, Values},
     source::{Upstream, broken},
 };
-use crate::ports::copy::{Reader, Snapshot, SnapshotTable};
+use crate::ports::copy::{Definer, Definition, Reader, Snapshot, SnapshotTable, SnapshotView};
 
 /// How often it is tried to hold writers off, and to find tables that nobody changes meanwhile.
 const ATTEMPTS: u32 = 5;
@@ -56,6 +56,8 @@ const LIMITS: [&str; 2] = [
     "SET SESSION max_statement_time=0",
 ];
 const UNKNOWN_VARIABLE: u16 = 1193;
+/// The user lacks a right.
+const DENIED: [u16; 5] = [1044, 1045, 1142, 1143, 1227];
 /// The server ends, or somebody has ended the connection or the query; or the table was altered,
 /// which another snapshot tells more about.
 const LOST: [u16; 7] = [1053, 1317, 1412, 1927, 1969, 3024, 4031];
@@ -65,6 +67,8 @@ pub struct SnapshotReader {
     conn: Conn,
     /// How the source is reached, for messages.
     db: DbConfig,
+    /// Of its session.
+    time_zone: String,
     /// Of the query that is being read.
     rows: Rows,
 }
@@ -92,11 +96,12 @@ pub(super) async fn take(
                 at = %from,
                 "took a snapshot"
             );
-            tell_what_is_left_out(source, &is_wanted).await?;
+            let views = views(source, &is_wanted).await?;
             return Ok(Snapshot {
                 from,
                 until,
                 tables,
+                views,
                 readers,
             });
         }
@@ -114,27 +119,46 @@ pub(super) async fn take(
     }
 }
 
-/// Says what has the names of wanted tables, or belongs to them, and is not copied.
-async fn tell_what_is_left_out(
+/// The views that are wanted. Says what belongs to wanted tables and is not copied.
+async fn views(
     source: &Upstream,
     is_wanted: impl Fn(&TableName) -> bool,
-) -> Result<()> {
+) -> Result<Vec<SnapshotView>> {
     let mut reader = SnapshotReader::open(source).await?;
-    let rows = reader
+    let is_wanted = |name: &TableName| !is_system_schema(&name.schema) && is_wanted(name);
+    let triggers = reader
         .ask(
-            "SELECT TABLE_SCHEMA,TABLE_NAME,'view',TABLE_NAME FROM information_schema.VIEWS \
-             UNION ALL SELECT EVENT_OBJECT_SCHEMA,EVENT_OBJECT_TABLE,'trigger',TRIGGER_NAME \
+            "SELECT EVENT_OBJECT_SCHEMA,EVENT_OBJECT_TABLE,TRIGGER_NAME \
              FROM information_schema.TRIGGERS",
         )
         .await?;
-    for row in rows {
-        let table = TableName::new(row.text(0), row.text(1));
-        if !is_system_schema(&table.schema) && is_wanted(&table) {
-            let (kind, name) = (row.text(2), row.text(3));
-            warn!(%table, name, "a {kind} is not copied: make it in the target, if it is wanted");
+    for row in triggers {
+        let (table, trigger) = (TableName::new(row.text(0), row.text(1)), row.text(2));
+        if is_wanted(&table) {
+            let advice = "a trigger is not copied: make it in the target, if it is wanted";
+            warn!(%table, trigger, "{advice}");
         }
     }
-    Ok(())
+    let columns = reader
+        .ask(
+            "SELECT TABLE_SCHEMA,TABLE_NAME,COLUMN_NAME FROM information_schema.COLUMNS \
+             JOIN information_schema.VIEWS USING (TABLE_SCHEMA,TABLE_NAME) \
+             ORDER BY TABLE_SCHEMA,TABLE_NAME,ORDINAL_POSITION",
+        )
+        .await?;
+    let mut views: Vec<SnapshotView> = Vec::new();
+    for row in columns {
+        let (name, column) = (TableName::new(row.text(0), row.text(1)), row.text(2));
+        match views.last_mut() {
+            Some(view) if view.name == name => view.columns.push(column),
+            _ if !is_wanted(&name) => {}
+            _ => views.push(SnapshotView {
+                name,
+                columns: vec![column],
+            }),
+        }
+    }
+    Ok(views)
 }
 
 /// Begins the snapshots of all connections.
@@ -213,7 +237,6 @@ async fn hold(
 /// Takes a lock; the inner error is that the user may not.
 async fn locked(source: &Upstream, sql: &str) -> Result<Result<Conn>> {
     const LOCK_WAIT_TIMEOUT: u16 = 1205;
-    const DENIED: [u16; 4] = [1044, 1045, 1142, 1227];
     let mut reader = SnapshotReader::open(source).await?;
     // Should this worker freeze or its machine vanish, nobody else would give the lock back.
     reader.run(LOCK_TIMEOUT).await?;
@@ -330,6 +353,7 @@ impl SnapshotReader {
         Ok(Self {
             conn,
             db: db.clone(),
+            time_zone: "+00:00".to_owned(),
             rows: Rows::default(),
         })
     }
@@ -347,16 +371,19 @@ impl SnapshotReader {
     /// server refuses is refused again.
     fn refused(&self, sql: &str, fault: &Fault) -> Error {
         match fault.code() {
+            Some(number) if DENIED.contains(&number) => {
+                failed(sql).with_cause(fault.to_string()).with_workaround(
+                    "Grant SELECT on the table to the user of the source, then resume the task.",
+                )
+            }
             Some(number) if !LOST.contains(&number) => failed(sql).with_cause(fault.to_string()),
             _ => broken(fault, &self.db),
         }
     }
 }
 
-impl Reader for SnapshotReader {
-    type Row = RawRow;
-
-    async fn definition(&mut self, name: &TableName) -> Result<String> {
+impl Definer for SnapshotReader {
+    async fn definition(&mut self, name: &TableName) -> Result<Definition> {
         let kind = if name.table.is_empty() {
             "DATABASE"
         } else {
@@ -364,9 +391,34 @@ impl Reader for SnapshotReader {
         };
         let sql = format!("SHOW CREATE {kind} {name}");
         let rows = self.ask(&sql).await?;
-        rows.first()
-            .map(|row| row.text(1))
-            .ok_or_else(|| failed(&format!("{sql} has no answer")))
+        let row = rows.first();
+        let row = row.ok_or_else(|| failed(&format!("{sql} has no answer")))?;
+        Ok(Definition {
+            sql: row.text(1),
+            time_zone: self.time_zone.clone(),
+        })
+    }
+}
+
+impl Reader for SnapshotReader {
+    type Row = RawRow;
+
+    async fn set_time_zone(&mut self, zone: &str) -> Result<()> {
+        self.run(&format!("SET SESSION time_zone={}", Literal(zone)))
+            .await?;
+        zone.clone_into(&mut self.time_zone);
+        Ok(())
+    }
+
+    async fn is_there(&mut self, name: &TableName) -> Result<bool> {
+        /// No such table, no such schema: what is not said to whom a right is missing.
+        const GONE: [u16; 2] = [1146, 1049];
+        let sql = format!("SELECT 1 FROM {name} LIMIT 0");
+        match self.conn.query(&sql).await {
+            Ok(_) => Ok(true),
+            Err(fault) if fault.code().is_some_and(|number| GONE.contains(&number)) => Ok(false),
+            Err(fault) => Err(self.refused(&sql, &fault)),
+        }
     }
 
     async fn range(&mut self, reading: &Reading) -> Result<Option<(i128, i128)>> {

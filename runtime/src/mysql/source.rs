@@ -19,6 +19,7 @@ use dm_core::{
     full::Consistency,
     sync::{
         agreement::{SourceColumn, SourceTable},
+        ddl::Collations,
         progress::Location,
         schema::TableName,
     },
@@ -405,6 +406,17 @@ impl Source for Upstream {
         }
         let end = self.end_of(flavor, status).await?;
         Ok(facts.into_facts(flavor, end))
+    }
+
+    async fn collations(&self) -> Result<Collations> {
+        const SQL: &str = "SELECT character_set_name, collation_name \
+                           FROM information_schema.collations WHERE is_default = 'Yes'";
+        let rows = self.ask(SQL).await?;
+        let pairs = rows.into_iter().filter_map(|row| {
+            let mut row = row.into_iter();
+            Some((row.next()??, row.next()??))
+        });
+        Ok(Collations::new(pairs))
     }
 
     async fn dump(&self, from: &Start) -> Result<BinlogStream> {

@@ -124,6 +124,13 @@ impl ports::Target for Target {
         self.0.server.packet_bytes_max
     }
 
+    async fn takes_lines(&self) -> Result<bool> {
+        let mut control = self.0.control().await?;
+        let takes = self.0.takes_lines(&mut control.session).await?;
+        control.give_back();
+        Ok(takes)
+    }
+
     async fn take_over(&self, fence: Option<Fence>) -> Result<Recovered> {
         let mut control = self.0.control().await?;
         let recovered = self.0.take_over(&mut control.session, fence).await?;
@@ -162,6 +169,28 @@ impl ports::Target for Target {
         let table = tables::read(&mut control.session, name).await?;
         control.give_back();
         Ok(table)
+    }
+
+    async fn time_zone(&self) -> Result<String> {
+        if let Some(zone) = self.0.connector.time_zone() {
+            return Ok(zone.to_owned());
+        }
+        let mut control = self.0.control().await?;
+        // Sessions for rows are in UTC; the server's own zone may have a name that others lack.
+        let session = &mut control.session;
+        session
+            .run("SET SESSION time_zone=@@global.time_zone")
+            .await?;
+        let sql = "SELECT TIME_FORMAT(TIMEDIFF(NOW(),UTC_TIMESTAMP()),'%H:%i')";
+        let rows = session.rows(sql).await?;
+        session.run("SET SESSION time_zone='+00:00'").await?;
+        control.give_back();
+        let offset = rows.first().map(|row| row.text(0)).unwrap_or_default();
+        Ok(match offset.strip_prefix('-') {
+            _ if offset.is_empty() => "+00:00".to_owned(),
+            Some(west) => format!("-{west}"),
+            None => format!("+{offset}"),
+        })
     }
 
     async fn count(&self, name: &TableName) -> Result<u64> {

@@ -1,11 +1,16 @@
 //! What a copy of tables needs of both sides: rows as a source had them at one moment, and what the
 //! target notes of those that it has.
 
-use std::{collections::BTreeMap, future::Future};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, atomic::AtomicBool},
+};
 
+use bytes::Bytes;
 use dm_core::{
     error::Result,
-    full::{Copied, Piece, Reading, Value, gaps},
+    full::{Copied, Lines, Piece, Reading, Value, gaps},
     sync::{
         progress::Location,
         schema::{Table, TableName},
@@ -20,6 +25,8 @@ pub struct Snapshot<R> {
     pub until: Option<Location>,
     /// The tables, in order of their names.
     pub tables: Vec<SnapshotTable>,
+    /// The views that are wanted, in order of their names.
+    pub views: Vec<SnapshotView>,
     /// The connections that see it.
     pub readers: Vec<R>,
 }
@@ -35,21 +42,54 @@ pub struct SnapshotTable {
     pub bytes: u64,
 }
 
-/// A connection that sees a snapshot, which ends with it.
-pub trait Reader: Send + 'static {
-    /// A row as it arrived.
-    type Row: Row;
+/// A view of a snapshot.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SnapshotView {
+    /// Its name.
+    pub name: TableName,
+    /// The names of its columns, in order.
+    pub columns: Vec<String>,
+}
 
-    /// The statement that makes a table, or the schema where it is a schema's name.
+/// What something is made with.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Definition {
+    /// The statement.
+    pub sql: String,
+    /// The time zone of the timestamps in it, as servers name them.
+    pub time_zone: String,
+}
+
+/// Whoever knows what things of the source are made with.
+pub trait Definer: Send {
+    /// What a table or a view is made with, or the schema where it is a schema's name.
     ///
     /// # Errors
     /// 10001: the connection broke, and the snapshot with it. 32001: there is no such thing.
-    fn definition(&mut self, name: &TableName) -> impl Future<Output = Result<String>> + Send;
+    fn definition(&mut self, name: &TableName) -> impl Future<Output = Result<Definition>> + Send;
+}
+
+/// A connection that sees a snapshot, which ends with it.
+pub trait Reader: Definer + 'static {
+    /// A row as it arrived.
+    type Row: Row;
+
+    /// Lets timestamps come in a time zone, as servers name them, instead of UTC.
+    ///
+    /// # Errors
+    /// As [`Definer::definition`]. 32001: the source does not know it.
+    fn set_time_zone(&mut self, zone: &str) -> impl Future<Output = Result<()>> + Send;
+
+    /// Whether there is such a table now, as far as the user may know.
+    ///
+    /// # Errors
+    /// As [`Definer::definition`]. 32001: the user may not know.
+    fn is_there(&mut self, name: &TableName) -> impl Future<Output = Result<bool>> + Send;
 
     /// The lowest and the highest value of a key that is one whole number, if there are any.
     ///
     /// # Errors
-    /// As [`Self::definition`].
+    /// As [`Definer::definition`].
     fn range(
         &mut self,
         reading: &Reading,
@@ -119,7 +159,7 @@ pub struct CopyTable {
     pub pieces: Vec<Copied>,
     /// How many these are.
     pub rows: u64,
-    /// The size of the statements that brought them, in bytes.
+    /// The size of the statements or lines that brought them, in bytes.
     pub bytes: u64,
 }
 
@@ -140,6 +180,35 @@ pub struct Cargo {
     pub rows: u64,
     /// Whether some have values that are invalid, as the source has them.
     pub lenient: bool,
-    /// The statements that write them, separated by `;`. Nothing if there are no rows.
-    pub sql: Vec<u8>,
+    /// What writes them.
+    pub body: Body,
+}
+
+/// What writes rows.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// Statements, separated by `;`. Nothing if there are no rows.
+    Statements(Vec<u8>),
+    /// Lines, only for a target that [takes them](super::Target::takes_lines).
+    Lines(Arc<TableLines>, Bytes),
+}
+
+impl Body {
+    /// Its size, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Statements(sql) => sql.len(),
+            Self::Lines(_, lines) => lines.len(),
+        }
+    }
+}
+
+/// How the rows of a table become lines.
+#[derive(Debug)]
+pub struct TableLines {
+    /// What is to be known of its columns.
+    pub lines: Lines,
+    /// Whether the target has warned of some that it took as a statement: it may well do so again.
+    pub are_refused: AtomicBool,
 }

@@ -84,6 +84,7 @@ fn recorded_messages_come_out_as_they_went_in() {
 fn facts_of(response: pb::QueryStatusResponse) -> SourceFacts {
     let status = response.source_status.unwrap();
     SourceFacts {
+        copies: <_>::default(),
         name: status.source.clone(),
         handled: response.result,
         status: SourceStatus {

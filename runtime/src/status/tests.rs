@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use dm_core::binlog::{Flavor, GtidSet};
+use dm_core::{
+    binlog::{Flavor, GtidSet},
+    sync::schema::TableName,
+};
 use prost::Message;
 
 use super::*;
@@ -10,6 +13,7 @@ use crate::{
         pb,
         recorded::{Call, calls},
     },
+    units::copy::{TableFacts, Total},
 };
 
 /// The recorded answers about the status.
@@ -158,4 +162,126 @@ fn recorded_sync_units_follow_from_where_they_were() {
         }
     }
     assert!(local > 5 && remote > 10, "{local} {remote}");
+}
+
+/// What the existing worker has recorded of a load that is over.
+fn recorded_load() -> pb::LoadStatus {
+    let mut loads = answers().into_iter().flat_map(|(_, answer)| {
+        let tasks = answer.sub_task_status.into_iter();
+        tasks.filter_map(|task| match task.status {
+            Some(pb::sub_task_status::Status::Load(load)) => Some(load),
+            _ => None,
+        })
+    });
+    loads.next().unwrap()
+}
+
+#[test]
+fn a_dump_says_nothing_before_it_has_begun() {
+    let mut seen = 0;
+    for (title, answer) in answers() {
+        for task in answer.sub_task_status {
+            if let Some(pb::sub_task_status::Status::Dump(recorded)) = task.status {
+                let told = dump_status(&CopyFacts::default());
+                assert_eq!(pb::DumpStatus::from(told), recorded, "{title}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 1, "{seen}");
+}
+
+/// Tables with so much to do in all, of which nothing is done.
+fn tables(total: Total) -> Vec<TableFacts> {
+    let table = |number| {
+        let rest = if number == 0 { total } else { Total::default() };
+        TableFacts::new(&TableName::new("d", "t"), rest, Total::default())
+    };
+    (0..total.tables).map(table).collect()
+}
+
+/// As `dmctl` showed one of the existing worker.
+#[test]
+fn a_recorded_dump_follows_from_what_was_done() {
+    let facts = CopyFacts::default();
+    let total = Total {
+        tables: 5,
+        rows: 0,
+        bytes: 0,
+    };
+    facts.begin(tables(total), &Location::default());
+    let done = [
+        (&facts.tables_done, 5),
+        (&facts.bytes, 502_088),
+        (&facts.rows, 16_008),
+    ];
+    for (counter, done) in done {
+        counter.store(done, Relaxed);
+    }
+    facts.unit_ended(None);
+    let expected = DumpStatus {
+        total_tables: 5,
+        completed_tables: 5.0,
+        finished_bytes: 502_088.0,
+        finished_rows: 16_008.0,
+        estimate_total_rows: 0.0,
+        // It took 672 ms. Here, less than a second counts as one.
+        bps: 502_088,
+        progress: "100.00 %".into(),
+    };
+    assert_eq!(dump_status(&facts), expected);
+}
+
+/// Whether its rows came through files or not.
+#[test]
+fn a_recorded_load_follows_from_what_was_done() {
+    let recorded = recorded_load();
+    let bytes = recorded.total_bytes.unsigned_abs();
+    let from = location(&recorded.meta_binlog, &recorded.meta_binlog_gtid);
+    for of_files in [0, bytes] {
+        let facts = CopyFacts::default();
+        let total = Total {
+            tables: 1,
+            rows: 9,
+            bytes: of_files,
+        };
+        facts.begin(tables(total), &from);
+        facts.bytes.store(bytes, Relaxed);
+        facts.tables_done.store(1, Relaxed);
+        facts.unit_ended(None);
+        let told = pb::LoadStatus::from(load_status(&facts, true));
+        let expected = pb::LoadStatus {
+            // It took 296 ms. Here, less than a second counts as one.
+            bps: recorded.finished_bytes,
+            ..recorded.clone()
+        };
+        assert_eq!(told, expected, "{of_files}");
+        assert!(recorded.bps > 0, "it stays when all is over");
+    }
+}
+
+#[test]
+fn a_load_from_files_begins_with_nothing() {
+    let facts = CopyFacts::default();
+    let total = |bytes| Total {
+        tables: 2,
+        rows: 9,
+        bytes,
+    };
+    facts.begin(tables(total(0)), &Location::default());
+    facts.bytes.store(1000, Relaxed);
+    facts.tables_done.store(2, Relaxed);
+    facts.unit_ended(None);
+    facts.forget_dump();
+    let progress = |is_over| {
+        let told = load_status(&facts, is_over);
+        (told.finished_bytes, told.total_bytes, told.progress)
+    };
+    assert_eq!(progress(false), (0, 0, "0.00 %".into()));
+    assert_eq!(progress(true), (0, 0, "100.00 %".into()));
+    facts.begin(tables(total(4000)), &Location::default());
+    facts.bytes.store(500, Relaxed);
+    // Also when it goes on.
+    facts.forget_dump();
+    assert_eq!(progress(false), (500, 4000, "12.50 %".into()));
 }

@@ -6,16 +6,16 @@
 //! another snapshot then, and the binlog between the two is applied in safe mode once all is
 //! copied. A table without a key can't be told apart like that and begins anew.
 
-mod define;
+pub(super) mod define;
 mod facts;
 mod load;
-mod pieces;
+pub(super) mod pieces;
+mod rows;
 mod settings;
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     time::Duration,
 };
 
@@ -27,36 +27,42 @@ use dm_core::{
     lifecycle::{self, Job, Outcome, Reply},
     sync::{
         ddl::Rules,
-        progress::{Fence, Location},
-        schema::{ColumnInfo, Quoted, Table, TableName},
+        progress::Location,
+        schema::{Quoted, Table, TableName},
     },
 };
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
 use tracing::{info, warn};
 
-pub use self::facts::{CopyFacts, Total};
-pub(super) use self::load::LoadUnit;
+pub(crate) use self::facts::TableFacts;
+pub use self::facts::{CopyFacts, TableProgress, Total};
 pub(crate) use self::settings::Settings;
 use self::{
-    define::{Definitions, Restart},
-    pieces::{Pieces, Work, split},
+    define::{Definitions, Restart, Wanted},
+    pieces::{Pieces, Work},
+    rows::{Shared, SnapshotFeed},
 };
-use super::{Breaks, Stop, StopSignal, stopped, sync::SyncFacts, tasks::Tasks, writer::Refused};
+pub(super) use self::{load::hand_over, rows::left};
+use super::{Breaks, Moving, Stop, StopSignal, rules, stopped, tasks::Tasks, writer::Refused};
 use crate::ports::{
-    Connect, Events, Source, Target,
-    copy::{Copy, CopyTable, Snapshot, SnapshotTable},
+    Connect, Source, Target,
+    copy::{Copy, CopyTable, Reader, Snapshot, SnapshotTable},
 };
 
 /// How often it is looked whether the source still has the binlog that the task goes on with.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// What is left to do where a copy can't go on.
-const ANEW: &str = "Begin the copy anew: stop the task, drop what it has copied from the target, \
-                    and start it with `--remove-meta`, or under another name.";
+pub(super) const ANEW: &str = "Begin the copy anew: stop the task, drop what it has copied from \
+                               the target, and start it with `--remove-meta`, or under another \
+                               name.";
 
 /// Why a run ended that should have gone on.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     /// Somebody else owns the source.
     Fenced(Error),
     /// Beginning anew from what is noted may help.
@@ -74,6 +80,16 @@ impl From<Error> for Failure {
     }
 }
 
+/// How the unit ended.
+impl From<Failure> for Outcome {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Fenced(error) => Self::Fenced(error),
+            Failure::Again(error) | Failure::Other(error) => Self::Failed(vec![error]),
+        }
+    }
+}
+
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         match refused {
@@ -84,25 +100,9 @@ impl From<Refused> for Failure {
     }
 }
 
-/// The dump unit of a subtask whose dump needs no files.
-pub(super) struct CopyUnit<K> {
-    /// Makes the doors.
-    pub(super) connect: K,
-    /// The subtask and its source.
-    pub(super) job: Job,
-    /// The fence of this ownership; `None` to take the next of the target's own counter.
-    pub(super) fence: Option<Fence>,
-    /// How far it is.
-    pub(super) facts: Arc<CopyFacts>,
-    /// What of the binlog the subtask needs.
-    pub(super) needs: Arc<SyncFacts>,
-    /// Where it reports that it works.
-    pub(super) events: Events,
-}
-
-impl<K: Connect> CopyUnit<K> {
+impl<K: Connect> Moving<K> {
     /// Copies until all is copied, or it is told to stop or can't go on.
-    pub(super) async fn run(mut self, mut stop: StopSignal) -> Outcome {
+    pub(super) async fn copy(mut self, mut stop: StopSignal) -> Outcome {
         let mut breaks = Breaks::default();
         loop {
             let mut tasks = Tasks::default();
@@ -110,29 +110,26 @@ impl<K: Connect> CopyUnit<K> {
                 biased;
                 // What is under way is noted when it is there: any moment is a good one.
                 () = stopped(&mut stop, Stop::AtBoundary) => Ok(Reply::Stopped),
-                result = self.attempt(&mut tasks) => result.map(|()| Reply::Finished),
+                result = self.copy_once(&mut tasks) => result.map(|()| Reply::Finished),
             };
             tasks.end().await;
             match result {
                 Ok(reply) => return Outcome::Ok(reply),
-                Err(Failure::Fenced(error)) => return Outcome::Fenced(error),
                 Err(Failure::Again(error)) if breaks.is_rare() => {
                     warn!(%error, "going on with another snapshot");
                 }
-                Err(Failure::Again(error) | Failure::Other(error)) => {
-                    return Outcome::Failed(vec![error]);
-                }
+                Err(failure) => return failure.into(),
             }
         }
     }
 
     /// One run, from what is noted in the target.
-    async fn attempt(&mut self, tasks: &mut Tasks) -> Result<(), Failure> {
+    async fn copy_once(&mut self, tasks: &mut Tasks) -> Result<(), Failure> {
         let (task, config) = (&self.job.task, &self.job.source);
         let settings = Settings::new(task)?;
-        let rules = Rules::new(task)?;
         let source = self.connect.source(config);
         let upstream = source.probe().await?;
+        let rules = rules(task, &source).await?;
         let target = Arc::new(self.connect.target(&self.job, &upstream).await?);
         let recovered = target.take_over(self.fence).await?;
         // A snapshot that breaks does not give the source away.
@@ -146,10 +143,13 @@ impl<K: Connect> CopyUnit<K> {
         }
         // An error is told by whoever uses the rule.
         let is_wanted = |name: &TableName| !matches!(rules.target(name), Ok(None));
-        let snapshot = source
+        let mut snapshot = source
             .snapshot(settings.consistency, settings.threads, is_wanted)
             .await
             .map_err(again)?;
+        if let Some(noted) = &noted {
+            missed(noted, &mut snapshot).await?;
+        }
         if snapshot.tables.is_empty() {
             let error = nothing();
             if !Mode::parse(&task.mode).is_some_and(Mode::has_sync) {
@@ -159,9 +159,9 @@ impl<K: Connect> CopyUnit<K> {
         }
         self.events.send(lifecycle::Event::Initialised);
         let mut plan = Plan::new(&self.job, &rules, noted, &snapshot)?;
-        self.needs.note_needs(&plan.copy.from);
         let Snapshot {
             tables,
+            views,
             mut readers,
             ..
         } = snapshot;
@@ -176,8 +176,20 @@ impl<K: Connect> CopyUnit<K> {
         // nor a table of which nobody knows whose it is.
         definitions.restart(&plan.restarts).await?;
         target.begin_copy(slots, &plan.copy).await?;
+        // Not before it is noted: until then the target says that an older place is needed.
+        self.needs.note_needs(&plan.copy.from);
         if let Some(reader) = readers.first_mut() {
-            definitions.create(reader, &tables, &plan.begun).await?;
+            let wanted = tables.iter().map(|SnapshotTable { table, .. }| Wanted {
+                name: &table.name,
+                source: Some(table),
+            });
+            let wanted: Vec<_> = wanted.collect();
+            definitions.create(reader, &wanted, &plan.begun).await?;
+            // No row comes before they are made.
+            if plan.begun.is_empty() {
+                let views: Vec<_> = views.into_iter().map(|view| view.name).collect();
+                definitions.create_views(reader, &views).await?;
+            }
         }
         let progress = target.begin_copy(slots, &plan.copy).await?;
         info!(
@@ -187,47 +199,37 @@ impl<K: Connect> CopyUnit<K> {
             from = %plan.copy.from,
             "copying"
         );
-        let (mut work, mut targets) = (Vec::new(), Vec::new());
-        for (index, table) in tables.iter().enumerate() {
-            // There is an entry for each.
-            let noted = &plan.copy.tables[&table.table.name];
-            targets.push(noted.target.clone());
-            let pieces = noted.pieces.iter().filter(|_| Guard::CopyGaps.holds());
-            let left = gaps(&table.table.name, pieces.cloned().collect())?;
-            let left = match readers.first_mut() {
-                Some(reader) => split(reader, table, left).await?,
-                None => left,
-            };
-            work.push((index, left));
-        }
-        // What comes last keeps all others waiting.
-        work.sort_by_key(|(index, _)| Reverse(tables[*index].bytes));
-        self.begin_facts(&plan.copy, &tables, &work);
+        // There is an entry for each.
+        let noted = |name: &TableName| &plan.copy.tables[name];
+        let targets = tables.iter().map(|it| noted(&it.table.name).target.clone());
+        let targets = targets.collect();
+        let pieces = |name: &TableName| {
+            let pieces = noted(name).pieces.iter();
+            pieces
+                .filter(|_| Guard::CopyGaps.holds())
+                .cloned()
+                .collect()
+        };
+        let work = left(readers.first_mut(), &tables, pieces).await?;
+        self.begin_copy_facts(&plan.copy, &tables, &work);
         let pieces = Pieces {
             facts: Arc::clone(&self.facts),
             at: plan.copy.from.clone(),
-            verb: settings.verb(plan.copy.until.is_some()),
-            packet_bytes_max: target.packet_bytes_max(),
-            targets,
-            tables,
+            tables: tables.iter().map(|it| it.table.name.clone()).collect(),
             work: Work::new(work),
+            memory: self.memory,
         };
-        let mut ended = pieces.start(tasks, readers, &target, progress);
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let again = plan.copy.until.is_some();
+        let shared = Shared::new(&*target, (&settings, again), tables, targets).await?;
+        let shared = Arc::new(shared);
+        let feed = |reader| SnapshotFeed {
+            reader,
+            shared: Arc::clone(&shared),
+        };
+        let feeds = readers.into_iter().map(feed).collect();
+        let mut ended = pieces.start(tasks, feeds, &target, progress);
         let begin = plan.copy.from.clone();
-        let mut left = slots;
-        while left > 0 {
-            tokio::select! {
-                biased;
-                done = ended.recv() => match done {
-                    Some(Ok(())) => left -= 1,
-                    Some(Err(failure)) => return Err(failure),
-                    None => break,
-                },
-                _ = looks.tick() => self.look(&source, &begin).await?,
-            }
-        }
+        until_all(&mut ended, slots, &self.job, (&source, &begin)).await?;
         plan.copy = target.copy().await?.unwrap_or_default();
         if !plan.copy.is_complete()? && Guard::CopyComplete.holds() {
             let text = "the copy came to its end, and some rows are not noted";
@@ -241,53 +243,111 @@ impl<K: Connect> CopyUnit<K> {
     }
 
     /// Counts what is there already.
-    fn begin_facts(&self, copy: &Copy, tables: &[SnapshotTable], work: &[(usize, Vec<Gap>)]) {
-        let facts = &self.facts;
-        let sum = |part: fn(&CopyTable) -> u64| copy.tables.values().map(part).sum();
-        facts.rows.store(sum(|table| table.rows), Relaxed);
-        facts.bytes.store(sum(|table| table.bytes), Relaxed);
-        let done = work.iter().filter(|(_, gaps)| gaps.is_empty()).count();
-        facts.tables_done.store(done as u64, Relaxed);
-        let total = Total {
-            tables: work.len() as u64,
-            rows: tables.iter().map(|table| table.rows).sum(),
-        };
-        facts.begin(total, &copy.from);
+    fn begin_copy_facts(&self, copy: &Copy, tables: &[SnapshotTable], work: &[(usize, Vec<Gap>)]) {
+        let mut known: Vec<_> = work
+            .iter()
+            .map(|(index, gaps)| {
+                let SnapshotTable { table, rows, .. } = &tables[*index];
+                let noted = copy.tables.get(&table.name);
+                let done = Total {
+                    tables: u64::from(gaps.is_empty()),
+                    rows: noted.map_or(0, |noted| noted.rows),
+                    bytes: noted.map_or(0, |noted| noted.bytes),
+                };
+                let total = Total {
+                    rows: *rows,
+                    ..Total::default()
+                };
+                (index, TableFacts::new(&table.name, total, done))
+            })
+            .collect();
+        known.sort_by_key(|(index, _)| *index);
+        let known = known.into_iter().map(|(_, facts)| facts).collect();
+        self.facts.begin(known, &copy.from);
     }
+}
 
-    /// Whether the source still has what comes behind the copy.
-    ///
-    /// # Errors
-    /// It was purged: nothing of the rest would be of any use.
-    async fn look(&self, source: &K::Source, from: &Location) -> Result<(), Failure> {
-        let mode = Mode::parse(&self.job.task.mode);
-        if self.job.use_relay || !mode.is_some_and(Mode::has_sync) {
-            return Ok(());
+/// Waits until so many parts of the work say that they are done. Looks meanwhile whether the source
+/// keeps what comes behind.
+pub(super) async fn until_all(
+    ended: &mut mpsc::UnboundedReceiver<Result<(), Failure>>,
+    count: u32,
+    job: &Job,
+    (source, from): (&impl Source, &Location),
+) -> Result<(), Failure> {
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut left = count;
+    while left > 0 {
+        tokio::select! {
+            biased;
+            done = ended.recv() => match done {
+                Some(Ok(())) => left -= 1,
+                Some(Err(failure)) => return Err(failure),
+                None => break,
+            },
+            _ = looks.tick() => look(job, source, from).await?,
         }
-        // What can't be asked now is asked again.
-        let Ok(end) = source.end().await else {
-            return Ok(());
-        };
-        if !end.has_lost(from, self.job.source.enable_gtid) {
-            return Ok(());
-        }
-        let text = format!(
-            "the source has purged binlog from {from} on, where the task must go on once all is \
-             copied"
-        );
-        Err(Failure::Other(
-            Error::new(&code::SYNCER_GET_EVENT, text)
-                .with_scope(Scope::Upstream)
-                // As the source will answer.
-                .with_cause(
-                    "Error 1236 (HY000): Could not find first log file name in binary log index \
-                     file",
-                )
-                .with_workaround(format!(
-                    "Let the source keep its binlog longer (`binlog_expire_logs_seconds`). {ANEW}"
-                )),
-        ))
     }
+    Ok(())
+}
+
+/// Whether the source still has what comes behind the copy.
+///
+/// # Errors
+/// It was purged: nothing of the rest would be of any use.
+async fn look(job: &Job, source: &impl Source, from: &Location) -> Result<(), Failure> {
+    let mode = Mode::parse(&job.task.mode);
+    if job.use_relay || !mode.is_some_and(Mode::has_sync) {
+        return Ok(());
+    }
+    // What can't be asked now is asked again.
+    let Ok(end) = source.end().await else {
+        return Ok(());
+    };
+    if !end.has_lost(from, job.source.enable_gtid) {
+        return Ok(());
+    }
+    let text = format!(
+        "the source has purged binlog from {from} on, where the task must go on once all is \
+         copied"
+    );
+    Err(Failure::Other(
+        Error::new(&code::SYNCER_GET_EVENT, text)
+            .with_scope(Scope::Upstream)
+            // As the source will answer.
+            .with_cause(
+                "Error 1236 (HY000): Could not find first log file name in binary log index \
+                 file",
+            )
+            .with_workaround(format!(
+                "Let the source keep its binlog longer (`binlog_expire_logs_seconds`). {ANEW}"
+            )),
+    ))
+}
+
+/// Makes sure that the source has no table of which something is noted and that a snapshot lacks: a
+/// server does not list what its user may not read.
+async fn missed<R: Reader>(noted: &Copy, snapshot: &mut Snapshot<R>) -> Result<(), Failure> {
+    let Snapshot {
+        tables,
+        views,
+        readers,
+        ..
+    } = snapshot;
+    let Some(reader) = readers.first_mut() else {
+        return Ok(());
+    };
+    let tables = tables.iter().map(|it| &it.table.name);
+    let listed: BTreeSet<_> = tables.chain(views.iter().map(|view| &view.name)).collect();
+    for (name, table) in &noted.tables {
+        if !table.is_gone && !listed.contains(name) && reader.is_there(name).await.map_err(again)? {
+            let text = format!("{name} was not there when the tables were listed");
+            let error = Error::new(&code::DUMP_UNIT_RUNTIME, text);
+            return Err(Failure::Again(error.with_scope(Scope::Upstream)));
+        }
+    }
+    Ok(())
 }
 
 /// What a run has to do, from what is noted and what the source has now.
@@ -419,13 +479,28 @@ impl Plan {
     }
 }
 
-/// Refuses a table whose rows later changes would not find: JSON is read as text, which does not
-/// tell a DECIMAL, a date or bytes inside of it from a number or a text, and without a key all
-/// values name a row.
+/// Whether the binlog can go on behind rows of these tables that files hold, read under a lock or
+/// at several places.
+///
+/// # Errors
+/// 32001: later changes would not find rows. 32004: a table without a key was read while it
+/// changes.
+pub(super) fn can_be_followed<'a>(
+    tables: impl Iterator<Item = &'a Table>,
+    at_several_places: bool,
+) -> Result<()> {
+    for table in tables {
+        keeps_rows_apart(table)?;
+        if at_several_places && !Reading::new(table).has_key() {
+            return Err(unlocked(&table.name));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a table whose rows later changes would not find.
 fn keeps_rows_apart(table: &Table) -> Result<()> {
-    let is_json = |column: &ColumnInfo| column.type_name == "json" && !column.generated;
-    let json = table.columns.iter().find(|column| is_json(column));
-    let Some(column) = json.filter(|_| table.row_key().is_none()) else {
+    let Some(column) = table.json_without_key() else {
         return Ok(());
     };
     let text = format!(
@@ -440,7 +515,7 @@ fn keeps_rows_apart(table: &Table) -> Result<()> {
     ))
 }
 
-fn nothing() -> Error {
+pub(super) fn nothing() -> Error {
     let text = "the source has no table that the task names, or its user may not read any";
     Error::new(&code::DUMP_UNIT_RUNTIME, text)
         .with_scope(Scope::Upstream)
@@ -484,7 +559,7 @@ fn unlocked(name: &TableName) -> Error {
 }
 
 /// Of a connection that broke another one may know better.
-fn again(error: Error) -> Failure {
+pub(super) fn again(error: Error) -> Failure {
     if error.is(&code::DB_DRIVER_ERROR) {
         return Failure::Again(error);
     }

@@ -28,7 +28,6 @@ use dm_core::{
     guard::Guard,
     lifecycle::{self, Job, Outcome, Reply},
     sync::{
-        ddl::Rules,
         plan::{Planner, PlannerConfig},
         progress::{Fence, Location},
         schema::TableName,
@@ -48,13 +47,14 @@ use self::{
     slots::Slots,
     tables::{Later, Tables},
 };
-use super::{Breaks, Stop, StopSignal, stopped, tasks::Tasks};
-use crate::ports::{Connect, Events, Recovered, Source, Target, copy::Copy};
+use super::{Breaks, Stop, StopSignal, rules, stopped, tasks::Tasks};
+use crate::{
+    memory::Memory,
+    ports::{Connect, Events, Recovered, Source, Target, copy::Copy},
+};
 
 /// How long a free slot waits for more changes before it takes what there is.
 const LINGER: Duration = Duration::from_millis(5);
-/// Memory for changes that are read and not applied yet, per subtask.
-const MEMORY_BYTES_MAX: usize = 64 << 20;
 /// Memory of one batch.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// What a packet may hold besides the rows: the progress write and its guard, with GTID sets.
@@ -110,6 +110,8 @@ pub(super) struct SyncUnit<K> {
     pub(super) facts: Arc<SyncFacts>,
     /// Where it reports that it works.
     pub(super) events: Events,
+    /// For what is read and not applied.
+    pub(super) memory: Memory,
 }
 
 impl<K: Connect> SyncUnit<K> {
@@ -155,7 +157,7 @@ impl<K: Connect> SyncUnit<K> {
         let (task, config) = (&self.job.task, &self.job.source);
         let source = self.connect.source(config);
         let mut upstream = source.probe().await?;
-        let rules = Rules::new(task)?;
+        let rules = rules(task, &source).await?;
         let target = Arc::new(self.connect.target(&self.job, &upstream).await?);
         let recovered = target.take_over(self.fence).await?;
         // A stream that breaks does not give the source away.
@@ -164,7 +166,7 @@ impl<K: Connect> SyncUnit<K> {
         if *stop.borrow() >= Stop::AtBoundary {
             return Ok(Ended::Stopped);
         }
-        let mut planning = planner_config(task, target.packet_bytes_max());
+        let mut planning = planner_config(task, target.packet_bytes_max(), self.memory);
         let Recovered {
             slots: mut progress,
             mut safe_until,
@@ -273,8 +275,9 @@ impl<K: Connect> SyncUnit<K> {
             if reads_relay { "relay log" } else { "binlog" }
         );
         let mut better = None;
+        let given = (&self.facts, self.memory);
         let reader = match follower {
-            Some(Ok(follower)) => Reader::relay(tasks, follower, decoder, &self.facts),
+            Some(Ok(follower)) => Reader::relay(tasks, follower, decoder, given),
             other => {
                 let from = names.ask(from, other.and_then(Result::err).as_ref())?;
                 let stream = source.dump(&from).await.map_err(Failure::Stream)?;
@@ -282,7 +285,7 @@ impl<K: Connect> SyncUnit<K> {
                     let facts = Arc::clone(&self.facts);
                     better = Some(look_for(tasks, log, facts, planning.by_gtid));
                 }
-                Reader::stream(tasks, stream, names.number(), decoder, &self.facts)
+                Reader::stream(tasks, stream, names.number(), decoder, given)
             }
         };
         let mut run = Run {
@@ -334,13 +337,13 @@ fn later(copy: Option<Copy>, names: &Names, by_gtid: bool) -> Result<Later, Fail
     Ok(Later { places, by_gtid })
 }
 
-fn planner_config(task: &SubtaskConfig, packet_bytes_max: usize) -> PlannerConfig {
+fn planner_config(task: &SubtaskConfig, packet_bytes_max: usize, memory: Memory) -> PlannerConfig {
     PlannerConfig {
         slots: u32::try_from(task.sync.worker_count).unwrap_or(1).max(1),
         batch_rows_max: u32::try_from(task.sync.batch).unwrap_or(1).max(1),
         batch_bytes_max: BATCH_BYTES_MAX,
         packet_bytes_max: packet_bytes_max.saturating_sub(PACKET_BYTES_RESERVED),
-        memory_bytes_max: MEMORY_BYTES_MAX,
+        memory_bytes_max: memory.changes(),
         linger: LINGER,
         by_gtid: false,
     }

@@ -21,10 +21,7 @@ use dm_runtime::{
     driver::Driver,
     metrics::Metrics,
     ports::{self, SourceFacts},
-    units::{
-        Facts, Units,
-        relay::{Purger, SyncGroup},
-    },
+    units::{Facts, Limits, Units, relay::Purger},
 };
 use madsim::{runtime::Handle, task::NodeId};
 use tokio::sync::{mpsc, watch};
@@ -212,7 +209,7 @@ impl Process {
         let known = (facts.clone(), running.view.clone());
         let purges = serve(purger, wishes, known, (surroundings.trace.clone(), process));
         node.spawn(async move {
-            let units = Units::new(connect, false, facts, SyncGroup::default());
+            let units = Units::new(connect, false, facts, Limits::default());
             let clock = Clock::drifting(drift_ppm);
             let driver = Driver::new(machine, control, units, clock, view);
             let purges = tokio::spawn(purges);

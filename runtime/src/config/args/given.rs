@@ -141,6 +141,7 @@ impl<'a> Given<'a> {
             ("relay-keepalive-ttl", &mut worker.relay_keepalive_ttl),
             ("relay-sync-bytes", &mut worker.relay_sync_bytes),
             ("relay-sync-ms", &mut worker.relay_sync_ms),
+            ("row-memory-bytes", &mut worker.row_memory_bytes),
         ] {
             if let Some(value) = self.last(name) {
                 *target = value.parse().map_err(|_| {

@@ -120,6 +120,18 @@ fn a_worker_alone() {
 }
 
 #[test]
+fn what_to_check() {
+    let parsed = parse_line("check -source a.yaml --source b.yaml --task=t.yaml -json");
+    let expected = Check {
+        sources: vec!["a.yaml".into(), "b.yaml".into()],
+        tasks: vec!["t.yaml".into()],
+        secret_key: None,
+        json: true,
+    };
+    assert_eq!(parsed, Ok(Command::Check(expected)));
+}
+
+#[test]
 fn texts_and_status() {
     assert_eq!(parse_line("-V"), Ok(Command::Version));
     assert_eq!(
@@ -137,6 +149,7 @@ fn texts_and_status() {
         "-h",
         "--help",
         "standalone -help",
+        "check --help",
         "status -h",
         "relay -h",
         "relay dump --help",
@@ -149,6 +162,7 @@ fn texts_and_status() {
             WORKER,
             CLUSTER,
             STANDALONE,
+            check::CHECK,
             relay::DUMP,
             ask::PURGE,
             ask::PEER,
@@ -264,6 +278,9 @@ fn what_makes_no_sense_is_refused_by_code() {
         ("-join m:1 -worker-addr h:1 -keepalive-ttl 0", 20900),
         ("-join m:1 -worker-addr h:1 -redact-info-log", 20901),
         ("standalone -source a", 40001),
+        ("check -source a", 40001),
+        ("check -task a", 40001),
+        ("check -source a -task t -data-dir d", 40001),
         ("standalone -task a", 40001),
         ("standalone -source a -task t -join m:1", 40001),
         ("status -addr h:1 -data-dir d", 40001),

@@ -8,7 +8,7 @@
 //! | `source_schema`, `source_table` | empty | name in the source | the same |
 //! | `number` | 0 | 0 | where it lies among the others |
 //! | `what` | where it began, as JSON | its definition, as JSON | its rows, as JSON |
-//! | `rows`, `bytes` | | | how many rows, size of their statements |
+//! | `rows`, `bytes` | | | how many rows, size of what brought them |
 //!
 //! A piece's row is written in the transaction that brings its rows, under the fence. When the copy
 //! is over, the rows of its pieces are removed.
@@ -231,7 +231,7 @@ impl Meta {
             table: TableName { schema, table },
             copied: Copied { number, piece },
             rows,
-            sql,
+            body,
             ..
         } = cargo;
         let what = text(&StoredPiece {
@@ -244,7 +244,7 @@ impl Meta {
              VALUES ({id},{},{},{number},{what},{rows},{})",
             Literal(schema),
             Literal(table),
-            sql.len()
+            body.size()
         )
     }
 }

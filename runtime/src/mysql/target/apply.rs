@@ -1,7 +1,11 @@
 //! The sessions of the slots: one packet per batch.
 
-use std::{io::Write as _, sync::Arc};
+use std::{
+    io::Write as _,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
+use bytes::Bytes;
 use dm_core::{
     error::{Error, Result, Scope, code},
     sync::{
@@ -10,16 +14,22 @@ use dm_core::{
         sql,
     },
 };
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::{Inner, Packet, error_of, failed};
 use crate::{
-    mysql::session::Session,
-    ports::{self, Applied, copy::Cargo},
+    mysql::{meta::WARNINGS, session::Session},
+    ports::{
+        self, Applied,
+        copy::{Body, Cargo, TableLines},
+    },
 };
 
 /// Memory that a session keeps for its next packet, in bytes.
 const PACKET_BYTES_KEPT: usize = 4 << 20;
+
+/// What a packet ends with.
+const COMMIT: &[u8] = b"COMMIT";
 
 /// Applies the batches of one slot.
 #[derive(Debug)]
@@ -95,6 +105,18 @@ impl SlotSession {
         lenient: bool,
         rows: impl FnOnce(&mut Vec<u8>) -> Result<()> + Send,
     ) -> Applied {
+        self.commit_with(seq, applied, lenient, None, rows).await
+    }
+
+    /// As [`Self::commit`], for statements that may ask for a file.
+    async fn commit_with(
+        &mut self,
+        seq: u64,
+        applied: &Progress,
+        lenient: bool,
+        file: Option<&Bytes>,
+        rows: impl FnOnce(&mut Vec<u8>) -> Result<()> + Send,
+    ) -> Applied {
         let mut session = match self.session.take().filter(Session::is_usable) {
             Some(session) => session,
             None => match self.connect().await {
@@ -120,7 +142,13 @@ impl SlotSession {
             seq: Some(seq),
             deed: "a late write",
         };
+        if let Some(file) = file {
+            session.offer(file.clone(), self.target.server.packet_bytes_max);
+        }
         let ended = self.target.send(&mut session, packet).await;
+        if file.is_some() {
+            session.withdraw();
+        }
         self.packet.clear();
         self.packet.shrink_to(PACKET_BYTES_KEPT);
         if matches!(ended, Applied::Done) {
@@ -166,9 +194,16 @@ impl SlotSession {
         if packet.len() > start {
             packet.push(b';');
         }
-        packet.extend_from_slice(b"COMMIT");
+        packet.extend_from_slice(COMMIT);
         if packet.len() >= server.packet_bytes_max {
-            return Err(too_big(packet.len(), server.packet_bytes_max));
+            let what = "a batch takes";
+            return Err(
+                too_big(what, packet.len(), server.packet_bytes_max).with_workaround(
+                    "Raise `max_allowed_packet` of the target; it is read anew at each start of \
+                     the task. With `worker-count: 1` a transaction of the source is one batch: a \
+                     higher count cuts it into several.",
+                ),
+            );
         }
         Ok(begin)
     }
@@ -187,31 +222,105 @@ impl ports::Session for SlotSession {
     }
 
     async fn copy(&mut self, cargo: &Cargo) -> Applied {
-        let noted = self.target.meta.copied(cargo);
-        let at = Progress::at(cargo.at.clone());
-        let rows = |out: &mut Vec<u8>| {
-            out.extend_from_slice(noted.as_bytes());
-            if !cargo.sql.is_empty() {
-                out.push(b';');
-                out.extend_from_slice(&cargo.sql);
+        let Body::Lines(lines, file) = &cargo.body else {
+            return self.copy_statements(cargo).await;
+        };
+        // What is invalid at the source only a statement takes. What a statement has no room for
+        // is refused: clients of the target could not read it.
+        let has_room = file.len() < self.target.server.packet_bytes_max / 2;
+        if cargo.lenient || !has_room || lines.are_refused.load(Relaxed) {
+            return self.copy_statements(cargo).await;
+        }
+        let refused = match self.copy_lines(cargo, lines, file).await {
+            Applied::Failed {
+                error,
+                retry: false,
+            } => error,
+            Applied::Unknown(error) => {
+                // What lies between may not let files pass: should this be written once more, a
+                // statement does it.
+                lines.are_refused.store(true, Relaxed);
+                return Applied::Unknown(error);
             }
+            ended => return ended,
+        };
+        let ended = self.copy_statements(cargo).await;
+        if matches!(ended, Applied::Done) && !lines.are_refused.swap(true, Relaxed) {
+            // The guard's own words would mislead.
+            let is_guard = refused.message.contains(WARNINGS);
+            info!(
+                table = %cargo.table,
+                cause = if is_guard { "a warning" } else { &*refused.cause },
+                "rows are not taken as lines: they come as statements"
+            );
+        }
+        ended
+    }
+}
+
+impl SlotSession {
+    /// Writes rows as lines. Unless it replaces rows, the server takes whatever it can of them and
+    /// warns of the rest, which undoes it.
+    async fn copy_lines(&mut self, cargo: &Cargo, lines: &TableLines, file: &Bytes) -> Applied {
+        let meta = &self.target.meta;
+        let statements = [
+            meta.copied(cargo),
+            lines.lines.load().to_owned(),
+            meta.unless_written(cargo.rows),
+        ];
+        let rows = |out: &mut Vec<u8>| {
+            out.extend_from_slice(statements.join(";").as_bytes());
             Ok(())
         };
+        let at = Progress::at(cargo.at.clone());
+        self.commit_with(cargo.seq, &at, false, Some(file), rows)
+            .await
+    }
+
+    /// Writes rows with a statement, also where they are lines.
+    async fn copy_statements(&mut self, cargo: &Cargo) -> Applied {
+        let noted = self.target.meta.copied(cargo);
+        let bytes_max = self.target.server.packet_bytes_max;
+        let rows = |out: &mut Vec<u8>| {
+            out.extend_from_slice(noted.as_bytes());
+            if cargo.body.size() > 0 {
+                out.push(b';');
+            }
+            match &cargo.body {
+                Body::Statements(sql) => out.extend_from_slice(sql),
+                Body::Lines(lines, file) => {
+                    if !lines.lines.statement(file, out) {
+                        return Err(broken(cargo));
+                    }
+                }
+            }
+            if out.len() + COMMIT.len() < bytes_max {
+                return Ok(());
+            }
+            // It is cut between rows long before.
+            let what = format!("a row of {} takes", cargo.table);
+            Err(too_big(&what, out.len(), bytes_max).with_workaround(
+                "Raise `max_allowed_packet` of the target; it is read anew at each start of the \
+                 task.",
+            ))
+        };
+        let at = Progress::at(cargo.at.clone());
         self.commit(cargo.seq, &at, cargo.lenient, rows).await
     }
 }
 
+/// Nobody writes such lines.
+fn broken(cargo: &Cargo) -> Error {
+    let text = format!("rows of {} are no lines that can be read", cargo.table);
+    Error::new(&code::DUMP_UNIT_RUNTIME, text)
+}
+
 /// The server would refuse the packet, and close the connection as well.
-fn too_big(bytes: usize, bytes_max: usize) -> Error {
-    let message = format!("execute statement failed: a batch takes {bytes} bytes");
+fn too_big(what: &str, bytes: usize, bytes_max: usize) -> Error {
+    let message = format!("execute statement failed: {what} {bytes} bytes");
     Error::new(&code::DB_EXECUTE_FAILED, message)
         .with_scope(Scope::Downstream)
         .with_cause(format!(
             "Error 1153 (08S01): Got a packet bigger than 'max_allowed_packet' bytes ({bytes_max})"
         ))
-        .with_workaround(
-            "Raise `max_allowed_packet` of the target; it is read anew at each start of the task. \
-             With `worker-count: 1` a transaction of the source is one batch: a higher count cuts \
-             it into several.",
-        )
 }

@@ -1,15 +1,17 @@
 //! The copy of the tables that a task begins with: what is noted of it, beside its rows.
 
 use dm_core::{
+    binlog::Dialect,
     error::{Error, Result, code},
     sync::progress::SlotProgress,
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{Inner, error_of};
 use crate::{
     mysql::{
         errors,
+        meta::WARNINGS,
         session::{Session, Values},
     },
     ports::copy::Copy,
@@ -18,6 +20,29 @@ use crate::{
 const NO_SUCH_TABLE: u16 = 1146;
 
 impl Inner {
+    /// Whether rows may come as lines; see [`crate::ports::Target::takes_lines`].
+    pub(super) async fn takes_lines(&self, session: &mut Session) -> Result<bool> {
+        let server = &self.server;
+        if server.dialect == Dialect::TiDb || server.statement_binlog || !server.good_files {
+            return Ok(false);
+        }
+        if !self.server.local_infile {
+            info!(
+                "the copy would be faster after `SET GLOBAL local_infile=ON` at the target, which \
+                 takes rows as `LOAD DATA LOCAL` with less work"
+            );
+            return Ok(false);
+        }
+        // All that lines can do wrong is told by its warnings: they must be seen.
+        session
+            .run(&format!(
+                "DO CAST('x' AS SIGNED);SET {WARNINGS}=@@warning_count"
+            ))
+            .await?;
+        let rows = session.rows(&format!("SELECT {WARNINGS}")).await?;
+        Ok(rows.first().is_some_and(|row| row.number::<u64>(0) == 1))
+    }
+
     /// Reads what is noted; see [`crate::ports::Target::copy`].
     pub(super) async fn copy(&self, session: &mut Session) -> Result<Option<Copy>> {
         let rows = rows_of(session, &self.meta.select_copy()).await?;

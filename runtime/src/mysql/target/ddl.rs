@@ -35,7 +35,7 @@ use crate::{
     mysql::{
         errors,
         meta::{StoredLocation, invalid},
-        session::{Literal, Session, Values},
+        session::{Literal, Session, Values, quoted},
         sql_mode::SqlMode,
     },
     ports::{Applied, Ddl},
@@ -155,6 +155,9 @@ impl Inner {
         if let Some(bits) = ddl.sql_mode {
             let mode = SqlMode::from_bits(bits, self.options.flavor, self.server.dialect);
             set.push_str(&format!(",sql_mode='{mode}'"));
+        }
+        if let Some(schema) = &ddl.schema {
+            set.push_str(&format!(";USE {}", quoted(schema)));
         }
         runner.run(&set).await?;
         let is_schemas = matches!(ddl.piece.kind, Kind::CreateDatabase | Kind::AlterDatabase);

@@ -6,7 +6,7 @@ use dm_core::{
     error::{Error, Result, Scope, code},
     full::Reading,
     sync::{
-        ddl::{Context, Piece, Rules, Statement, classify},
+        ddl::{Context, Kind, Piece, Role, Rules, Statement, classify},
         progress::{Applied as Progress, Location},
         schema::{Quoted, Table, TableName},
     },
@@ -15,7 +15,7 @@ use dm_core::{
 use super::{ANEW, Failure};
 use crate::ports::{
     Applied, Ddl, SourceFacts, Target,
-    copy::{CopyTable, Reader, SnapshotTable},
+    copy::{CopyTable, Definer, Definition},
 };
 
 /// Rows of a table that do not count.
@@ -37,13 +37,20 @@ impl Restart {
     }
 }
 
+/// A table that the target must have.
+pub(in crate::units) struct Wanted<'a> {
+    pub(in crate::units) name: &'a TableName,
+    /// What it is in the source, where that is known.
+    pub(in crate::units) source: Option<&'a Table>,
+}
+
 /// What the target gets to know of the source's definitions.
-pub(super) struct Definitions<'a, T> {
-    pub(super) target: &'a T,
-    pub(super) rules: &'a Rules,
-    pub(super) upstream: &'a SourceFacts,
+pub(in crate::units) struct Definitions<'a, T> {
+    pub(in crate::units) target: &'a T,
+    pub(in crate::units) rules: &'a Rules,
+    pub(in crate::units) upstream: &'a SourceFacts,
     /// Where all slots are, which these statements don't move.
-    pub(super) at: Location,
+    pub(in crate::units) at: Location,
 }
 
 impl<T: Target> Definitions<'_, T> {
@@ -51,41 +58,94 @@ impl<T: Target> Definitions<'_, T> {
     ///
     /// # Errors
     /// The target refuses one, or one that is there can't take the rows.
-    pub(super) async fn create<R: Reader>(
+    pub(in crate::units) async fn create(
         &self,
-        reader: &mut R,
-        tables: &[SnapshotTable],
+        definer: &mut impl Definer,
+        tables: &[Wanted<'_>],
         begun: &BTreeSet<TableName>,
     ) -> Result<(), Failure> {
-        let new = || {
-            let all = tables.iter().map(|table| &table.table);
-            all.filter(|table| !begun.contains(&table.name))
-        };
+        let new = || tables.iter().filter(|table| !begun.contains(table.name));
         let schemas: BTreeSet<_> = new()
             .map(|table| TableName::new(&*table.name.schema, ""))
             .collect();
         for schema in &schemas {
-            let text = reader.definition(schema).await.map_err(super::again)?;
-            self.run(schema, &text).await?;
+            let definition = definer.definition(schema).await.map_err(super::again)?;
+            self.run(schema, definition).await?;
         }
-        for table in new() {
-            let name = self.target_of(&table.name)?;
+        for Wanted { name: of, source } in new() {
+            let name = self.target_of(of)?;
             let mut there = self.target.table(&name).await?;
             if there.is_none() {
-                let text = reader.definition(&table.name).await.map_err(super::again)?;
-                self.run(&table.name, &text).await?;
+                let definition = definer.definition(of).await.map_err(super::again)?;
+                self.run(of, definition).await?;
                 there = self.target.table(&name).await?;
             }
             let there = there.ok_or_else(|| missing(&name, "it is not there"))?;
-            compare(table, &there)?;
+            if let Some(source) = source {
+                compare(source, &there)?;
+            }
             // Nobody could tell them from those that are to come.
-            if !Reading::new(table).has_key() && name == table.name {
+            if !Reading::new(source.unwrap_or(&there)).has_key() && name == **of {
                 let rows = self.target.count(&name).await?;
                 if rows > 0 {
                     let what = format!("it has {rows} already, and no key to tell them apart");
                     return Err(missing(&name, &what).into());
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Makes views, as far as the target takes them: they may name what is not migrated.
+    ///
+    /// # Errors
+    /// The connection broke, or somebody else owns the source.
+    pub(in crate::units) async fn create_views(
+        &self,
+        definer: &mut impl Definer,
+        views: &[TableName],
+    ) -> Result<(), Failure> {
+        let mut left: Vec<(&TableName, Option<Error>)> =
+            views.iter().map(|view| (view, None)).collect();
+        // One may be made of another one.
+        loop {
+            let count = left.len();
+            let mut refused = Vec::new();
+            for (view, _) in left {
+                if self.target_of(view)? != *view {
+                    let why = Error::new(
+                        &code::DUMP_UNIT_RUNTIME,
+                        "routes change names that its text may have",
+                    );
+                    refused.push((view, Some(why)));
+                    continue;
+                }
+                let Definition { sql, time_zone } =
+                    definer.definition(view).await.map_err(super::again)?;
+                let piece = Piece {
+                    ordinal: 0,
+                    // As for what servers say where there is one.
+                    kind: Kind::CreateTable,
+                    sources: vec![(Role::Subject, view.clone())],
+                    targets: vec![view.clone()],
+                    swaps: false,
+                    sql,
+                };
+                let schema = Some(view.schema.clone());
+                match self.execute(piece, time_zone, schema).await {
+                    Ok(()) => tracing::info!(%view, "there is a view"),
+                    Err(Failure::Other(error)) => refused.push((view, Some(error))),
+                    Err(failure) => return Err(failure),
+                }
+            }
+            left = refused;
+            if left.is_empty() || left.len() == count {
+                break;
+            }
+        }
+        for (view, error) in left {
+            let error = error.map(tracing::field::display);
+            tracing::warn!(%view, error, "a view is not made: make it yourself, if it is wanted");
         }
         Ok(())
     }
@@ -124,7 +184,8 @@ impl<T: Target> Definitions<'_, T> {
                 false => continue,
             };
             tracing::info!(table = %name, rows, "its copy begins anew");
-            self.run(name, &sql).await?;
+            let time_zone = "+00:00".to_owned();
+            self.run(name, Definition { sql, time_zone }).await?;
         }
         Ok(())
     }
@@ -135,29 +196,35 @@ impl<T: Target> Definitions<'_, T> {
     }
 
     /// Runs what a statement of the source means for the target. What is there already will do.
-    async fn run(&self, name: &TableName, sql: &str) -> Result<(), Failure> {
+    async fn run(&self, name: &TableName, definition: Definition) -> Result<(), Failure> {
+        let Definition { sql, time_zone } = definition;
         let context = Context {
             schema: &name.schema,
             sql_mode: 0,
             lower_case_names: self.upstream.lower_case_table_names != 0,
         };
-        let Statement::Ddl(ddl) = classify(sql, context)? else {
+        let Statement::Ddl(ddl) = classify(&sql, context)? else {
             let text = format!("the definition of {name} is not understood: {sql}");
             return Err(Failure::Other(Error::new(&code::DUMP_UNIT_RUNTIME, text)));
         };
         for piece in self.rules.apply(&ddl)? {
-            self.execute(piece).await?;
+            self.execute(piece, time_zone.clone(), None).await?;
         }
         Ok(())
     }
 
-    async fn execute(&self, piece: Piece) -> Result<(), Failure> {
+    async fn execute(
+        &self,
+        piece: Piece,
+        time_zone: String,
+        schema: Option<String>,
+    ) -> Result<(), Failure> {
         let ddl = Ddl {
             piece,
             timestamp: 0,
-            // As the definition was read.
-            time_zone: Some("+00:00".to_owned()),
+            time_zone: Some(time_zone),
             sql_mode: Some(0),
+            schema,
             collation_server: None,
             after: Progress::at(self.at.clone()),
             replay: true,

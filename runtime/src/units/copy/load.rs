@@ -1,44 +1,27 @@
 //! The load unit of a subtask whose rows went straight into the target: it hands over to the
 //! binlog.
 
-use std::sync::Arc;
-
 use dm_core::{
     control::subtask::Mode,
     error::{Error, Result, code},
     guard::Guard,
     lifecycle::{self, Job, Outcome, Reply},
-    sync::progress::Fence,
 };
 use tracing::info;
 
-use super::{ANEW, CopyFacts};
+use super::ANEW;
 use crate::{
-    ports::{Connect, Events, Source, Target},
-    units::{Stop, StopSignal, stopped},
+    ports::{Connect, Source, Target, copy::Copy},
+    units::{Moving, Stop, StopSignal, stopped},
 };
 
-/// The load unit of a subtask whose dump needs no files.
-pub(in crate::units) struct LoadUnit<K> {
-    /// Makes the doors.
-    pub(in crate::units) connect: K,
-    /// The subtask and its source.
-    pub(in crate::units) job: Job,
-    /// The fence of this ownership; `None` to take the next of the target's own counter.
-    pub(in crate::units) fence: Option<Fence>,
-    /// How far the copy is.
-    pub(in crate::units) facts: Arc<CopyFacts>,
-    /// Where it reports that it works.
-    pub(in crate::units) events: Events,
-}
-
-impl<K: Connect> LoadUnit<K> {
+impl<K: Connect> Moving<K> {
     /// Ends the copy, once.
-    pub(in crate::units) async fn run(self, mut stop: StopSignal) -> Outcome {
+    pub(in crate::units) async fn end_copy(self, mut stop: StopSignal) -> Outcome {
         let ended = tokio::select! {
             biased;
             () = stopped(&mut stop, Stop::AtBoundary) => return Outcome::Ok(Reply::Stopped),
-            ended = self.end() => ended,
+            ended = self.end_copy_once() => ended,
         };
         match ended {
             Ok(()) => Outcome::Ok(Reply::Finished),
@@ -47,9 +30,8 @@ impl<K: Connect> LoadUnit<K> {
         }
     }
 
-    async fn end(&self) -> Result<()> {
-        let (task, config) = (&self.job.task, &self.job.source);
-        let upstream = self.connect.source(config).probe().await?;
+    async fn end_copy_once(&self) -> Result<()> {
+        let upstream = self.connect.source(&self.job.source).probe().await?;
         let target = self.connect.target(&self.job, &upstream).await?;
         target.take_over(self.fence).await?;
         self.events.send(lifecycle::Event::Initialised);
@@ -60,21 +42,34 @@ impl<K: Connect> LoadUnit<K> {
         if copy.is_over {
             return Ok(());
         }
-        if !copy.is_complete()? && Guard::CopyComplete.holds() {
-            return Err(incomplete("rows are missing"));
-        }
-        let syncs = Mode::parse(&task.mode).is_some_and(Mode::has_sync);
-        let slots = u32::try_from(task.sync.worker_count).unwrap_or(1).max(1);
-        target.end_copy(syncs.then_some(slots), &copy).await?;
-        info!(
-            source = config.source_id,
-            task = task.name,
-            from = %copy.from,
-            until = copy.until.as_ref().map(tracing::field::display),
-            "the copy is over"
-        );
-        Ok(())
+        hand_over(&target, &self.job, &copy).await
     }
+}
+
+/// Ends a copy: the binlog goes on where it began.
+///
+/// # Errors
+/// 34018: rows are missing. Those of the target.
+pub(in crate::units) async fn hand_over<T: Target>(
+    target: &T,
+    job: &Job,
+    copy: &Copy,
+) -> Result<()> {
+    if !copy.is_complete()? && Guard::CopyComplete.holds() {
+        return Err(incomplete("rows are missing"));
+    }
+    let task = &job.task;
+    let syncs = Mode::parse(&task.mode).is_some_and(Mode::has_sync);
+    let slots = u32::try_from(task.sync.worker_count).unwrap_or(1).max(1);
+    target.end_copy(syncs.then_some(slots), copy).await?;
+    info!(
+        source = job.source.source_id,
+        task = task.name,
+        from = %copy.from,
+        until = copy.until.as_ref().map(tracing::field::display),
+        "the copy is over"
+    );
+    Ok(())
 }
 
 fn incomplete(why: &str) -> Error {

@@ -1,25 +1,41 @@
 //! What a task says about how its tables are copied.
 
+use std::mem;
+
 use dm_core::{
     control::{
         SubtaskConfig,
         check::invalid,
-        subtask::{DumpConfig, LoadConfig},
+        subtask::{ByteSize, DumpConfig, LoadConfig, Mode},
     },
     error::{Error, Result, code},
     full::Consistency,
 };
 
 /// Connections to each side, at most.
-const THREADS_MAX: i64 = 64;
+const THREADS_MAX: usize = 64;
+/// Size of a dump file, unless a task says otherwise.
+const DUMP_FILE_MIB: i64 = 64;
+/// Size of a statement in it, unless a task says otherwise.
+const STATEMENT_BYTES: u64 = 1_000_000;
+/// Statements are read as a whole.
+const STATEMENT_BYTES_MAX: u64 = 64 << 20;
 
 /// How tables are copied.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settings {
     /// What keeps writers off while a snapshot is taken.
-    pub(super) consistency: Consistency,
-    /// Connections to each side.
-    pub(super) threads: usize,
+    pub(crate) consistency: Consistency,
+    /// Connections that read; where no files are between, as many write.
+    pub(crate) threads: usize,
+    /// Connections that write what is in files.
+    pub(crate) pool: usize,
+    /// A file is closed when it has so many bytes.
+    pub(in crate::units) file_bytes: u64,
+    /// A statement in a file ends when it has so many bytes.
+    pub(in crate::units) statement_bytes: u64,
+    /// An expression that all rows in files meet; empty if there is none.
+    pub(in crate::units) filter: String,
     on_duplicate: OnDuplicate,
 }
 
@@ -31,24 +47,56 @@ enum OnDuplicate {
     Ignore,
 }
 
+/// Those of a task that says nothing.
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            consistency: Consistency::default(),
+            threads: usize::try_from(DumpConfig::standard().threads).unwrap_or(1),
+            pool: usize::try_from(LoadConfig::standard().pool_size).unwrap_or(1),
+            file_bytes: (DUMP_FILE_MIB as u64) << 20,
+            statement_bytes: STATEMENT_BYTES,
+            filter: String::new(),
+            on_duplicate: OnDuplicate::Replace,
+        }
+    }
+}
+
 impl Settings {
     /// Reads them out of a task.
     ///
     /// # Errors
     /// 20900 for a value that is not possible; 32001 for arguments that are not known.
     pub(crate) fn new(task: &SubtaskConfig) -> Result<Self> {
-        let DumpConfig {
-            threads,
-            extra_args,
-            ..
-        } = &task.dump;
-        let threads = match *threads {
-            0 => DumpConfig::standard().threads,
-            threads => threads,
+        let mut dump = task.dump.clone();
+        let mut found = Consistency::default();
+        arguments(&mut dump, &mut found)?;
+        let threads = count(
+            "mydumpers: threads",
+            dump.threads,
+            DumpConfig::standard().threads,
+        )?;
+        let pool = count(
+            "loaders: pool-size",
+            task.load.pool_size,
+            LoadConfig::standard().pool_size,
+        )?;
+        let file_bytes = match &*dump.chunk_filesize {
+            "" => Some(ByteSize(DUMP_FILE_MIB << 20)),
+            // Without a unit it is MiB.
+            size => match size.parse::<i64>() {
+                Ok(mib) => Some(ByteSize(mib.saturating_mul(1 << 20))),
+                Err(_) => ByteSize::parse(size),
+            },
         };
-        if !(1..=THREADS_MAX).contains(&threads) {
-            let why = format!("must be between 1 and {THREADS_MAX}");
-            return Err(invalid("mydumpers: threads", &why));
+        let file_bytes = file_bytes.and_then(|ByteSize(bytes)| u64::try_from(bytes).ok());
+        let Some(file_bytes) = file_bytes.filter(|bytes| *bytes > 0) else {
+            let why = "must be a number of MiB, or have a unit: `64`, `256KiB`";
+            return Err(invalid("mydumpers: chunk-filesize", why));
+        };
+        if dump.statement_size > STATEMENT_BYTES_MAX {
+            let why = format!("must be at most {STATEMENT_BYTES_MAX} bytes");
+            return Err(invalid("mydumpers: statement-size", &why));
         }
         let on_duplicate = match &*task.load.on_duplicate_logical {
             "" | "replace" => OnDuplicate::Replace,
@@ -60,15 +108,22 @@ impl Settings {
             }
         };
         Ok(Self {
-            consistency: consistency(extra_args)?,
-            threads: usize::try_from(threads).unwrap_or(1),
+            consistency: found,
+            threads,
+            pool,
+            file_bytes,
+            statement_bytes: match dump.statement_size {
+                0 => STATEMENT_BYTES,
+                bytes => bytes,
+            },
+            filter: dump.where_,
             on_duplicate,
         })
     }
 
     /// What statements begin with. Once rows are read `again`, from a later snapshot, a row may
     /// stand in the way of another that has taken its key since.
-    pub(super) const fn verb(&self, again: bool) -> &'static str {
+    pub(in crate::units) const fn verb(&self, again: bool) -> &'static str {
         match self.on_duplicate {
             OnDuplicate::Error if !again => "INSERT",
             OnDuplicate::Error | OnDuplicate::Replace => "REPLACE",
@@ -76,18 +131,25 @@ impl Settings {
         }
     }
 
-    /// What of the settings for dump files means nothing where there are none, and would be missed.
+    /// Whether a row takes the place of one that has its key, where rows come as lines. `None`
+    /// where they may not: of a row that is there already they would have to be silent.
+    pub(in crate::units) fn replaces(&self, again: bool) -> Option<bool> {
+        (self.on_duplicate != OnDuplicate::Ignore).then(|| self.verb(again) == "REPLACE")
+    }
+
+    /// What of the settings means nothing for a task, and would be missed.
     pub(crate) fn without_effect(task: &SubtaskConfig) -> Vec<&'static str> {
-        let (dump, load) = (&task.dump, &task.load);
-        let usual = LoadConfig::standard();
+        let mut dump = task.dump.clone();
+        // What makes no sense is refused elsewhere.
+        let _ = arguments(&mut dump, &mut Consistency::default());
+        let is_dump = Mode::parse(&task.mode) == Some(Mode::Dump);
         [
-            (!dump.where_.is_empty(), "mydumpers: where"),
+            // What comes by the binlog would not be filtered.
+            (!dump.where_.is_empty() && !is_dump, "mydumpers: where"),
             (
-                load.import_mode != usual.import_mode,
+                task.load.import_mode != LoadConfig::standard().import_mode,
                 "loaders: import-mode",
             ),
-            // It has the task's name behind it by now.
-            (!load.dir.starts_with(&usual.dir), "loaders: dir"),
         ]
         .into_iter()
         .filter_map(|(is_set, key)| is_set.then_some(key))
@@ -95,24 +157,69 @@ impl Settings {
     }
 }
 
-/// Reads `--consistency` out of arguments for the existing dumper.
-fn consistency(arguments: &str) -> Result<Consistency> {
-    let mut words = arguments.split_whitespace();
-    let mut found = Consistency::default();
-    while let Some(word) = words.next() {
-        let value = match word.split_once('=') {
-            Some(("--consistency", value)) => Some(value),
-            None if word == "--consistency" => words.next(),
-            _ => None,
-        };
-        let Some(value) = value else {
-            let text = format!("`{word}` in `extra-args` is not supported");
-            return Err(Error::new(&code::DUMP_UNIT_RUNTIME, text)
-                .with_workaround("Remove it: only `--consistency` has a meaning here."));
-        };
-        found = value.parse()?;
+/// A number of connections; zero for the usual one.
+fn count(key: &str, wanted: i64, usual: i64) -> Result<usize> {
+    let wanted = if wanted == 0 { usual } else { wanted };
+    match usize::try_from(wanted) {
+        Ok(count) if (1..=THREADS_MAX).contains(&count) => Ok(count),
+        _ => Err(invalid(
+            key,
+            &format!("must be between 1 and {THREADS_MAX}"),
+        )),
     }
-    Ok(found)
+}
+
+/// Takes over what arguments for the existing dumper say.
+fn arguments(dump: &mut DumpConfig, consistency: &mut Consistency) -> Result<()> {
+    let refused = |what: String| {
+        Error::new(&code::DUMP_UNIT_RUNTIME, what).with_workaround(
+            "Remove it: `--consistency`, `--threads`, `--filesize`, `--statement-size`, `--rows` \
+             and `--where` have a meaning here.",
+        )
+    };
+    let all = mem::take(&mut dump.extra_args);
+    let mut words = all.split_whitespace();
+    while let Some(word) = words.next() {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) if word.starts_with("--") => (name, Some(value)),
+            _ => (word, None),
+        };
+        let known = [
+            "--consistency",
+            "--threads",
+            "-t",
+            "--filesize",
+            "-F",
+            "--statement-size",
+            "-s",
+            "--rows",
+            "-r",
+            "--where",
+        ];
+        if !known.contains(&name) {
+            return Err(refused(format!(
+                "`{word}` in `extra-args` is not supported"
+            )));
+        }
+        let Some(value) = value.or_else(|| words.next()) else {
+            return Err(refused(format!("`{word}` in `extra-args` has no value")));
+        };
+        let value = value.trim_matches(['"', '\'']);
+        let number = || {
+            let number = value.parse::<u64>();
+            number.map_err(|_| refused(format!("`{word} {value}` in `extra-args` is no number")))
+        };
+        match name {
+            "--consistency" => *consistency = value.parse()?,
+            "--threads" | "-t" => dump.threads = i64::try_from(number()?).unwrap_or(i64::MAX),
+            "--filesize" | "-F" => dump.chunk_filesize = value.to_owned(),
+            "--statement-size" | "-s" => dump.statement_size = number()?,
+            "--where" => dump.where_ = value.to_owned(),
+            // Large tables are cut by their size.
+            _ => dump.rows = number()?,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -132,31 +239,46 @@ mod tests {
     #[test]
     fn what_a_task_says_counts() {
         let usual = Settings::new(&task(|_| {})).unwrap();
+        assert_eq!(usual, Settings::default());
         assert_eq!((usual.threads, usual.consistency), (4, Consistency::Auto));
         assert_eq!(
             (usual.verb(false), usual.verb(true)),
             ("REPLACE", "REPLACE")
         );
+        assert_eq!(usual.replaces(false), Some(true));
         for arguments in ["--consistency none", " --consistency=none "] {
             let settings = Settings::new(&task(|it| it.dump.extra_args = arguments.into()));
             assert_eq!(settings.unwrap().consistency, Consistency::None);
         }
-        for (policy, first, again) in [
-            ("error", "INSERT", "REPLACE"),
-            ("ignore", "INSERT IGNORE", "INSERT IGNORE"),
+        let files = Settings::new(&task(|it| {
+            it.dump.extra_args = "-r 5000 --filesize=1 -s 77 --where 'a>1'".into();
+        }));
+        let files = files.unwrap();
+        assert_eq!((files.file_bytes, files.statement_bytes), (1 << 20, 77));
+        assert_eq!((&*files.filter, usual.file_bytes), ("a>1", 64 << 20));
+        let sized = Settings::new(&task(|it| it.dump.chunk_filesize = "3k".into()));
+        assert_eq!(sized.unwrap().file_bytes, 3 << 10);
+        for (policy, first, again, replaces) in [
+            ("error", "INSERT", "REPLACE", [Some(false), Some(true)]),
+            ("ignore", "INSERT IGNORE", "INSERT IGNORE", [None, None]),
         ] {
             let settings = Settings::new(&task(|it| it.load.on_duplicate_logical = policy.into()));
             let settings = settings.unwrap();
             assert_eq!((settings.verb(false), settings.verb(true)), (first, again));
+            assert_eq!([false, true].map(|it| settings.replaces(it)), replaces);
         }
     }
 
     #[test]
     fn what_is_not_possible_is_refused() {
         type Change = fn(&mut SubtaskConfig);
-        let changes: [(Change, &str); 5] = [
+        let changes: [(Change, &str); 9] = [
+            (|it| it.dump.statement_size = 1 << 30, "statement-size"),
             (|it| it.dump.threads = 65, "threads"),
             (|it| it.dump.threads = -1, "threads"),
+            (|it| it.load.pool_size = 65, "pool-size"),
+            (|it| it.dump.chunk_filesize = "x".into(), "chunk-filesize"),
+            (|it| it.dump.extra_args = "-r many".into(), "-r many"),
             (|it| it.dump.extra_args = "--no-views".into(), "--no-views"),
             (
                 |it| it.dump.extra_args = "--consistency".into(),
@@ -172,8 +294,14 @@ mod tests {
             assert!(error.message.contains(key), "{error}");
         }
         assert!(Settings::without_effect(&task(|_| {})).is_empty());
-        assert!(Settings::without_effect(&task(|it| it.load.dir.push_str(".t"))).is_empty());
-        let elsewhere = task(|it| it.load.dir = "/elsewhere".into());
-        assert_eq!(Settings::without_effect(&elsewhere), ["loaders: dir"]);
+        let filtered = |mode: &str| {
+            let task = task(|it| {
+                it.mode = mode.into();
+                it.dump.extra_args = "--where a>1".into();
+            });
+            Settings::without_effect(&task)
+        };
+        assert_eq!(filtered("full"), ["mydumpers: where"]);
+        assert!(filtered("dump").is_empty());
     }
 }

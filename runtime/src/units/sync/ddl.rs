@@ -159,6 +159,7 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                 }
             };
             let ddl = Ddl {
+                schema: None,
                 piece,
                 timestamp: header.timestamp,
                 time_zone: query.vars.time_zone.clone(),

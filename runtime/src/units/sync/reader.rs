@@ -14,6 +14,7 @@ use tokio::{
 
 use super::SyncFacts;
 use crate::{
+    memory::Memory,
     panics::caught,
     ports::{EventStream, disk::Disk},
     units::{
@@ -25,8 +26,6 @@ use crate::{
 
 /// Events handed over at once, at most: amortises the wake-up of the planning loop.
 const CHUNK_EVENTS_MAX: usize = 256;
-/// Bytes read ahead of the planner, decoded and waiting. A larger event goes alone.
-const READ_AHEAD_BYTES: usize = 16 << 20;
 
 /// A decoded event with the header of the outermost event that brought it.
 #[derive(Debug)]
@@ -64,9 +63,9 @@ impl Reader {
         stream: S,
         number: Option<u32>,
         decoder: Decoder,
-        facts: &Arc<SyncFacts>,
+        given: (&Arc<SyncFacts>, Memory),
     ) -> Self {
-        let (mut output, reader) = Output::new(decoder, facts);
+        let (mut output, reader) = Output::new(decoder, given);
         tasks.start(async move {
             let ended = caught(from_source(stream, number, &mut output)).await;
             output.end(ended);
@@ -79,9 +78,9 @@ impl Reader {
         tasks: &mut Tasks,
         follower: Follower<D>,
         decoder: Decoder,
-        facts: &Arc<SyncFacts>,
+        given: (&Arc<SyncFacts>, Memory),
     ) -> Self {
-        let (mut output, reader) = Output::new(decoder, facts);
+        let (mut output, reader) = Output::new(decoder, given);
         tasks.start(async move {
             let ended = caught(from_relay(follower, &mut output)).await;
             output.end(ended);
@@ -107,6 +106,8 @@ struct Output {
     /// Bounded by the budget, in bytes, not by the number of chunks.
     chunks: mpsc::UnboundedSender<Result<Chunk>>,
     budget: Arc<Semaphore>,
+    /// Bytes read ahead of the planner, decoded and waiting. A larger event goes alone.
+    ahead: usize,
     /// What was read and is not handed over yet.
     items: VecDeque<Item>,
     bytes: usize,
@@ -116,11 +117,12 @@ struct Output {
 }
 
 impl Output {
-    fn new(decoder: Decoder, facts: &Arc<SyncFacts>) -> (Self, Reader) {
+    fn new(decoder: Decoder, (facts, memory): (&Arc<SyncFacts>, Memory)) -> (Self, Reader) {
         let (chunks, reader) = mpsc::unbounded_channel();
         let output = Self {
             chunks,
-            budget: Arc::new(Semaphore::new(READ_AHEAD_BYTES)),
+            budget: Arc::new(Semaphore::new(memory.ahead())),
+            ahead: memory.ahead(),
             items: VecDeque::new(),
             bytes: 0,
             decoder,
@@ -175,7 +177,7 @@ impl Output {
     async fn push(&mut self, item: Item, bytes: usize) -> Result<()> {
         self.items.push_back(item);
         self.bytes += bytes;
-        if self.items.len() < CHUNK_EVENTS_MAX && self.bytes < READ_AHEAD_BYTES / 4 {
+        if self.items.len() < CHUNK_EVENTS_MAX && self.bytes < self.ahead / 4 {
             return Ok(());
         }
         self.flush().await
@@ -194,7 +196,7 @@ impl Output {
         if self.items.is_empty() {
             return Ok(());
         }
-        let permits = self.bytes.clamp(1, READ_AHEAD_BYTES) as u32;
+        let permits = self.bytes.clamp(1, self.ahead) as u32;
         let Ok(memory) = Arc::clone(&self.budget).acquire_many_owned(permits).await else {
             unreachable!("the semaphore is never closed");
         };

@@ -132,18 +132,26 @@ impl Client {
         answer.await.ok()
     }
 
-    async fn put_when(&self, key: Bytes, value: Bytes, lease: i64, when: Condition) -> Tried {
+    /// Puts a value under a lease, or deletes the key, on a condition.
+    async fn write_when(&self, key: Bytes, new: Option<(Bytes, i64)>, when: Condition) -> Tried {
         let get = Op::Get {
             span: Span::key(key.clone()),
             revision: 0,
             limit: 0,
         };
+        let condition = Compare {
+            key: key.clone(),
+            condition: when,
+        };
+        let write = match new {
+            Some((value, lease)) => Op::Put { key, value, lease },
+            None => Op::Delete {
+                span: Span::key(key),
+            },
+        };
         let request = Request::Txn {
-            when: vec![Compare {
-                key: key.clone(),
-                condition: when,
-            }],
-            then: vec![Op::Put { key, value, lease }],
+            when: vec![condition],
+            then: vec![write],
             or: vec![get],
         };
         let Answer { revision, body } = self.ask(WRITE, request).await?;
@@ -352,7 +360,7 @@ impl Client {
                 held_by,
             } => {
                 let when = Condition::Lease(Order::Equal, held_by);
-                let result = self.put_when(key, value, lease, when).await;
+                let result = self.write_when(key, Some((value, lease)), when).await;
                 (&code::HA_FAIL_TXN_OPERATION, false, result)
             }
             ControlCall::Replace {
@@ -361,7 +369,8 @@ impl Client {
                 mod_revision,
             } => {
                 let when = Condition::Modified(Order::Equal, mod_revision);
-                let result = self.put_when(key, value, 0, when).await;
+                let new = value.map(|value| (value, 0));
+                let result = self.write_when(key, new, when).await;
                 (&code::HA_FAIL_TXN_OPERATION, false, result)
             }
             // A read without an answer has no effect that could be in doubt.

@@ -7,11 +7,11 @@ use dm_core::{
     binlog::{GtidSet, Position},
     error::{Code, Error, Result, Scope, code},
     full::{Consistency, KeyValue, Piece, Reading, Value},
-    sync::{agreement::SourceTable, progress::Location, schema::TableName},
+    sync::{agreement::SourceTable, ddl::Collations, progress::Location, schema::TableName},
 };
 use dm_runtime::ports::{
     self, EventStream, SourceEnd, SourceFacts, Start,
-    copy::{Reader, Snapshot, SnapshotTable},
+    copy::{Definer, Definition, Reader, Snapshot, SnapshotTable},
 };
 use tokio::time::{sleep, timeout};
 
@@ -75,6 +75,7 @@ impl ports::Source for Source {
             },
             until: None,
             tables: wanted,
+            views: Vec::new(),
             readers: (0..readers).map(reader).collect(),
         })
     }
@@ -90,6 +91,11 @@ impl ports::Source for Source {
             server: self.upstream.server(),
             end: self.upstream.state().binlog.source_end(),
         })
+    }
+
+    async fn collations(&self) -> Result<Collations> {
+        // No task wants them.
+        Ok(Collations::default())
     }
 
     async fn dump(&self, from: &Start) -> Result<Dump> {
@@ -163,20 +169,33 @@ impl SnapshotReader {
     }
 }
 
+impl Definer for SnapshotReader {
+    async fn definition(&mut self, name: &TableName) -> Result<Definition> {
+        self.reach().await?;
+        let sql = if name.table.is_empty() {
+            format!("CREATE DATABASE `{}`", name.schema)
+        } else {
+            let known = self.tables.get(&name.table);
+            let known = known.ok_or_else(|| trouble(&code::DUMP_UNIT_RUNTIME, "no such table"))?;
+            format!("CREATE TABLE `{}` {}", name.table, known.definition)
+        };
+        Ok(Definition {
+            sql,
+            time_zone: "+00:00".to_owned(),
+        })
+    }
+}
+
 impl Reader for SnapshotReader {
     type Row = TextRow;
 
-    async fn definition(&mut self, name: &TableName) -> Result<String> {
+    async fn set_time_zone(&mut self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn is_there(&mut self, name: &TableName) -> Result<bool> {
         self.reach().await?;
-        if name.table.is_empty() {
-            return Ok(format!("CREATE DATABASE `{}`", name.schema));
-        }
-        let known = self.tables.get(&name.table);
-        let known = known.ok_or_else(|| trouble(&code::DUMP_UNIT_RUNTIME, "no such table"))?;
-        Ok(format!(
-            "CREATE TABLE `{}` {}",
-            name.table, known.definition
-        ))
+        Ok(self.tables.get(&name.table).is_some())
     }
 
     async fn range(&mut self, _: &Reading) -> Result<Option<(i128, i128)>> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dm_core::sync::progress::{Applied as Progress, Fence, Location, SlotProgress};
 use dm_runtime::ports::{
     Checkpoint,
-    copy::{Cargo, Copy},
+    copy::{Body, Cargo, Copy},
 };
 
 use super::ddl::Intent;
@@ -75,9 +75,12 @@ impl Job {
             table,
             copied,
             rows,
-            sql,
+            body,
             ..
         } = cargo;
+        let Body::Statements(sql) = body else {
+            return refuse(3948, "lines are not taken here".to_owned());
+        };
         let noted = self
             .copy
             .as_mut()

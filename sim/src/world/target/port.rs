@@ -335,6 +335,10 @@ impl ports::Target for Target {
         64 << 20
     }
 
+    async fn takes_lines(&self) -> Result<bool> {
+        Ok(false)
+    }
+
     async fn take_over(&self, fence: Option<Fence>) -> Result<Recovered> {
         let inner = &self.0;
         let fence = fence.ok_or_else(|| {
@@ -548,6 +552,10 @@ impl ports::Target for Target {
             inner.set_window(None);
         }
         ended
+    }
+
+    async fn time_zone(&self) -> Result<String> {
+        Ok("+00:00".to_owned())
     }
 
     fn io_bytes(&self) -> u64 {

@@ -1,0 +1,82 @@
+//! How much memory a subtask may have for rows.
+
+/// A piece of a copy has at least so many bytes, however many connections there are.
+const PIECE_BYTES_MIN: usize = 64 << 10;
+/// Larger pieces are not faster.
+const PIECE_BYTES_MAX: usize = 1 << 20;
+/// A connection reads a piece while another one waits and a third is written, twice: as rows, and
+/// as a packet.
+const PIECES_OF_CONNECTION: usize = 4;
+
+/// Memory of each subtask for rows on their way, whether they are copied, dumped, loaded or come by
+/// the binlog, in bytes. What is larger than its share goes alone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Memory(usize);
+
+impl Memory {
+    /// Less is too little to work with, in bytes.
+    pub const MIN: usize = 16 << 20;
+    /// More than anybody needs.
+    pub const MAX: usize = 2 << 30;
+
+    /// So many bytes, within what is possible.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        Self(bytes.clamp(Self::MIN, Self::MAX))
+    }
+
+    /// For changes that are read and not applied yet.
+    pub(crate) const fn changes(self) -> usize {
+        self.0 / 5 * 4
+    }
+
+    /// For what is read ahead of those, decoded and waiting.
+    pub(crate) const fn ahead(self) -> usize {
+        self.0 / 5
+    }
+
+    /// For large rows of a copy, each of which is copied a few times on its way.
+    pub(crate) const fn large_rows(self) -> usize {
+        self.0 / 5 * 2
+    }
+
+    /// The size of a copy's pieces, with so many connections.
+    pub(crate) fn piece(self, connections: usize) -> usize {
+        if cfg!(madsim) {
+            // Worlds have few rows, and want many pieces of them.
+            return 60;
+        }
+        let each = (self.0 - self.large_rows()) / (connections.max(1) * PIECES_OF_CONNECTION);
+        each.clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX)
+    }
+}
+
+/// 80 MiB.
+impl Default for Memory {
+    fn default() -> Self {
+        Self(80 << 20)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_not_more_than_there_is() {
+        for memory in [Memory::new(0), Memory::default(), Memory::new(usize::MAX)] {
+            let Memory(all) = memory;
+            assert!(memory.changes() + memory.ahead() <= all);
+            for connections in [1, 4, 16, 64] {
+                let pieces = memory.piece(connections) * connections * PIECES_OF_CONNECTION;
+                let most = all.max(connections * PIECES_OF_CONNECTION * PIECE_BYTES_MIN * 2);
+                assert!(
+                    memory.large_rows() + pieces <= most,
+                    "{memory:?}, {connections}"
+                );
+            }
+        }
+        assert_eq!(Memory::default().piece(4), PIECE_BYTES_MAX);
+        assert!(Memory::default().piece(64) < PIECE_BYTES_MAX / 4);
+    }
+}

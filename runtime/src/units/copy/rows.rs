@@ -1,0 +1,287 @@
+//! Rows of a snapshot, cut into pieces.
+
+use std::{
+    cmp::Reverse,
+    mem,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use dm_core::{
+    error::{Error, Result, code},
+    full::{Copied, Gap, KeyValue, Lines, Reading, gaps},
+    sync::schema::TableName,
+};
+
+use super::{
+    Failure, again,
+    pieces::{AllLines, Feed, Large, Out, Parcel, room},
+    settings::Settings,
+};
+use crate::ports::{
+    Target,
+    copy::{Reader, Row, SnapshotTable, TableLines},
+};
+
+/// A table with more bytes than this is read by several connections, if its key allows that.
+const SPLIT_BYTES: u64 = 64 << 20;
+/// Into so many parts it is cut, which may be of very different sizes.
+const PARTS: usize = 64;
+
+/// What all connections to a snapshot need to know.
+pub(super) struct Shared {
+    /// What statements begin with.
+    verb: &'static str,
+    /// Bytes that a statement may have.
+    room: usize,
+    tables: Vec<SnapshotTable>,
+    /// The table of the target for each.
+    targets: Vec<TableName>,
+    lines: AllLines,
+}
+
+/// A connection that sees a snapshot.
+pub(super) struct SnapshotFeed<R> {
+    pub(super) reader: R,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// How the rows of a table are written.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    /// As a statement that begins like this.
+    Statement(&'a str),
+    Lines(&'a Lines),
+}
+
+/// A piece that is being read.
+struct Open<'a, R> {
+    way: Way<'a>,
+    sql: Vec<u8>,
+    /// What a statement with its rows takes, at most.
+    bytes_max: usize,
+    rows: u64,
+    lenient: bool,
+    last: Option<R>,
+    large: Large,
+}
+
+impl<'a, R: Row> Open<'a, R> {
+    fn new(way: Way<'a>) -> Self {
+        let sql = match way {
+            Way::Statement(head) => head.as_bytes().to_vec(),
+            Way::Lines(_) => Vec::new(),
+        };
+        Self {
+            way,
+            bytes_max: sql.len(),
+            sql,
+            rows: 0,
+            lenient: false,
+            last: None,
+            large: None,
+        }
+    }
+
+    fn add(&mut self, reading: &Reading, row: R) -> Result<(), Failure> {
+        let is_whole = match self.way {
+            Way::Statement(_) => {
+                if self.rows > 0 {
+                    self.sql.push(b',');
+                }
+                let is_whole = reading.write(row.values(), &mut self.sql);
+                self.bytes_max = self.sql.len();
+                is_whole
+            }
+            Way::Lines(lines) => {
+                self.bytes_max += sql_bytes(&row);
+                lines.write(row.values(), &mut self.sql)
+            }
+        };
+        if !is_whole {
+            let text = "a row of the source has not as many values as its table has columns";
+            return Err(Failure::Other(Error::new(&code::DUMP_UNIT_RUNTIME, text)));
+        }
+        self.lenient |= reading.is_invalid(row.values());
+        self.rows += 1;
+        self.last = Some(row);
+        Ok(())
+    }
+
+    fn parcel(self, table: usize, copied: Copied, is_last: bool) -> Parcel {
+        let sql = if self.rows > 0 { self.sql } else { Vec::new() };
+        Parcel {
+            table,
+            copied,
+            rows: self.rows,
+            bytes: sql.len() as u64,
+            lenient: self.lenient,
+            sql,
+            large: self.large,
+            is_last,
+        }
+    }
+}
+
+/// Upper bound of what a row becomes: escapes and digits double its values.
+fn sql_bytes(row: &impl Row) -> usize {
+    row.values()
+        .map(|value| value.map_or(0, <[u8]>::len) * 2 + 32)
+        .sum()
+}
+
+/// What is left to read of tables, of which some pieces are there already: each by its number, the
+/// largest first, since what comes last keeps all others waiting.
+pub(in crate::units) async fn left<R: Reader>(
+    mut reader: Option<&mut R>,
+    tables: &[SnapshotTable],
+    pieces: impl Fn(&TableName) -> Vec<Copied>,
+) -> Result<Vec<(usize, Vec<Gap>)>, Failure> {
+    let mut work = Vec::with_capacity(tables.len());
+    for (index, table) in tables.iter().enumerate() {
+        let name = &table.table.name;
+        let mut left = gaps(name, pieces(name))?;
+        if let Some(reader) = &mut reader {
+            left = split(*reader, table, left).await?;
+        }
+        work.push((index, left));
+    }
+    work.sort_by_key(|(index, _)| Reverse(tables[*index].bytes));
+    Ok(work)
+}
+
+/// Splits what is left of a large table, if its key allows that, so that several can read it.
+async fn split<R: Reader>(
+    reader: &mut R,
+    table: &SnapshotTable,
+    gaps: Vec<Gap>,
+) -> Result<Vec<Gap>, Failure> {
+    if table.bytes <= SPLIT_BYTES {
+        return Ok(gaps);
+    }
+    let reading = Reading::new(&table.table);
+    let Some(bounds) = reader.range(&reading).await.map_err(again)? else {
+        return Ok(gaps);
+    };
+    let parts = |gap: Gap| gap.split(bounds_between(bounds));
+    Ok(gaps.into_iter().flat_map(parts).collect())
+}
+
+/// Keys between two bounds, as far as there are enough values to tell apart.
+fn bounds_between((low, high): (i128, i128)) -> Vec<KeyValue> {
+    let parts = PARTS as i128;
+    if high.saturating_sub(low) < parts * parts {
+        return Vec::new();
+    }
+    let key = |part: i128| KeyValue(vec![(low + (high - low) / parts * part).to_string()]);
+    (1..parts).map(key).collect()
+}
+
+fn no_row(table: &TableName) -> Error {
+    let text = format!("a row for {table} has no key where it must have one");
+    Error::new(&code::DUMP_UNIT_RUNTIME, text)
+}
+
+impl<R: Reader> Feed for SnapshotFeed<R> {
+    fn lines(&self) -> AllLines {
+        Arc::clone(&self.shared.lines)
+    }
+
+    async fn read(&mut self, table: usize, mut gap: Gap, out: &Out) -> Result<(), Failure> {
+        let Self { reader, shared } = self;
+        let reading = Reading::new(&shared.tables[table].table);
+        reader.read(&reading, &gap.piece).await.map_err(again)?;
+        let head = reading.insert(shared.verb, &shared.targets[table].to_string());
+        let mut open = Open::new(match &shared.lines[table] {
+            Some(lines) => Way::Lines(&lines.lines),
+            None => Way::Statement(&head),
+        });
+        let mut number = 0;
+        while let Some(row) = reader.next().await.map_err(again)? {
+            let bytes = sql_bytes(&row);
+            if open.rows > 0 && open.bytes_max + bytes > shared.room {
+                shared
+                    .cut(&mut open, (table, &reading), &mut gap, &mut number, out)
+                    .await?;
+            }
+            out.wait_for_room(bytes, &mut open.large).await;
+            open.add(&reading, row)?;
+            if open.sql.len() >= out.piece_bytes() {
+                shared
+                    .cut(&mut open, (table, &reading), &mut gap, &mut number, out)
+                    .await?;
+            }
+        }
+        out.send(open.parcel(table, gap.rest(), true)).await;
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// For tables that go into others, in the same order, `again` if some rows of them are there.
+    ///
+    /// # Errors
+    /// Those of the target.
+    pub(super) async fn new(
+        target: &impl Target,
+        (settings, again): (&Settings, bool),
+        tables: Vec<SnapshotTable>,
+        targets: Vec<TableName>,
+    ) -> Result<Self> {
+        let mut lines = Vec::with_capacity(tables.len());
+        let replaces = match settings.replaces(again) {
+            Some(replaces) if target.takes_lines().await? => Some(replaces),
+            _ => None,
+        };
+        for (SnapshotTable { table, .. }, name) in tables.iter().zip(&targets) {
+            let found = match replaces {
+                Some(replaces) => target.table(name).await?.map(|there| (there, replaces)),
+                None => None,
+            };
+            let found = found.and_then(|(there, replaces)| Lines::new(table, &there, replaces));
+            lines.push(found.map(|lines| {
+                Arc::new(TableLines {
+                    lines,
+                    are_refused: AtomicBool::new(false),
+                })
+            }));
+        }
+        Ok(Self {
+            verb: settings.verb(again),
+            room: room(target),
+            tables,
+            targets,
+            lines: lines.into(),
+        })
+    }
+
+    /// Sends what is open, if the gap can be cut here.
+    async fn cut<R: Row>(
+        &self,
+        open: &mut Open<'_, R>,
+        (table, reading): (usize, &Reading),
+        gap: &mut Gap,
+        number: &mut u64,
+        out: &Out,
+    ) -> Result<(), Failure> {
+        let Some(last) = &open.last else {
+            return Ok(());
+        };
+        let key = if reading.has_key() {
+            reading.key_of(last.values())
+        } else {
+            // Nobody goes on from here: it only tells that the table has more rows.
+            *number += 1;
+            Some(KeyValue(vec![number.to_string()]))
+        };
+        let Some(key) = key else {
+            return Err(Failure::Other(no_row(&self.targets[table])));
+        };
+        let Some(copied) = gap.cut(key) else {
+            return Ok(());
+        };
+        let next = Open::new(open.way);
+        let full = mem::replace(open, next);
+        out.send(full.parcel(table, copied, false)).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! Dump files: a subtask that has a directory for them reads its source's tables into files there,
+//! or writes into the target what it finds there.
+
+mod dir;
+mod dump;
+mod load;
+mod statements;
+mod unpack;
+
+use std::path::PathBuf;
+
+use dm_core::{
+    control::{
+        SubtaskConfig,
+        check::invalid,
+        subtask::{LoadConfig, Mode},
+    },
+    error::Result,
+};
+
+/// Where the dump files of a subtask are. Nothing if its rows go straight into the target: its mode
+/// has both a dump and a load, and nobody has named a directory.
+///
+/// # Errors
+/// 20900: the directory is not on this machine.
+pub(crate) fn directory(task: &SubtaskConfig) -> Result<Option<PathBuf>> {
+    let dir = &task.load.dir;
+    let mode = Mode::parse(&task.mode);
+    // It has the task's name behind it by now.
+    let is_usual = dir.starts_with(&LoadConfig::standard().dir);
+    let needs_files = mode.is_some_and(|mode| mode.has_dump() != mode.has_load());
+    let moves_rows = mode.is_some_and(|mode| mode.has_dump() || mode.has_load());
+    if !moves_rows || is_usual && !needs_files {
+        return Ok(None);
+    }
+    let path = match dir.split_once("://") {
+        Some(("file" | "local", path)) => path,
+        Some(_) => {
+            let why = "must be a directory of this machine; other storage is not supported";
+            return Err(invalid("loaders: dir", why));
+        }
+        None => dir,
+    };
+    if path.is_empty() {
+        return Err(invalid("loaders: dir", "must not be empty"));
+    }
+    Ok(Some(PathBuf::from(path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_named_is_used() {
+        let of = |mode: &str, dir: &str| {
+            let mut task = SubtaskConfig {
+                mode: mode.into(),
+                ..SubtaskConfig::default()
+            };
+            task.load.dir = dir.into();
+            directory(&task).map_err(|error| error.message)
+        };
+        let usual = "./dumped_data";
+        for mode in ["all", "full", "incremental"] {
+            assert_eq!(of(mode, "./dumped_data.t"), Ok(None), "{mode}");
+        }
+        for mode in ["dump", "load", "load&sync"] {
+            assert_eq!(of(mode, usual), Ok(Some(usual.into())), "{mode}");
+        }
+        assert_eq!(of("all", "/a.t"), Ok(Some("/a.t".into())));
+        assert_eq!(of("full", "file:///a.t"), Ok(Some("/a.t".into())));
+        assert_eq!(of("incremental", "/a"), Ok(None));
+        assert!(of("all", "s3://a/t").is_err());
+        assert!(of("load", "").is_err());
+    }
+}
