@@ -1,0 +1,323 @@
+//! Whether users may do what a task needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dm_core::{binlog::Flavor, full::Consistency, full::Reading};
+
+use super::{
+    grants::Grants,
+    item::{Problem, Problems},
+    tables::{Facts, Tables},
+};
+
+/// What the target's user needs in its schemas.
+const WRITES: [&str; 8] = [
+    "SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX",
+];
+
+/// A user: its name as statements want it, and what it may do.
+#[derive(Debug)]
+pub(super) struct User {
+    pub(super) name: String,
+    pub(super) grants: Grants,
+    /// Whether all its roles are active.
+    pub(super) uses_roles: bool,
+}
+
+impl User {
+    /// The statement that helps, and what else might.
+    fn advice(&self, privileges: &[&str], place: &str) -> String {
+        let (name, privileges) = (&self.name, privileges.join(", "));
+        let mut advice = format!("Run GRANT {privileges} ON {place} TO {name}.");
+        if !self.uses_roles {
+            let roles = self.grants.roles.join(", ");
+            advice.push_str(&format!(
+                " If one of its roles has that ({roles}), make it active: SET DEFAULT ROLE."
+            ));
+        }
+        advice
+    }
+
+    fn may_flush(&self) -> bool {
+        ["RELOAD", "FLUSH_TABLES"]
+            .iter()
+            .any(|privilege| self.grants.everywhere(privilege))
+    }
+}
+
+/// Whether the binlog may be read.
+pub(super) fn replication(user: &User, flavor: Flavor) -> Option<Problem> {
+    // Each of those that stand together is enough.
+    let wanted: [(&str, &[&str]); 2] = [
+        ("REPLICATION SLAVE", &["REPLICATION SLAVE"]),
+        match flavor {
+            Flavor::Mysql => ("REPLICATION CLIENT", &["REPLICATION CLIENT", "SUPER"]),
+            Flavor::Mariadb => (
+                "BINLOG MONITOR",
+                &["BINLOG MONITOR", "REPLICATION CLIENT", "SUPER"],
+            ),
+        },
+    ];
+    let is_missing = |enough: &[&str]| !enough.iter().any(|it| user.grants.everywhere(it));
+    let missing = wanted.iter().filter(|(_, enough)| is_missing(enough));
+    let missing: Vec<_> = missing.map(|(name, _)| *name).collect();
+    (!missing.is_empty()).then(|| {
+        Problem::fail(
+            format!(
+                "the source's user {} lacks {}, without which no binlog is read",
+                user.name,
+                missing.join(" and ")
+            ),
+            user.advice(&missing, "*.*"),
+        )
+    })
+}
+
+/// What there is to say of a snapshot of these tables.
+pub(super) struct Dump<'a> {
+    pub(super) user: &'a User,
+    pub(super) tables: &'a Tables,
+    pub(super) consistency: Consistency,
+    /// Whether the source tells by GTIDs what a snapshot without locks has.
+    pub(super) by_gtid: bool,
+    /// Whether a copy of nothing is worth while, since the binlog follows.
+    pub(super) goes_on: bool,
+}
+
+impl Dump<'_> {
+    /// Whether a snapshot can be taken.
+    pub(super) fn check(&self) -> Vec<Problem> {
+        let mut problems = Problems::default();
+        let tables = || self.tables.values().filter(|facts| facts.has_rows());
+        if tables().next().is_none() {
+            let nothing = Problem::fail(
+                "the source has no table that the task names, or its user may not see any",
+                self.user.advice(&["SELECT"], "the schemas")
+                    + " Look for a slip in `block-allow-list`.",
+            );
+            problems.add(if self.goes_on {
+                Problem::warn(nothing.reason, nothing.advice)
+            } else {
+                nothing
+            });
+            return problems.list();
+        }
+        for Facts { table, .. } in tables() {
+            if !self.user.grants.on_table("SELECT", &table.name) {
+                let problem = Problem::fail(
+                    format!("the source's user {} lacks SELECT", self.user.name),
+                    self.user.advice(&["SELECT"], "them"),
+                );
+                problems.add(problem.about(&table.name));
+            }
+        }
+        self.check_locks(&mut problems);
+        problems.list()
+    }
+
+    fn check_locks(&self, problems: &mut Problems) {
+        let may_lock = |facts: &&Facts| {
+            let name = &facts.table.name;
+            self.user.grants.in_schema("LOCK TABLES", &name.schema)
+        };
+        let mut unlocked = self.tables.values().filter(|facts| facts.has_rows());
+        let unlocked = unlocked.find(|facts| !may_lock(facts));
+        let lacks = |what: &str, privilege, place: &str| {
+            Problem::fail(
+                format!(
+                    "the source's user {} lacks {privilege}, which {what} needs",
+                    self.user.name
+                ),
+                self.user.advice(&[privilege], place),
+            )
+        };
+        let schema = |facts: &Facts| format!("the schema of {}", facts.table.name);
+        match (self.consistency, unlocked) {
+            (Consistency::Flush, _) if !self.user.may_flush() => {
+                problems.add(lacks("`--consistency flush`", "RELOAD", "*.*"));
+            }
+            (Consistency::Lock, Some(facts)) => {
+                let place = schema(facts);
+                problems.add(lacks("`--consistency lock`", "LOCK TABLES", &place));
+            }
+            (Consistency::Auto, Some(_)) if !self.user.may_flush() => {
+                self.check_without(problems);
+            }
+            (Consistency::None, _) => self.check_without(problems),
+            _ => {}
+        }
+    }
+
+    /// Whether a snapshot can do without any lock.
+    fn check_without(&self, problems: &mut Problems) {
+        let advice = self.user.advice(&["RELOAD"], "*.*");
+        if !self.by_gtid {
+            problems.add(Problem::fail(
+                "nobody is held off while the snapshot is taken: the user may neither RELOAD nor \
+                 LOCK TABLES, or `--consistency none` is set, and without `enable-gtid: true` and \
+                 GTIDs of MySQL nothing tells what rows lack",
+                advice,
+            ));
+            return;
+        }
+        let keyless = self.tables.values().filter(|facts| facts.has_rows());
+        for Facts { table, .. } in keyless {
+            if !Reading::new(table).has_key() {
+                let problem = Problem::fail(
+                    "nobody is held off while the snapshot is taken, and it can't be told which \
+                     rows of a table without a key are of which moment",
+                    format!("{advice} Or give the table a primary key."),
+                );
+                problems.add(problem.about(&table.name));
+            }
+        }
+    }
+}
+
+/// Whether tables may be made and written in these schemas of the target.
+pub(super) fn target(
+    user: &User,
+    schemas: &BTreeSet<String>,
+    has_foreign_keys: bool,
+) -> Vec<Problem> {
+    let more = has_foreign_keys.then_some("REFERENCES");
+    // What is missing in which schemas.
+    let mut lacks: BTreeMap<Vec<&str>, Vec<String>> = BTreeMap::new();
+    for schema in schemas {
+        let wanted = WRITES.into_iter().chain(more);
+        let missing = wanted.filter(|privilege| !user.grants.in_schema(privilege, schema));
+        let missing: Vec<_> = missing.collect();
+        if !missing.is_empty() {
+            lacks.entry(missing).or_default().push(schema.clone());
+        }
+    }
+    let problem = |(missing, concerns): (Vec<&str>, Vec<String>)| Problem {
+        concerns,
+        ..Problem::warn(
+            format!(
+                "the target's user {} lacks {} in schemas that it writes to",
+                user.name,
+                missing.join(", ")
+            ),
+            user.advice(&missing, "each of them"),
+        )
+    };
+    lacks.into_iter().map(problem).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{State, grants::Names, tables::tests::table};
+
+    fn user(rows: &[&str]) -> User {
+        User {
+            name: "`u`@`%`".into(),
+            grants: Grants::parse(rows.iter().copied(), Names::default()),
+            uses_roles: true,
+        }
+    }
+
+    #[test]
+    fn each_privilege_for_the_binlog_is_named() {
+        let reads = "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO `u`@`%`";
+        assert_eq!(replication(&user(&[reads]), Flavor::Mysql), None);
+        let monitor = "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO `u`@`%`";
+        assert_eq!(replication(&user(&[monitor]), Flavor::Mariadb), None);
+        let found = replication(&user(&[monitor]), Flavor::Mysql).unwrap();
+        assert!(
+            found.reason.contains("lacks REPLICATION CLIENT,"),
+            "{found:?}"
+        );
+        let found = replication(&user(&[]), Flavor::Mysql).unwrap();
+        assert!(
+            found
+                .advice
+                .contains("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO `u`")
+        );
+    }
+
+    /// Privileges, `--consistency`, GTIDs, and what comes of them.
+    #[test]
+    fn a_snapshot_needs_to_see_and_to_hold_off() {
+        let select = "GRANT SELECT ON *.* TO `u`@`%`";
+        let lock = "GRANT LOCK TABLES ON `d`.* TO `u`@`%`";
+        let flush = "GRANT FLUSH_TABLES ON *.* TO `u`@`%`";
+        let reload = "GRANT RELOAD ON *.* TO `u`@`%`";
+        let cases: [(&[&str], &str, bool, &str); 11] = [
+            (&[select, reload], "auto", false, ""),
+            (&[select, flush], "flush", false, ""),
+            (&[select, lock], "auto", false, ""),
+            (&[select, lock], "lock", false, ""),
+            (&[reload], "auto", false, "lacks SELECT"),
+            (&[select, lock], "flush", true, "lacks RELOAD"),
+            (&[select, reload], "lock", true, "lacks LOCK TABLES"),
+            (&[select], "auto", false, "nothing tells what rows lack"),
+            (
+                &[select, reload],
+                "none",
+                false,
+                "nothing tells what rows lack",
+            ),
+            (&[select], "auto", true, "a table without a key"),
+            (&[select], "none", true, "a table without a key"),
+        ];
+        let tables: Tables = [table("k", &["a"], 0), table("t", &["a"], 1)]
+            .map(|facts| (facts.table.name.clone(), facts))
+            .into();
+        for (rows, consistency, by_gtid, expected) in cases {
+            let dump = Dump {
+                user: &user(rows),
+                tables: &tables,
+                consistency: consistency.parse().unwrap(),
+                by_gtid,
+                goes_on: true,
+            };
+            let found = dump.check();
+            assert_eq!(found.len(), usize::from(!expected.is_empty()), "{found:?}");
+            if let Some(problem) = found.first() {
+                assert_eq!(problem.state, State::Fail);
+                assert!(problem.reason.contains(expected), "{problem:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_to_copy_is_worse_where_nothing_follows() {
+        for (goes_on, state) in [(true, State::Warn), (false, State::Fail)] {
+            let dump = Dump {
+                user: &user(&[]),
+                tables: &Tables::new(),
+                consistency: Consistency::Auto,
+                by_gtid: true,
+                goes_on,
+            };
+            assert_eq!(dump.check()[0].state, state);
+        }
+    }
+
+    #[test]
+    fn schemas_that_lack_the_same_are_told_together() {
+        let user = user(&[
+            "GRANT ALL PRIVILEGES ON `a`.* TO `u`@`%`",
+            "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, INDEX ON `b%`.* TO `u`@`%`",
+        ]);
+        let schemas = ["a", "b1", "b2"].map(str::to_owned).into();
+        let found = target(&user, &schemas, true);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].concerns, ["b1", "b2"]);
+        assert!(
+            found[0].reason.contains("lacks ALTER, REFERENCES in"),
+            "{found:?}"
+        );
+        assert_eq!(target(&user, &["a".to_owned()].into(), true), []);
+    }
+
+    #[test]
+    fn a_role_that_sleeps_is_mentioned() {
+        let mut user = user(&["GRANT `reader`@`%` TO `u`@`%`"]);
+        user.uses_roles = false;
+        let found = replication(&user, Flavor::Mysql).unwrap();
+        assert!(found.advice.contains("(reader)"), "{found:?}");
+    }
+}
