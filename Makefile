@@ -6,6 +6,7 @@
 # make mutants  show how soon simulated worlds notice that one of the worker's guards is missing
 # make bench    apply a binlog with this worker and with MySQL's own replica; relay one with this
 #               worker and with mysqlbinlog; copy tables with this worker, mysqldump and mydumper
+# make migrate  move 2 GiB (DM_MIGRATE_MIB) under load, kill the worker 20 times, compare thrice
 
 CARGO ?= cargo
 JOBS ?= $(shell nproc)
@@ -14,7 +15,7 @@ FUZZ_SECONDS ?= 60
 export PROTOC := $(or $(PROTOC),$(shell command -v protoc),$(CURDIR)/target/servers/bin/protoc)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test verify soak fuzz mutants bench
+.PHONY: help demo test verify soak fuzz mutants bench migrate
 
 help:
 	@sed -n '/^# make/,/^$$/s/^# //p' Makefile
@@ -25,11 +26,11 @@ demo:
 	@target/release/demo
 
 test:
-	@scripts/servers mysql mariadb etcd protoc
+	@scripts/servers mysql mariadb etcd mydumper protoc
 	@CARGO="$(CARGO)" scripts/test
 
 verify:
-	@scripts/servers mysql mariadb etcd protoc
+	@scripts/servers mysql mariadb etcd mydumper protoc
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) sim-clippy -- -D warnings
@@ -53,3 +54,8 @@ bench:
 	@target/release/bench
 	@target/release/bench_relay
 	@target/release/bench_copy
+
+migrate:
+	@scripts/servers mysql mariadb protoc
+	$(CARGO) build --release --locked --workspace --bin dm-worker --bin migrate
+	@target/release/migrate

@@ -89,6 +89,10 @@ pub struct Job {
     pub mode: &'static str,
     /// Connections that copy, and `extra-args` for the snapshot, where the mode has a copy.
     pub dump: (u32, &'static str),
+    /// The directory of its dump files, if it has any.
+    pub dump_dir: Option<PathBuf>,
+    /// `on-duplicate-logical`, if the task says anything of it.
+    pub on_duplicate: Option<&'static str>,
     /// More lines for the task file.
     pub task_extra: String,
     /// More lines for the source file.
@@ -115,6 +119,8 @@ impl Job {
             batch: 100,
             mode: "incremental",
             dump: (4, ""),
+            dump_dir: None,
+            on_duplicate: None,
             task_extra: String::new(),
             source_extra: String::new(),
         })
@@ -164,6 +170,16 @@ impl Job {
                 let _ = writeln!(yaml, "    binlog-gtid: \"{gtids}\"");
             }
         }
+        if let Some(dir) = &self.dump_dir {
+            let _ = writeln!(
+                yaml,
+                "  loader: {{dir: {:?}, pool-size: 4}}",
+                dir.display().to_string()
+            );
+        }
+        if let Some(policy) = self.on_duplicate {
+            let _ = writeln!(yaml, "  loader: {{on-duplicate-logical: {policy}}}");
+        }
         let (threads, arguments) = self.dump;
         let _ = write!(
             yaml,
@@ -195,7 +211,7 @@ impl Job {
     /// What a master stores of the task file.
     #[must_use]
     pub fn subtask_toml(&self) -> String {
-        values::Subtask {
+        let toml = values::Subtask {
             name: &self.task,
             mode: self.mode,
             source: &self.source_id,
@@ -210,7 +226,11 @@ impl Job {
             to: stored(&self.target),
             schemas: &self.schemas,
         }
-        .toml()
+        .toml();
+        match &self.dump_dir {
+            Some(dir) => toml.replace("\"./dumped_data\"", &format!("{dir:?}")),
+            None => toml,
+        }
     }
 
     const fn flavor(&self) -> &'static str {

@@ -20,10 +20,7 @@ use dm_runtime::{
     metrics::Metrics,
     mysql::connect::Connector,
     ports::{Events, SourceEnd},
-    units::{
-        Facts, Stop, Units,
-        relay::{RelayEnd, SyncGroup},
-    },
+    units::{Facts, Limits, Stop, Units, relay::RelayEnd},
 };
 use tokio::{
     sync::{mpsc::unbounded_channel, watch},
@@ -60,7 +57,7 @@ impl Relay {
             worker: "worker-1".into(),
             secret_key: None,
         };
-        let units = Units::new(connect, false, facts.clone(), SyncGroup::default());
+        let units = Units::new(connect, false, facts.clone(), Limits::default());
         let (stop, signal) = watch::channel(Stop::No);
         let events = Events::new(TICKET, unbounded_channel().0);
         let start = Effect::Relay {

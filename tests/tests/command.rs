@@ -39,11 +39,12 @@ fn count(text: &str, word: &str) -> usize {
 
 #[test]
 fn what_is_not_built_yet_ends_a_worker_alone_before_it_starts() -> Result<()> {
-    for mode in ["dump", "load"] {
-        let (code, said) = alone(mode, &[])?;
+    for shards in ["optimistic", "pessimistic"] {
+        let mode = format!("incremental\nshard-mode: {shards}");
+        let (code, said) = alone(&mode, &[])?;
         assert_eq!(code, Some(2), "{said}");
         assert_eq!(count(&said, "code=20901"), 1, "{said}");
-        assert!(said.contains(&format!("`task-mode: {mode}`")), "{said}");
+        assert!(said.contains(&format!("`shard-mode: {shards}`")), "{said}");
         assert!(said.contains("task.yaml"), "{said}");
     }
     Ok(())
@@ -54,6 +55,25 @@ fn a_wrong_file_is_named_once() -> Result<()> {
     let (code, said) = alone("incremental", &["-source", "/no/such/file"])?;
     assert_eq!(code, Some(2), "{said}");
     assert_eq!(count(&said, "/no/such/file"), 1, "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_check_needs_files_that_can_be_read() -> Result<()> {
+    for (args, part) in [
+        (
+            &["check", "-source", "/no/such/file", "-task", "t"][..],
+            "/no/such/file",
+        ),
+        (
+            &["check", "-task", "t"],
+            "check needs -source FILE and -task FILE",
+        ),
+    ] {
+        let (code, said) = run(args)?;
+        assert_eq!(code, Some(2), "{said}");
+        assert_eq!(count(&said, part), 1, "{said}");
+    }
     Ok(())
 }
 

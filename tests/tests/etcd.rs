@@ -56,10 +56,10 @@ fn announce(k: &'static str, v: &'static str, lease: i64, held_by: i64) -> Contr
     }
 }
 
-fn replace(k: &'static str, v: &'static str, mod_revision: i64) -> ControlCall {
+fn replace(k: &'static str, v: impl Into<Option<&'static str>>, mod_revision: i64) -> ControlCall {
     ControlCall::Replace {
         key: key(k),
-        value: key(v),
+        value: v.into().map(key),
         mod_revision,
     }
 }
@@ -225,6 +225,13 @@ async fn a_value_is_replaced_only_if_nobody_else_did() -> Result<()> {
     let second = written(&call(&port, replace("k", "2", first)).await);
     let entry = refused(call(&port, replace("k", "3", first)).await).unwrap();
     assert_eq!((&entry.value[..], entry.mod_revision), (&b"2"[..], second));
+    let stands = refused(call(&port, replace("k", None, first)).await);
+    assert_eq!(stands, Some(entry));
+    let deleted = written(&call(&port, replace("k", None, second)).await);
+    assert_eq!(deleted, second + 1);
+    let (_, found) = entries(&port, &[Range::Key(key("k"))], None).await;
+    assert_eq!(found, []);
+    assert_eq!(refused(call(&port, replace("k", "4", second)).await), None);
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! `make bench`, third part: tables copied from one MySQL server to another by this worker, by
 //! `mysqldump | mysql`, and by `mydumper` and `myloader`, one after the other.
 //!
-//! Ours notes each piece in the target, and could be killed at any moment. Settings by environment:
-//! `DM_BENCH_COPY_MIB` (512) and `DM_BENCH_COPY_RUNS` (3) of each.
+//! Ours notes each piece in the target, and could be killed at any moment. The target allows
+//! `LOAD DATA LOCAL` (`local_infile`), to all of them. Settings by environment: `DM_BENCH_COPY_MIB`
+//! (512) and `DM_BENCH_COPY_RUNS` (3) of each.
 
 use std::{
     fs,
@@ -35,7 +36,11 @@ async fn main() -> Result<()> {
     let runs: usize = number("DM_BENCH_COPY_RUNS").unwrap_or(3).max(1);
     let options = Options::default();
     let source = Database::start(Brand::Mysql, Role::Source, &options)?;
-    let target = Database::start(Brand::Mysql, Role::Target, &options)?;
+    let lines = Options {
+        args: vec!["--local-infile=ON".to_owned()],
+        ..options.clone()
+    };
+    let target = Database::start(Brand::Mysql, Role::Target, &lines)?;
     let (mut here, mut there) = (
         Client::connect(&source).await?,
         Client::connect(&target).await?,
@@ -96,7 +101,7 @@ fn dump(source: &Database, target: &Database, mib: u64) -> Result<f64> {
         let key = "--get-server-public-key".to_owned();
         // As the worker, which encrypts only if it is told to.
         let ssl = "--ssl-mode=DISABLED".to_owned();
-        login(database).into_iter().chain([key, ssl])
+        database.login().into_iter().chain([key, ssl])
     };
     let (clock, before) = (Instant::now(), ended_children()?);
     let mut dump = Command::new(process::unpacked("mysqldump"))
@@ -122,27 +127,17 @@ fn dump_files(source: &Database, target: &Database, mib: u64) -> Result<f64> {
     let place = dir.display().to_string();
     let (clock, before) = (Instant::now(), ended_children()?);
     let mut dump = Command::new(process::unpacked("mydumper"));
-    dump.args(login(source))
+    dump.args(source.login())
         .args(["--threads=4", "--trx-consistency-only"]);
     dump.args(["--database", SCHEMA, "--outputdir", &place]);
     process::run("mydumper", &mut dump)?;
     let mut load = Command::new(process::unpacked("myloader"));
-    load.args(login(target))
-        .args(["--threads=4", "--directory", &place]);
+    load.args(target.login())
+        .args(["--threads=4", "--enable-binlog", "--directory", &place]);
     process::run("myloader", &mut load)?;
     let took = (clock.elapsed(), ended_children()? - before);
     fs::remove_dir_all(dir)?;
     Ok(show(FILES, took, mib, None))
-}
-
-fn login(database: &Database) -> [String; 4] {
-    let to = database.address();
-    [
-        format!("--host={}", to.host),
-        format!("--port={}", to.port),
-        format!("--user={}", to.user),
-        format!("--password={}", to.password),
-    ]
 }
 
 fn show(what: &str, (wall, cpu): (Duration, Duration), mib: u64, memory: Option<u64>) -> f64 {

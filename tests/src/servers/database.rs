@@ -115,6 +115,18 @@ struct Ours {
 }
 
 impl Database {
+    /// Arguments of a command line tool that let it reach the server.
+    #[must_use]
+    pub fn login(&self) -> [String; 4] {
+        let to = self.address();
+        [
+            format!("--host={}", to.host),
+            format!("--port={}", to.port),
+            format!("--user={}", to.user),
+            format!("--password={}", to.password),
+        ]
+    }
+
     /// Starts a server, or takes the one that the environment names.
     ///
     /// # Errors

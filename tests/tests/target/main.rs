@@ -154,6 +154,7 @@ fn refused(ended: Applied) -> Error {
 
 fn ddl(world: &World, kind: Kind, table: &str, sql: &str, pos: u64) -> Ddl {
     Ddl {
+        schema: None,
         piece: Piece {
             ordinal: 0,
             kind,

@@ -1,0 +1,105 @@
+//! Servers whose character sets have other default collations.
+
+use std::{fs, time::Duration};
+
+use dm_tests::{
+    Result,
+    job::Job,
+    process,
+    servers::{Brand, Database, Options, Role},
+    sql::Client,
+    worker::Worker,
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const NAMED: &str = "VARCHAR(9) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
+
+/// The collations of a schema and of columns of its tables.
+async fn collations(target: &Database, schema: &str) -> Result<String> {
+    let mut client = Client::connect(target).await?;
+    let sql = format!(
+        "SELECT CONCAT_WS(' ', (SELECT default_collation_name FROM information_schema.schemata \
+         WHERE schema_name = '{schema}'), GROUP_CONCAT(collation_name ORDER BY table_name, \
+         column_name SEPARATOR ' ')) FROM information_schema.columns \
+         WHERE table_schema = '{schema}' AND table_name <> 'mark' AND collation_name IS NOT NULL"
+    );
+    client.value(&sql).await
+}
+
+/// What is created with a character set has the source's default collation of it, in strict mode.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_source_decides_over_collations_where_that_is_wanted() -> Result<()> {
+    let options = Options::default();
+    let source = &Database::start(Brand::Mysql, Role::Source, &options)?;
+    let target = &Database::start(Brand::Mysql, Role::Target, &options)?;
+    let mut there = Client::connect(target).await?;
+    there
+        .run("SET GLOBAL default_collation_for_utf8mb4 = utf8mb4_general_ci")
+        .await?;
+    let source_has = "utf8mb4_0900_ai_ci utf8mb4_0900_ai_ci utf8mb4_bin utf8mb4_0900_ai_ci";
+    let target_has = "utf8mb4_general_ci utf8mb4_general_ci utf8mb4_bin utf8mb4_general_ci";
+    for (mode, expected) in [("loose", target_has), ("strict", source_has)] {
+        let schema = &*format!("collated_{mode}");
+        let definition = format!(
+            "(id INT PRIMARY KEY, a VARCHAR(9) CHARACTER SET utf8mb4, b {NAMED}, c VARCHAR(9)) \
+             DEFAULT CHARSET=utf8mb4"
+        );
+        let mut job = Job::new(source, target, &[schema]).await?;
+        job.task_extra = format!("collation_compatible: \"{mode}\"\n");
+        let mut worker = Worker::standalone(&job)?;
+        let mut client = Client::connect(source).await?;
+        client
+            .run(&format!(
+                "CREATE DATABASE {schema} CHARACTER SET utf8mb4; \
+                 CREATE TABLE {schema}.t {definition}; \
+                 INSERT INTO {schema}.t VALUES (1, 'ä', 'b', 'c')"
+            ))
+            .await?;
+        let outcome = job.caught_up(source, target, LIMIT).await;
+        outcome.map_err(|error| worker.explain(error))?;
+        worker.stop()?;
+        assert_eq!(collations(target, schema).await?, expected, "{mode}");
+
+        // The same from files that somebody has dumped.
+        there.run(&format!("DROP DATABASE {schema}")).await?;
+        let dir = process::scratch("dump")?.join("files");
+        fs::create_dir_all(&dir)?;
+        let create = format!("CREATE DATABASE `{schema}` CHARACTER SET utf8mb4;\n");
+        for (name, text) in [
+            (format!("{schema}-schema-create.sql"), create),
+            (
+                format!("{schema}.t-schema.sql"),
+                format!("CREATE TABLE `t` {definition};\n"),
+            ),
+            (
+                format!("{schema}.t.0.sql"),
+                "INSERT INTO `t` VALUES\n(1,'a','b','c');\n".to_owned(),
+            ),
+            (
+                "metadata".to_owned(),
+                "Started dump at: 2026-01-01 00:00:00\nSHOW MASTER STATUS:\n\
+                 \tLog: binlog.000001\n\tPos: 4\n\tGTID:\n\n\
+                 Finished dump at: 2026-01-01 00:00:00\n"
+                    .to_owned(),
+            ),
+        ] {
+            fs::write(dir.join(name), text)?;
+        }
+        let job = Job {
+            task: format!("{schema}_files"),
+            mode: "load",
+            dump_dir: Some(dir),
+            ..job
+        };
+        let mut worker = Worker::standalone(&job)?;
+        let ended = worker.wait(LIMIT);
+        let ended = ended.map_err(|error| worker.explain(error))?;
+        assert!(ended.success(), "{}", worker.log());
+        assert_eq!(
+            collations(target, schema).await?,
+            expected,
+            "{mode}, of files"
+        );
+    }
+    Ok(())
+}
