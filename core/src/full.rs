@@ -8,6 +8,7 @@ mod consistency;
 mod files;
 mod fingerprint;
 mod gaps;
+mod keys;
 mod loading;
 mod metadata;
 mod preamble;
@@ -19,6 +20,7 @@ pub use self::{
     files::{Compression, DumpFile, METADATA_FILE},
     fingerprint::fingerprint,
     gaps::{Copied, Gap, gaps},
+    keys::{PlainKey, plain_keys},
     loading::{Loading, Tuples},
     metadata::{Header, Metadata},
     preamble::Preamble,

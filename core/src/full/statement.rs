@@ -209,14 +209,14 @@ pub fn rest_of(statement: &[u8]) -> Result<&[u8]> {
 }
 
 /// Reads a statement from left to right.
-struct Cursor<'a> {
+pub(super) struct Cursor<'a> {
     text: &'a [u8],
     at: usize,
     escapes: bool,
 }
 
 impl<'a> Cursor<'a> {
-    const fn new(text: &'a [u8], escapes: bool) -> Self {
+    pub(super) const fn new(text: &'a [u8], escapes: bool) -> Self {
         Self {
             text,
             at: 0,
@@ -257,7 +257,7 @@ impl<'a> Cursor<'a> {
         Err(self.not_valid(&format!("`{}` is missing", char::from(byte))))
     }
 
-    fn takes(&mut self, word: &str) -> Result<bool> {
+    pub(super) fn takes(&mut self, word: &str) -> Result<bool> {
         let rest = self.rest()?;
         let is_it = rest
             .get(..word.len())
@@ -268,7 +268,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A name, in quotes or not.
-    fn name(&mut self) -> Result<Vec<u8>> {
+    pub(super) fn name(&mut self) -> Result<Vec<u8>> {
         let rest = self.rest()?;
         if let Some((b'`', inner)) = rest.split_first() {
             let mut name = Vec::new();
@@ -295,7 +295,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A row, with all that is in its parentheses.
-    fn row(&mut self) -> Result<Range<usize>> {
+    pub(super) fn row(&mut self) -> Result<Range<usize>> {
         self.expect(b'(')?;
         let start = self.at - 1;
         let mut depth = 1;
@@ -331,7 +331,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn not_valid(&self, why: &str) -> Error {
+    pub(super) fn not_valid(&self, why: &str) -> Error {
         /// So much of a statement tells which one it is.
         const SHOWN: usize = 60;
         let begin = String::from_utf8_lossy(&self.text[..self.text.len().min(SHOWN)]);

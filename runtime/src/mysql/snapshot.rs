@@ -50,8 +50,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(900);
 /// Lets what was read be altered while the snapshot goes on.
 const BEFORE_ROWS: &str = "SAVEPOINT dm";
 const BEHIND_ROWS: &str = "ROLLBACK TO SAVEPOINT dm";
-/// Limits that some servers have and others don't know.
-const LIMITS: [&str; 2] = [
+/// No limits, and sizes as they are now: what some servers have and others don't know.
+const ON_SOME: [&str; 3] = [
+    "SET SESSION information_schema_stats_expiry=0",
     "SET SESSION max_execution_time=0",
     "SET SESSION max_statement_time=0",
 ];
@@ -341,7 +342,7 @@ impl SnapshotReader {
             for sql in SESSION {
                 conn.query(sql).await?;
             }
-            for sql in LIMITS {
+            for sql in ON_SOME {
                 match conn.query(sql).await {
                     Err(fault) if fault.code() == Some(UNKNOWN_VARIABLE) => {}
                     set => drop(set?),

@@ -4,13 +4,14 @@
 use std::{
     collections::BTreeMap,
     future::Future,
+    mem,
     sync::{Arc, atomic::AtomicBool},
 };
 
 use bytes::Bytes;
 use dm_core::{
     error::Result,
-    full::{Copied, Lines, Piece, Reading, Value, gaps},
+    full::{Copied, Lines, Piece, PlainKey, Reading, Value, gaps},
     sync::{
         progress::Location,
         schema::{Table, TableName},
@@ -129,17 +130,29 @@ pub struct Copy {
 }
 
 impl Copy {
-    /// Whether all rows are there.
+    /// Whether all rows are there, and all keys.
     ///
     /// # Errors
     /// 34018: what is noted does not fit together.
     pub fn is_complete(&self) -> Result<bool> {
         for (name, table) in &self.tables {
-            if !self.is_over && !table.is_gone && !gaps(name, table.pieces.clone())?.is_empty() {
+            if self.is_over || table.is_gone {
+                continue;
+            }
+            if !table.keys.is_empty() || !gaps(name, table.pieces.clone())?.is_empty() {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Forgets which keys have to be made. Says of which tables, as the source calls them.
+    pub(crate) fn take_keys(&mut self) -> Vec<(TableName, Vec<PlainKey>)> {
+        let tables = self.tables.iter_mut();
+        tables
+            .filter(|(_, table)| !table.is_gone && !table.keys.is_empty())
+            .map(|(name, table)| (name.clone(), mem::take(&mut table.keys)))
+            .collect()
     }
 }
 
@@ -155,6 +168,8 @@ pub struct CopyTable {
     pub place: Option<Location>,
     /// Whether the source has no such table any more.
     pub is_gone: bool,
+    /// Keys that are made when its rows are there.
+    pub keys: Vec<PlainKey>,
     /// The rows that are there.
     pub pieces: Vec<Copied>,
     /// How many these are.

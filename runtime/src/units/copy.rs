@@ -8,6 +8,7 @@
 
 pub(super) mod define;
 mod facts;
+mod keys;
 mod load;
 pub(super) mod pieces;
 mod rows;
@@ -175,6 +176,10 @@ impl<K: Connect> Moving<K> {
         // In this order, a run that ends in between leaves neither rows of which nothing is noted,
         // nor a table of which nobody knows whose it is.
         definitions.restart(&plan.restarts).await?;
+        if let Some(reader) = readers.first_mut() {
+            let new = (&*tables, &plan.begun);
+            definitions.find_keys(reader, new, &mut plan.copy).await?;
+        }
         target.begin_copy(slots, &plan.copy).await?;
         // Not before it is noted: until then the target says that an older place is needed.
         self.needs.note_needs(&plan.copy.from);
@@ -185,6 +190,7 @@ impl<K: Connect> Moving<K> {
             });
             let wanted: Vec<_> = wanted.collect();
             definitions.create(reader, &wanted, &plan.begun).await?;
+            definitions.drop_keys(&plan.copy, &plan.begun).await?;
             // No row comes before they are made.
             if plan.begun.is_empty() {
                 let views: Vec<_> = views.into_iter().map(|view| view.name).collect();
@@ -231,12 +237,18 @@ impl<K: Connect> Moving<K> {
         let begin = plan.copy.from.clone();
         until_all(&mut ended, slots, &self.job, (&source, &begin)).await?;
         plan.copy = target.copy().await?.unwrap_or_default();
+        let keys = plan.copy.take_keys();
         if !plan.copy.is_complete()? && Guard::CopyComplete.holds() {
             let text = "the copy came to its end, and some rows are not noted";
             return Err(Failure::Again(Error::new(
                 &code::LOAD_TASK_CHECKPOINT_NOT_MATCH,
                 text,
             )));
+        }
+        if !keys.is_empty() {
+            // Only now: a DDL moves all slots.
+            definitions.add_keys(&keys, &self.facts).await?;
+            target.begin_copy(slots, &plan.copy).await?;
         }
         info!(source = config.source_id, task = task.name, "all is copied");
         Ok(())
@@ -447,6 +459,7 @@ impl Plan {
         let (name, definition) = (&table.name, fingerprint(table));
         let target = rules.target(name)?;
         let target = target.ok_or_else(|| define::missing(name, "no rule of the task names it"))?;
+        let mut keys = Vec::new();
         if let Some(noted) = noted {
             let is_begun = !noted.pieces.is_empty();
             if is_begun && noted.target != target {
@@ -465,6 +478,10 @@ impl Plan {
                     drops: !is_same,
                 };
                 self.restarts.insert(name.clone(), restart);
+                // It is still there, without them.
+                if is_same {
+                    keys = noted.keys;
+                }
             }
         }
         Ok(CopyTable {
@@ -472,6 +489,7 @@ impl Plan {
             definition,
             place: place.cloned(),
             is_gone: false,
+            keys,
             pieces: Vec::new(),
             rows: 0,
             bytes: 0,

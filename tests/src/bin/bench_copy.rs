@@ -171,6 +171,8 @@ async fn fill(client: &mut Client, rows: u64) -> Result<()> {
              REPEAT(CHAR(97 + i % 26), 60) FROM r"
         );
         client.run(&sql).await?;
+        // Or the server would not know how large it is.
+        client.run(&format!("ANALYZE TABLE sb{table}")).await?;
     }
     Ok(())
 }

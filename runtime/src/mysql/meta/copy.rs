@@ -24,7 +24,7 @@ use std::fmt::Write as _;
 
 use dm_core::{
     error::Result,
-    full::{Copied, KeyValue, Piece},
+    full::{Copied, KeyValue, Piece, PlainKey},
     sync::schema::TableName,
 };
 use mysql_async::Row;
@@ -52,6 +52,9 @@ struct StoredTable {
     definition: String,
     place: Option<StoredLocation>,
     is_gone: bool,
+    /// Name and clause of each.
+    #[serde(default)]
+    keys: Vec<(String, String)>,
 }
 
 /// What is written of a piece.
@@ -143,12 +146,16 @@ impl Meta {
                         definition,
                         place,
                         is_gone,
+                        keys,
                     } = parsed(&what)?;
+                    let keys = keys.into_iter();
+                    let keys = keys.map(|(name, clause)| PlainKey { name, clause });
                     let table_copy = CopyTable {
                         target: TableName::new(target_schema, target_table),
                         definition,
                         place: place.map(|place| self.restore(&place)).transpose()?,
                         is_gone,
+                        keys: keys.collect(),
                         pieces: Vec::new(),
                         rows: 0,
                         bytes: 0,
@@ -213,6 +220,11 @@ impl Meta {
                 definition: state.definition.clone(),
                 place: state.place.as_ref().map(StoredLocation::from),
                 is_gone: state.is_gone,
+                keys: state
+                    .keys
+                    .iter()
+                    .map(|key| (key.name.clone(), key.clause.clone()))
+                    .collect(),
             });
             let _ = write!(
                 sql,

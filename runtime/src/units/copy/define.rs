@@ -190,13 +190,17 @@ impl<T: Target> Definitions<'_, T> {
         Ok(())
     }
 
-    fn target_of(&self, name: &TableName) -> Result<TableName> {
+    pub(super) fn target_of(&self, name: &TableName) -> Result<TableName> {
         let target = self.rules.target(name)?;
         target.ok_or_else(|| missing(name, "no rule of the task names it"))
     }
 
     /// Runs what a statement of the source means for the target. What is there already will do.
-    async fn run(&self, name: &TableName, definition: Definition) -> Result<(), Failure> {
+    pub(super) async fn run(
+        &self,
+        name: &TableName,
+        definition: Definition,
+    ) -> Result<(), Failure> {
         let Definition { sql, time_zone } = definition;
         let context = Context {
             schema: &name.schema,

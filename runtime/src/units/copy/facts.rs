@@ -41,6 +41,8 @@ struct State {
     total: Total,
     /// Each table by its number.
     tables: Vec<TableFacts>,
+    /// Tables whose rows are there, and not all keys.
+    without_keys: usize,
     from: Option<Location>,
     metrics: Option<CopyMetrics>,
 }
@@ -97,6 +99,9 @@ pub struct Total {
     pub bytes: u64,
 }
 
+/// The part that is done as long as something is left.
+const PART_MAX: f64 = 0.9999;
+
 impl Total {
     fn sum(all: impl Iterator<Item = Self>) -> Self {
         all.fold(Self::default(), |sum, each| Self {
@@ -115,7 +120,7 @@ impl Total {
             0 => (done.rows, self.rows),
             bytes => (done.bytes, bytes),
         };
-        (done as f64 / all.max(1) as f64).min(0.9999)
+        (done as f64 / all.max(1) as f64).min(PART_MAX)
     }
 }
 
@@ -135,6 +140,7 @@ impl CopyFacts {
             part: total.part(done),
             total,
             tables,
+            without_keys: 0,
             from: Some(from.clone()),
             metrics,
         };
@@ -159,6 +165,11 @@ impl CopyFacts {
         if let Some(TableFacts { done, .. }) = state.tables.get_mut(table) {
             done.tables = 1;
         }
+    }
+
+    /// All rows are there, and so many tables have to get keys.
+    pub(super) fn needs_keys(&self, tables: usize) {
+        self.state().without_keys = tables;
     }
 
     /// The tables that are under way, by their numbers.
@@ -277,8 +288,13 @@ impl CopyFacts {
     /// tables are.
     #[must_use]
     pub fn part(&self) -> f64 {
-        let total = self.state().total;
-        total.part(self.done())
+        let state = self.state();
+        let part = state.total.part(self.done());
+        if state.without_keys > 0 {
+            part.min(PART_MAX)
+        } else {
+            part
+        }
     }
 
     fn done(&self) -> Total {
@@ -355,7 +371,11 @@ impl fmt::Display for CopyFacts {
             total.tables,
         )?;
         let Total { rows, bytes, .. } = self.done();
-        pace(f, (rows, bytes), &total, self.bytes_per_s(), self.left())
+        pace(f, (rows, bytes), &total, self.bytes_per_s(), self.left())?;
+        match self.state().without_keys {
+            0 => Ok(()),
+            tables => write!(f, ", {tables} tables without keys"),
+        }
     }
 }
 
@@ -399,6 +419,11 @@ mod tests {
         facts.wrote(0, 850, 0);
         assert_eq!(facts.part(), 0.9999);
         facts.ended(0);
+        assert_eq!(facts.part(), 1.0);
+        facts.needs_keys(2);
+        assert_eq!(facts.part(), 0.9999);
+        assert!(facts.to_string().ends_with(", 2 tables without keys"));
+        facts.needs_keys(0);
         assert_eq!(facts.part(), 1.0);
     }
 }

@@ -309,6 +309,7 @@ fn plan(
             definition: known.to_string(),
             place: None,
             is_gone: false,
+            keys: Vec::new(),
             pieces: Vec::new(),
             rows: 0,
             bytes: 0,
