@@ -189,7 +189,7 @@ pub trait Source: Send + Sync + 'static {
     /// Asks where the binlog ends now, within five seconds.
     fn end(&self) -> impl Future<Output = Result<SourceEnd>> + Send;
 
-    /// The default collations of the character sets.
+    /// The collations, and what is created with if a statement names none.
     ///
     /// # Errors
     /// 10001: the source can't be reached.

@@ -14,6 +14,10 @@ use dm_tests::{
 const LIMIT: Duration = Duration::from_secs(60);
 const NAMED: &str = "VARCHAR(9) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
 
+const METADATA: &str = "Started dump at: 2026-01-01 00:00:00\nSHOW MASTER STATUS:\n\
+                        \tLog: binlog.000001\n\tPos: 4\n\tGTID:\n\n\
+                        Finished dump at: 2026-01-01 00:00:00\n";
+
 /// The collations of a schema and of columns of its tables.
 async fn collations(target: &Database, schema: &str) -> Result<String> {
     let mut client = Client::connect(target).await?;
@@ -75,13 +79,7 @@ async fn the_source_decides_over_collations_where_that_is_wanted() -> Result<()>
                 format!("{schema}.t.0.sql"),
                 "INSERT INTO `t` VALUES\n(1,'a','b','c');\n".to_owned(),
             ),
-            (
-                "metadata".to_owned(),
-                "Started dump at: 2026-01-01 00:00:00\nSHOW MASTER STATUS:\n\
-                 \tLog: binlog.000001\n\tPos: 4\n\tGTID:\n\n\
-                 Finished dump at: 2026-01-01 00:00:00\n"
-                    .to_owned(),
-            ),
+            ("metadata".to_owned(), METADATA.to_owned()),
         ] {
             fs::write(dir.join(name), text)?;
         }
@@ -101,5 +99,90 @@ async fn the_source_decides_over_collations_where_that_is_wanted() -> Result<()>
             "{mode}, of files"
         );
     }
+    Ok(())
+}
+
+/// What the source's own variables say is as good as what its statements say, in strict mode.
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_of_the_source_decide_over_collations() -> Result<()> {
+    let options = Options::default();
+    let source = &Database::start(Brand::Mysql, Role::Source, &options)?;
+    let target = &Database::start(Brand::Mysql, Role::Target, &options)?;
+    let mut client = Client::connect(source).await?;
+    client
+        .run(
+            "SET GLOBAL default_collation_for_utf8mb4 = utf8mb4_general_ci; \
+             SET GLOBAL collation_server = latin1_german1_ci",
+        )
+        .await?;
+    // Sessions that begin now have them.
+    let mut client = Client::connect(source).await?;
+    let definition = format!(
+        "(id INT PRIMARY KEY, a VARCHAR(9) CHARACTER SET utf8mb4, b {NAMED}, c VARCHAR(9)) \
+         DEFAULT CHARSET=utf8mb4"
+    );
+    let create = |schema: &str| {
+        format!(
+            "CREATE DATABASE {schema}; \
+             CREATE TABLE {schema}.t {definition}; CREATE TABLE {schema}.u (a VARCHAR(9)); \
+             INSERT INTO {schema}.t VALUES (1, 'ä', 'b', 'c')"
+        )
+    };
+    let (copied, logged) = ("variables_copied", "variables_logged");
+    client.run(&create(copied)).await?;
+    let mut job = Job::new(source, target, &[copied, logged]).await?;
+    job.mode = "all";
+    job.task_extra = "collation_compatible: \"strict\"\n".to_owned();
+    let mut worker = Worker::standalone(&job)?;
+    let outcome = job.caught_up(source, target, LIMIT).await;
+    outcome.map_err(|error| worker.explain(error))?;
+    client.run(&create(logged)).await?;
+    // This session has its own.
+    client
+        .run(
+            "SET default_collation_for_utf8mb4 = utf8mb4_0900_ai_ci; \
+             SET collation_server = utf8mb3_bin; \
+             CREATE TABLE variables_logged.w (a TEXT) CHARSET utf8mb4; \
+             CREATE DATABASE variables_session",
+        )
+        .await?;
+    let outcome = job.caught_up(source, target, LIMIT).await;
+    outcome.map_err(|error| worker.explain(error))?;
+    worker.stop()?;
+    for schema in [copied, logged] {
+        let expected = collations(source, schema).await?;
+        assert!(expected.starts_with("latin1_german1_ci utf8mb4_general_ci"));
+        assert_eq!(collations(target, schema).await?, expected, "{schema}");
+    }
+
+    // Files may say nothing at all of a schema.
+    let mut there = Client::connect(target).await?;
+    there.run(&format!("DROP DATABASE {copied}")).await?;
+    let dir = process::scratch("dump")?.join("files");
+    fs::create_dir_all(&dir)?;
+    for (name, text) in [
+        ("t-schema", format!("CREATE TABLE `t` {definition};\n")),
+        (
+            "t.0",
+            "INSERT INTO `t` VALUES\n(1,'a','b','c');\n".to_owned(),
+        ),
+        ("u-schema", "CREATE TABLE `u` (a VARCHAR(9));\n".to_owned()),
+        ("u.0", "INSERT INTO `u` VALUES\n('a');\n".to_owned()),
+    ] {
+        fs::write(dir.join(format!("{copied}.{name}.sql")), text)?;
+    }
+    fs::write(dir.join("metadata"), METADATA)?;
+    let job = Job {
+        task: "variables_files".to_owned(),
+        mode: "load",
+        dump_dir: Some(dir),
+        ..job
+    };
+    let mut worker = Worker::standalone(&job)?;
+    let ended = worker.wait(LIMIT);
+    let ended = ended.map_err(|error| worker.explain(error))?;
+    assert!(ended.success(), "{}", worker.log());
+    let expected = collations(source, copied).await?;
+    assert_eq!(collations(target, copied).await?, expected, "of files");
     Ok(())
 }

@@ -13,7 +13,7 @@ mod resolve;
 use alloc::{string::String, vec::Vec};
 use core::fmt::Write;
 
-pub use collation::Collations;
+pub use collation::{Collation, Collations};
 pub use online::{Class, OnlineDdl};
 pub use parser::classify;
 pub use resolve::{Piece, Rules};
@@ -104,7 +104,8 @@ impl Draft {
         self.rewrite_collated(targets, &Collations::default())
     }
 
-    /// The same, with a collation wherever it creates something with a character set and none.
+    /// The same, with a collation wherever it creates something with a character set and none, or
+    /// a schema with neither.
     ///
     /// # Panics
     /// If there are fewer targets than names.
@@ -117,7 +118,7 @@ impl Draft {
                 // Writing to a `String` never fails.
                 Part::Name(index) => drop(write!(text, "{}", targets[*index])),
                 Part::Charset(charset) => {
-                    if let Some(collation) = collations.of(charset) {
+                    if let Some(collation) = collations.of(charset.as_deref()) {
                         text.push_str(" COLLATE ");
                         text.push_str(collation);
                         // Behind a name in quotes a word may follow at once.
@@ -140,8 +141,9 @@ impl Draft {
 enum Part {
     Text(String),
     Name(usize),
-    /// Behind the name of a character set that comes without a collation.
-    Charset(String),
+    /// Where a collation is missing: behind the name of a character set, or without one behind the
+    /// name of a schema.
+    Charset(Option<String>),
 }
 
 /// A schema or a table that a statement names.

@@ -4,6 +4,7 @@ mod checks;
 mod fault;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,7 +20,7 @@ use dm_core::{
     full::Consistency,
     sync::{
         agreement::{SourceColumn, SourceTable},
-        ddl::Collations,
+        ddl::{Collation, Collations},
         progress::Location,
         schema::TableName,
     },
@@ -409,14 +410,33 @@ impl Source for Upstream {
     }
 
     async fn collations(&self) -> Result<Collations> {
-        const SQL: &str = "SELECT character_set_name, collation_name \
-                           FROM information_schema.collations WHERE is_default = 'Yes'";
-        let rows = self.ask(SQL).await?;
-        let pairs = rows.into_iter().filter_map(|row| {
+        // Not all of MariaDB's have a character set of their own.
+        const LISTED: &str = "SELECT id, collation_name, character_set_name, is_default \
+                              FROM information_schema.collations \
+                              WHERE id IS NOT NULL AND character_set_name IS NOT NULL";
+        const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE variable_name IN \
+                                 ('collation_server', 'default_collation_for_utf8mb4')";
+        let listed = self.ask(LISTED).await?;
+        let listed = listed.into_iter().filter_map(|row| {
             let mut row = row.into_iter();
-            Some((row.next()??, row.next()??))
+            Some(Collation {
+                id: row.next()??.parse().ok()?,
+                name: row.next()??,
+                charset: row.next()??,
+                is_default: row.next()??.eq_ignore_ascii_case("yes"),
+            })
         });
-        Ok(Collations::new(pairs))
+        let variables = self.ask(VARIABLES).await?;
+        let mut variables: BTreeMap<_, _> = variables
+            .into_iter()
+            .filter_map(|row| {
+                let mut row = row.into_iter();
+                Some((row.next()??.to_ascii_lowercase(), row.next()??))
+            })
+            .collect();
+        let server = variables.remove("collation_server");
+        let utf8mb4 = variables.remove("default_collation_for_utf8mb4");
+        Ok(Collations::new(listed, server, utf8mb4))
     }
 
     async fn dump(&self, from: &Start) -> Result<BinlogStream> {

@@ -52,6 +52,9 @@ pub struct StatusVars {
     pub ddl_xid: Option<u64>,
     /// `default_collation_for_utf8mb4`, by id.
     pub default_collation_for_utf8mb4: Option<u16>,
+    /// What else than the default collation of a character set is used where a statement names
+    /// the set: pairs of ids, by MariaDB (`character_set_collations`).
+    pub default_collations: Vec<(u16, u16)>,
     /// `sql_require_primary_key`.
     pub sql_require_primary_key: Option<bool>,
     /// `default_table_encryption`.
@@ -180,8 +183,9 @@ fn parse_vars(data: &[u8]) -> Result<StatusVars> {
             129 => vars.ddl_xid = Some(reader.u64()?),
             130 => vars.alter = alter_phase(&mut reader)?,
             131 => {
-                let pairs = usize::from(reader.u8()?);
-                reader.range(pairs * 4)?;
+                for _ in 0..reader.u8()? {
+                    vars.default_collations.push((reader.u16()?, reader.u16()?));
+                }
             }
             // Codes are written in ascending order, so only unknown ones can follow.
             _ => break,
@@ -282,6 +286,7 @@ mod tests {
             explicit_defaults_for_timestamp: Some(true),
             ddl_xid: Some(9),
             default_collation_for_utf8mb4: Some(255),
+            default_collations: Vec::new(),
             sql_require_primary_key: Some(true),
             default_table_encryption: Some(false),
             alter: None,
@@ -295,6 +300,7 @@ mod tests {
         let vars = parse_vars(mariadb).unwrap();
         assert_eq!((vars.microseconds, vars.ddl_xid), (Some(1), Some(5)));
         assert_eq!(vars.schemas, None);
+        assert_eq!(vars.default_collations, [(33, 45)]);
     }
 
     #[test]

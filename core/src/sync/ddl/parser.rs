@@ -310,13 +310,14 @@ fn on_table(at: &mut Cursor<'_>, kind: Kind) -> Parse<Statement> {
 
 /// Looks through the rest of a `CREATE DATABASE`.
 fn schema_options(at: &mut Cursor<'_>) {
+    let name_end = at.last_end();
     let mut schema = Attributes::default();
     while at.peek().is_some() {
         if !schema.take(at) {
             at.next();
         }
     }
-    schema.end(at);
+    schema.end_of_schema(at, name_end);
 }
 
 /// Looks through the rest of a `CREATE TABLE`; says whether rows follow in the same transaction.

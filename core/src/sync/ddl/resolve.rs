@@ -80,6 +80,14 @@ impl Rules {
     /// # Errors
     /// More than one route matches a name, or the statement belongs to an online schema change.
     pub fn apply(&self, ddl: &Ddl) -> Result<Vec<Piece>> {
+        self.apply_collated(ddl, &self.collations)
+    }
+
+    /// The same, with other collations for what is created.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn apply_collated(&self, ddl: &Ddl, collations: &Collations) -> Result<Vec<Piece>> {
         let mut pieces = Vec::with_capacity(ddl.pieces.len());
         for (ordinal, draft) in (0..).zip(&ddl.pieces) {
             if !draft
@@ -104,7 +112,7 @@ impl Rules {
                     .map(|name| (name.role, name.name.clone()))
                     .collect(),
                 swaps: draft.swaps,
-                sql: draft.rewrite_collated(&targets, &self.collations),
+                sql: draft.rewrite_collated(&targets, collations),
                 targets,
             });
         }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::binlog::StatusVars;
 use alloc::{format, string::ToString, vec};
 use proptest::prelude::*;
 
@@ -331,15 +332,9 @@ fn quotes_follow_the_sql_mode() {
 
 #[test]
 fn what_is_created_gets_the_collation_of_its_character_set() {
-    let collations = [
-        ("utf8mb4", "utf8mb4_0900_ai_ci"),
-        ("utf8mb3", "utf8mb3_general_ci"),
-        ("latin1", "latin1_swedish_ci"),
-        // No server says so.
-        ("ascii", "x; DROP TABLE y"),
-    ];
-    let collations = collations.map(|(charset, collation)| (charset.into(), collation.into()));
-    let collations = Collations::new(collations);
+    // No server says so.
+    let odd = listed(11, "ascii", "x; DROP TABLE y");
+    let collations = Collations::new(collations().into_iter().chain([odd]), None, None);
     for (sql, expected) in [
         (
             "CREATE DATABASE x DEFAULT CHARACTER SET = 'utf8mb4' ENCRYPTION 'N'",
@@ -399,6 +394,78 @@ fn what_is_created_gets_the_collation_of_its_character_set() {
             assert_eq!(text, piece.rewrite(&names), "{sql}");
         }
     }
+}
+
+fn listed(id: u16, charset: &str, name: &str) -> Collation {
+    Collation {
+        id,
+        name: name.into(),
+        charset: charset.into(),
+        is_default: true,
+    }
+}
+
+fn collations() -> [Collation; 4] {
+    let mut general = listed(45, "utf8mb4", "utf8mb4_general_ci");
+    general.is_default = false;
+    [
+        listed(255, "utf8mb4", "utf8mb4_0900_ai_ci"),
+        general,
+        listed(33, "utf8mb3", "utf8mb3_general_ci"),
+        listed(8, "latin1", "latin1_swedish_ci"),
+    ]
+}
+
+#[test]
+fn variables_of_the_source_and_of_a_session_decide_over_collations() {
+    let server = Some("latin1_swedish_ci".into());
+    let utf8mb4 = Some("utf8mb4_general_ci".into());
+    let of_server = Collations::new(collations(), server, utf8mb4);
+    let vars = StatusVars {
+        charset: Some([255, 255, 33]),
+        default_collation_for_utf8mb4: Some(255),
+        ..StatusVars::default()
+    };
+    let of_session = of_server.of_session(&vars);
+    let vars = StatusVars {
+        default_collations: vec![(255, 45), (8, 999)],
+        ..StatusVars::default()
+    };
+    let of_mariadb = Collations::new(collations(), None, None).of_session(&vars);
+    let text = |sql, collations: &Collations| {
+        let ddl = ddl(sql);
+        let names = ddl.pieces[0].names.iter().map(|it| it.name.clone());
+        ddl.pieces[0].rewrite_collated(&names.collect::<Vec<_>>(), collations)
+    };
+    let sql = "CREATE TABLE t (a CHAR(9)) CHARSET utf8mb4";
+    let created = "CREATE TABLE IF NOT EXISTS `db`.`t` (a CHAR(9)) CHARSET utf8mb4 COLLATE ";
+    for (collations, collation) in [
+        (&of_server, "utf8mb4_general_ci"),
+        (&of_session, "utf8mb4_0900_ai_ci"),
+        (&of_mariadb, "utf8mb4_general_ci"),
+    ] {
+        assert_eq!(text(sql, collations), format!("{created}{collation}"));
+    }
+    let created = "CREATE DATABASE IF NOT EXISTS `x`";
+    let sql = "CREATE DATABASE x ENCRYPTION='N' -- all";
+    for (collations, collation) in [
+        (&of_server, " COLLATE latin1_swedish_ci"),
+        (&of_session, " COLLATE utf8mb3_general_ci"),
+        // Nobody knows it.
+        (&of_mariadb, ""),
+    ] {
+        let expected = format!("{created}{collation} ENCRYPTION='N' -- all");
+        assert_eq!(text(sql, collations), expected);
+        assert_eq!(
+            text("CREATE DATABASE`x`", collations),
+            format!("{created}{collation}")
+        );
+    }
+    // Nothing is added where that is not wanted.
+    assert_eq!(
+        Collations::default().of_session(&vars),
+        Collations::default()
+    );
 }
 
 #[test]

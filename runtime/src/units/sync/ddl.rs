@@ -71,7 +71,9 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                     let what = "a change of definitions behind rows of the same transaction";
                     return Err(refuse(&sql, what));
                 }
-                let mut pieces = self.tables.rules().apply(&ddl)?;
+                let rules = self.tables.rules();
+                let collations = rules.collations.of_session(&query.vars);
+                let mut pieces = rules.apply_collated(&ddl, &collations)?;
                 let txn = self.cursor.txn(&header).clone();
                 let mut names = pieces.iter().flat_map(|piece| &piece.sources);
                 if names.any(|(_, name)| name.table.is_empty() && self.tables.has_of(name, &txn))
@@ -158,13 +160,16 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                     rows: piece.ordinal + 1,
                 }
             };
+            let server = query.vars.charset.map(|ids| ids[2]);
+            let collations = &self.tables.rules().collations;
+            let is_named = |id: &u16| piece.kind == Kind::CreateDatabase && collations.knows(*id);
             let ddl = Ddl {
+                collation_server: server.filter(|id| !is_named(id)),
                 schema: None,
                 piece,
                 timestamp: header.timestamp,
                 time_zone: query.vars.time_zone.clone(),
                 sql_mode: query.vars.sql_mode,
-                collation_server: query.vars.charset.map(|ids| ids[2]),
                 after,
                 replay,
             };

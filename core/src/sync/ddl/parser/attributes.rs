@@ -39,7 +39,15 @@ impl Attributes {
     /// Notes a character set without a collation.
     pub(super) fn end(self, at: &mut Cursor<'_>) {
         if let Some((charset, end)) = self.charset.filter(|_| !self.is_collated) {
-            at.note_charset(charset, end);
+            at.note_charset(Some(charset), end);
         }
+    }
+
+    /// As [`Self::end`], of a schema, whose name ends there: it may have no character set either.
+    pub(super) fn end_of_schema(self, at: &mut Cursor<'_>, name_end: usize) {
+        if self.charset.is_none() && !self.is_collated {
+            at.note_charset(None, name_end);
+        }
+        self.end(at);
     }
 }

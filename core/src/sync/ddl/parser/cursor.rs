@@ -36,8 +36,8 @@ pub(super) struct Cursor<'a> {
     end: usize,
     /// The names found so far.
     pub(super) names: Vec<Name>,
-    /// Character sets without collations.
-    pub(super) charsets: Vec<String>,
+    /// Character sets without collations; `None` for the server's.
+    pub(super) charsets: Vec<Option<String>>,
     /// What is to be replaced, sorted by place.
     pub(super) patches: Vec<(Range<usize>, Patch)>,
     /// Whether it exchanges things.
@@ -147,8 +147,8 @@ impl<'a> Cursor<'a> {
         Some((value, span.end))
     }
 
-    /// Notes a character set that may need a collation behind this place.
-    pub(super) fn note_charset(&mut self, charset: String, end: usize) {
+    /// Notes a character set, or that there is none, which may need a collation behind this place.
+    pub(super) fn note_charset(&mut self, charset: Option<String>, end: usize) {
         self.patch(end..end, Patch::Charset(self.charsets.len()));
         self.charsets.push(charset);
     }
