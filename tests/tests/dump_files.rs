@@ -472,6 +472,9 @@ async fn what_can_not_be_gone_on_with_is_refused() -> Result<()> {
     for (mode, dir) in [("all", &all), ("load&sync", &dir)] {
         refused(mode, dir, "has no key, and a copy may change").await?;
     }
+    // Before anything is made.
+    let mut there = Client::connect(target).await?;
+    assert_eq!(there.tables(schema).await?, Vec::<String>::new());
     // Read at several places.
     let path = dir.join("metadata");
     let metadata = fs::read_to_string(&path)?;
@@ -481,8 +484,7 @@ async fn what_can_not_be_gone_on_with_is_refused() -> Result<()> {
     let unlocked = metadata.replace("Finished", &format!("{second}Finished"));
     fs::write(&path, unlocked)?;
     client.run(&format!("DROP TABLE {schema}.j")).await?;
-    let mut there = Client::connect(target).await?;
-    let keyless = format!("DROP TABLE {schema}.j; CREATE TABLE {schema}.j (v VARCHAR(9))");
+    let keyless = format!("CREATE DATABASE {schema}; CREATE TABLE {schema}.j (v VARCHAR(9))");
     there.run(&keyless).await?;
     refused("load&sync", &dir, "Couldn't acquire global lock").await?;
     // It was another source's.

@@ -518,19 +518,23 @@ pub(super) fn can_be_followed<'a>(
 
 /// Refuses a table whose rows later changes would not find.
 fn keeps_rows_apart(table: &Table) -> Result<()> {
-    let Some(column) = table.json_without_key() else {
-        return Ok(());
-    };
+    match table.json_without_key() {
+        Some(column) => Err(nameless_rows(&table.name, &column.name)),
+        None => Ok(()),
+    }
+}
+
+/// Of a table with a JSON column and without a key.
+pub(super) fn nameless_rows(table: &TableName, column: &str) -> Error {
     let text = format!(
-        "{} has no key, and a copy may change types inside of its JSON column {}: later changes \
-         would not find its rows",
-        table.name,
-        Quoted(&column.name)
+        "{table} has no key, and a copy may change types inside of its JSON column {}: later \
+         changes would not find its rows",
+        Quoted(column)
     );
     let error = Error::new(&code::DUMP_UNIT_RUNTIME, text).with_scope(Scope::Upstream);
-    Err(error.with_workaround(
+    error.with_workaround(
         "Give the table a primary key at the source, or exclude it with the `block-allow-list`.",
-    ))
+    )
 }
 
 pub(super) fn nothing() -> Error {

@@ -486,6 +486,52 @@ fn names_are_folded_as_the_source_does() {
 }
 
 #[test]
+fn a_definition_says_whether_it_names_the_rows() {
+    for (elements, expected) in [
+        ("a INT, `j``son` JSON DEFAULT NULL", Some("j`son")),
+        (
+            "a INT, j JSON, KEY (a), CONSTRAINT c CHECK (a <> 1)",
+            Some("j"),
+        ),
+        (
+            "a INT, j JSON COMMENT 'PRIMARY KEY (a), b', k json",
+            Some("j"),
+        ),
+        ("a INT DEFAULT NULL, j JSON, UNIQUE KEY `a` (a)", Some("j")),
+        ("a INT NOT NULL, b INT, j JSON, UNIQUE (a, b)", Some("j")),
+        ("a INT NOT NULL, j JSON, UNIQUE KEY ((a + 1))", Some("j")),
+        (
+            "a INT, j JSON NOT NULL, FOREIGN KEY (a) REFERENCES t (`primary`)",
+            Some("j"),
+        ),
+        ("a INT NOT NULL UNIQUE, j JSON", None),
+        (
+            "`A` char(9) NOT NULL, j JSON, UNIQUE KEY `k` (`a`(3) DESC) USING BTREE",
+            None,
+        ),
+        ("a INT, j JSON, CONSTRAINT p PRIMARY KEY (a)", None),
+        ("a INT KEY, j JSON", None),
+        ("a SERIAL, j JSON", None),
+        (
+            "a INT, json TEXT, g JSON GENERATED ALWAYS AS (json_array(a)) VIRTUAL",
+            None,
+        ),
+        ("a TEXT COMMENT 'x JSON,'", None),
+    ] {
+        let sql = format!("CREATE TABLE `t` ({elements}) ENGINE=InnoDB COMMENT='primary (x'");
+        assert_eq!(json_without_key(&sql).as_deref(), expected, "{sql}");
+    }
+    for sql in [
+        "CREATE TABLE t LIKE u",
+        "CREATE TABLE t (LIKE u)",
+        "x ('",
+        "",
+    ] {
+        assert_eq!(json_without_key(sql), None, "{sql}");
+    }
+}
+
+#[test]
 fn what_is_no_definition_is_told_apart() {
     let skipped = Statement::Skipped;
     let rows = |schema: &str, table: &str| Statement::Rows(Some(TableName::new(schema, table)));

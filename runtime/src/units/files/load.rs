@@ -18,7 +18,7 @@ use dm_core::{
     full::{Copied, Gap, Insert, KeyValue, Loading, Metadata, Piece, Preamble, Tuples, gaps},
     lifecycle::{self, Outcome, Reply},
     sync::{
-        ddl::Rules,
+        ddl::{Rules, json_without_key},
         schema::{Quoted, TableName},
     },
 };
@@ -27,7 +27,7 @@ use tracing::{info, warn};
 use super::dir::{Contents, DumpDir, Packed};
 use crate::{
     ports::{
-        Connect, Source, Target,
+        Connect, Source, SourceFacts, Target,
         copy::{Copy, CopyTable, Definer, Definition},
         disk::Disk,
     },
@@ -36,7 +36,7 @@ use crate::{
         copy::{
             ANEW, Failure, Settings, TableFacts, Total, can_be_followed,
             define::{Definitions, Wanted},
-            hand_over,
+            hand_over, nameless_rows,
             pieces::{Feed, Large, Out, Parcel, Pieces, Work, room},
             until_all,
         },
@@ -127,6 +127,9 @@ impl<K: Connect> Moving<K> {
         }
         let time_zone = target.time_zone().await?;
         let copy = plan((&metadata, &time_zone), &rules, noted, &contents)?;
+        if syncs {
+            can_be_made((&*target, &upstream), (&dir, &contents), &copy).await?;
+        }
         // Not before it is known that these are the ones: somebody else may have those.
         self.events.send(lifecycle::Event::HasFiles);
         self.events.send(lifecycle::Event::Initialised);
@@ -321,6 +324,30 @@ fn plan(
         None if copy.tables.is_empty() => Err(nothing()),
         None => Ok(copy),
     }
+}
+
+/// Refuses what can't be followed by the binlog before anything is made, as far as the texts of the
+/// files tell: those of MariaDB know no JSON.
+async fn can_be_made<D: Disk>(
+    (target, upstream): (&impl Target, &SourceFacts),
+    (dir, contents): (&DumpDir<D>, &Contents),
+    copy: &Copy,
+) -> Result<()> {
+    for (name, noted) in &copy.tables {
+        if let Some(there) = target.table(&noted.target).await? {
+            can_be_followed([&there].into_iter(), copy.until.is_some())?;
+            continue;
+        }
+        let files = contents.tables.get(name);
+        let definition = files.and_then(|files| files.definition.as_ref());
+        if let (Flavor::Mysql, Some(file)) = (upstream.flavor, definition) {
+            let (sql, _) = dir.definition(file).await?;
+            if let Some(column) = json_without_key(&sql) {
+                return Err(nameless_rows(name, &column));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What is noted of a table in the place of a definition.
