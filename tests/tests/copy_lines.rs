@@ -303,3 +303,32 @@ async fn rows_that_are_there() -> Result<()> {
     }
     Ok(())
 }
+
+/// The statement that rows come with instead of lines may be many times as large: it comes in
+/// parts, in one transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_larger_as_statements() -> Result<()> {
+    let (source, target) = &servers(MYSQL, MYSQL)?;
+    let schema = "lines_parts";
+    let mut client = Client::connect(source).await?;
+    let columns: Vec<_> = (0..30)
+        .map(|number| format!("c{number} VARCHAR(9) NOT NULL DEFAULT ''"))
+        .collect();
+    client
+        .run(&format!(
+            "CREATE DATABASE {schema} CHARACTER SET latin1; USE {schema}; \
+             CREATE TABLE t (id INT PRIMARY KEY, e ENUM('a'), {}); \
+             SET SESSION cte_max_recursion_depth = 100000, sql_mode = ''; \
+             INSERT INTO t (id, e) WITH RECURSIVE n (i) AS \
+             (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) SELECT i, 'a' FROM n; \
+             UPDATE t SET e = 'none of them' WHERE id = 7",
+            columns.join(",")
+        ))
+        .await?;
+    let before = count(&mut Client::connect(target).await?, "replace").await?;
+    let log = copied(source, target, schema).await?;
+    let parts = count(&mut Client::connect(target).await?, "replace").await? - before;
+    println!("{parts} statements");
+    assert!(parts > 9, "{parts} statements: {log}");
+    Ok(())
+}

@@ -271,8 +271,8 @@ impl Control<'_> {
 #[derive(Clone, Copy)]
 struct Packet<'a> {
     sql: &'a [u8],
-    /// Number of the statement that is its `BEGIN`.
-    begin: usize,
+    /// Number of the statement that fails where the fence is another one, if it has that.
+    guard: Option<usize>,
     /// The progress row that it depends on.
     slot: i64,
     /// The fence that it depends on.
@@ -328,7 +328,7 @@ impl Inner {
         }
         let packet = Packet {
             sql: sql.as_bytes(),
-            begin: 0,
+            guard: Some(GUARD),
             slot: CONTROL,
             fence,
             seq: Some(step),
@@ -359,7 +359,7 @@ impl Inner {
         }
         // COMMIT was not reached: whatever happens to this statement, the transaction is undone.
         let undone = session.packet(b"ROLLBACK").await;
-        if index == packet.begin + GUARD && undone.is_ok() {
+        if Some(index) == packet.guard && undone.is_ok() {
             return self.explain(session, &packet).await;
         }
         Applied::Failed {
@@ -501,7 +501,7 @@ impl Inner {
             _ => {
                 let packet = Packet {
                     sql: b"",
-                    begin: 0,
+                    guard: None,
                     slot,
                     fence: self.fence(),
                     seq: None,

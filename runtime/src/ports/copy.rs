@@ -217,6 +217,15 @@ impl Body {
             Self::Lines(_, lines) => lines.len(),
         }
     }
+
+    /// The lines, if there are any.
+    #[must_use]
+    pub fn lines(&self) -> &[u8] {
+        match self {
+            Self::Statements(_) => &[],
+            Self::Lines(_, lines) => lines,
+        }
+    }
 }
 
 /// How the rows of a table become lines.

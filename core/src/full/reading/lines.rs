@@ -111,9 +111,16 @@ impl Lines {
         values.next().is_none()
     }
 
-    /// Appends the statement that writes the rows of lines. Returns whether they are whole.
+    /// Appends a statement that writes the first rows of lines: so many that it has `bytes_min`,
+    /// or all. Returns the other lines, or nothing if these are not whole.
     #[must_use]
-    pub fn statement(&self, lines: &[u8], sql: &mut Vec<u8>) -> bool {
+    pub fn statement<'a>(
+        &self,
+        lines: &'a [u8],
+        bytes_min: usize,
+        sql: &mut Vec<u8>,
+    ) -> Option<&'a [u8]> {
+        let end = sql.len().saturating_add(bytes_min);
         sql.extend_from_slice(self.insert.as_bytes());
         let (mut row, mut bytes) = (Row::default(), lines.iter());
         let mut is_first = true;
@@ -127,22 +134,25 @@ impl Lines {
                     }
                     is_first = false;
                     if !self.reading.write(row.values(), sql) {
-                        return false;
+                        return None;
                     }
                     row.clear();
+                    if sql.len() >= end {
+                        return Some(bytes.as_slice());
+                    }
                 }
-                (_, true) => return false,
+                (_, true) => return None,
                 (b'\\', false) => match bytes.next() {
                     Some(b'N') => row.is_null = true,
                     Some(b't') => row.text.push(b'\t'),
                     Some(b'n') => row.text.push(b'\n'),
                     Some(b'\\') => row.text.push(b'\\'),
-                    _ => return false,
+                    _ => return None,
                 },
                 (byte, false) => row.text.push(byte),
             }
         }
-        row.is_empty()
+        row.is_empty().then_some(&[])
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     io::Write as _,
+    mem,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -18,7 +19,10 @@ use tracing::{debug, info};
 
 use super::{Inner, Packet, error_of, failed};
 use crate::{
-    mysql::{meta::WARNINGS, session::Session},
+    mysql::{
+        meta::{GUARD, WARNINGS},
+        session::Session,
+    },
     ports::{
         self, Applied,
         copy::{Body, Cargo, TableLines},
@@ -27,6 +31,9 @@ use crate::{
 
 /// Memory that a session keeps for its next packet, in bytes.
 const PACKET_BYTES_KEPT: usize = 4 << 20;
+
+/// Rows that come as statements instead of lines are not cut into smaller parts, in bytes.
+const PART_BYTES_MIN: usize = 64 << 10;
 
 /// What a packet ends with.
 const COMMIT: &[u8] = b"COMMIT";
@@ -76,7 +83,7 @@ impl SlotSession {
         let register = meta.register(slot, self.fence);
         let packet = Packet {
             sql: register.as_bytes(),
-            begin: 0,
+            guard: Some(GUARD),
             slot,
             fence: self.fence,
             seq: None,
@@ -105,17 +112,23 @@ impl SlotSession {
         lenient: bool,
         rows: impl FnOnce(&mut Vec<u8>) -> Result<()> + Send,
     ) -> Applied {
-        self.commit_with(seq, applied, lenient, None, rows).await
+        let mut rows = Some(rows);
+        let all = |out: &mut Vec<u8>| {
+            let rows = rows.take().map(|rows| rows(out));
+            rows.transpose().map(|_| false)
+        };
+        self.commit_with(seq, applied, lenient, None, all).await
     }
 
-    /// As [`Self::commit`], for statements that may ask for a file.
+    /// As [`Self::commit`], for statements that may ask for a file, and for such as do not go in
+    /// one packet: `rows` says whether it has more for another one.
     async fn commit_with(
         &mut self,
         seq: u64,
         applied: &Progress,
         lenient: bool,
         file: Option<&Bytes>,
-        rows: impl FnOnce(&mut Vec<u8>) -> Result<()> + Send,
+        mut rows: impl FnMut(&mut Vec<u8>) -> Result<bool> + Send,
     ) -> Applied {
         let mut session = match self.session.take().filter(Session::is_usable) {
             Some(session) => session,
@@ -124,8 +137,8 @@ impl SlotSession {
                 Err(ended) => return ended,
             },
         };
-        let begin = match self.write(seq, applied, lenient, rows) {
-            Ok(begin) => begin,
+        let (guard, mut has_more) = match self.write(seq, applied, lenient, &mut rows) {
+            Ok(written) => written,
             Err(error) => {
                 self.session = Some(session);
                 return Applied::Failed {
@@ -134,18 +147,42 @@ impl SlotSession {
                 };
             }
         };
-        let packet = Packet {
-            sql: &self.packet,
-            begin,
+        let common = Packet {
+            sql: b"",
+            guard: None,
             slot: i64::from(self.slot),
             fence: self.fence,
             seq: Some(seq),
             deed: "a late write",
         };
+        let packet = Packet {
+            sql: &self.packet,
+            guard: Some(guard),
+            ..common
+        };
         if let Some(file) = file {
             session.offer(file.clone(), self.target.server.packet_bytes_max);
         }
-        let ended = self.target.send(&mut session, packet).await;
+        let mut ended = self.target.send(&mut session, packet).await;
+        // Whoever freezes between two of them is ended by the next owner, as amid one.
+        while has_more && matches!(ended, Applied::Done) {
+            self.packet.clear();
+            has_more = match self.write_rows(&mut rows) {
+                Ok(has_more) => has_more,
+                // With the connection goes the transaction.
+                Err(error) => {
+                    return Applied::Failed {
+                        error,
+                        retry: false,
+                    };
+                }
+            };
+            let packet = Packet {
+                sql: &self.packet,
+                ..common
+            };
+            ended = self.target.send(&mut session, packet).await;
+        }
         if file.is_some() {
             session.withdraw();
         }
@@ -161,15 +198,15 @@ impl SlotSession {
         ended
     }
 
-    /// Writes the packet: `BEGIN`, progress, guard, rows, `COMMIT`. Returns the number of
-    /// statements before `BEGIN`.
+    /// Writes the packet: `BEGIN`, progress, guard, rows, `COMMIT`. Returns which statement is the
+    /// guard, and whether there are more rows.
     fn write(
         &mut self,
         seq: u64,
         applied: &Progress,
         lenient: bool,
-        rows: impl FnOnce(&mut Vec<u8>) -> Result<()>,
-    ) -> Result<usize> {
+        rows: impl FnMut(&mut Vec<u8>) -> Result<bool>,
+    ) -> Result<(usize, bool)> {
         let Inner {
             connector,
             server,
@@ -189,23 +226,31 @@ impl SlotSession {
         let fenced = meta.fenced(i64::from(self.slot), self.fence, Some(seq), &set);
         packet.extend_from_slice(fenced.as_bytes());
         packet.push(b';');
+        let has_more = self.write_rows(rows)?;
+        Ok((begin + GUARD, has_more))
+    }
+
+    /// Appends rows to the packet, and `COMMIT` unless there are more.
+    fn write_rows(&mut self, mut rows: impl FnMut(&mut Vec<u8>) -> Result<bool>) -> Result<bool> {
+        let packet = &mut self.packet;
+        let bytes_max = self.target.server.packet_bytes_max;
         let start = packet.len();
-        rows(packet)?;
-        if packet.len() > start {
-            packet.push(b';');
+        let has_more = rows(packet)?;
+        if !has_more {
+            if packet.len() > start {
+                packet.push(b';');
+            }
+            packet.extend_from_slice(COMMIT);
         }
-        packet.extend_from_slice(COMMIT);
-        if packet.len() >= server.packet_bytes_max {
+        if packet.len() >= bytes_max {
             let what = "a batch takes";
-            return Err(
-                too_big(what, packet.len(), server.packet_bytes_max).with_workaround(
-                    "Raise `max_allowed_packet` of the target; it is read anew at each start of \
+            return Err(too_big(what, packet.len(), bytes_max).with_workaround(
+                "Raise `max_allowed_packet` of the target; it is read anew at each start of \
                      the task. With `worker-count: 1` a transaction of the source is one batch: a \
                      higher count cuts it into several.",
-                ),
-            );
+            ));
         }
-        Ok(begin)
+        Ok(has_more)
     }
 }
 
@@ -270,32 +315,36 @@ impl SlotSession {
         ];
         let rows = |out: &mut Vec<u8>| {
             out.extend_from_slice(statements.join(";").as_bytes());
-            Ok(())
+            Ok(false)
         };
         let at = Progress::at(cargo.at.clone());
         self.commit_with(cargo.seq, &at, false, Some(file), rows)
             .await
     }
 
-    /// Writes rows with a statement, also where they are lines.
+    /// Writes rows with a statement, also where they are lines. These may become many times as
+    /// large, and then come in parts that are not.
     async fn copy_statements(&mut self, cargo: &Cargo) -> Applied {
         let noted = self.target.meta.copied(cargo);
         let bytes_max = self.target.server.packet_bytes_max;
+        let (mut is_first, mut left) = (true, cargo.body.lines());
         let rows = |out: &mut Vec<u8>| {
-            out.extend_from_slice(noted.as_bytes());
-            if cargo.body.size() > 0 {
-                out.push(b';');
+            if mem::take(&mut is_first) {
+                out.extend_from_slice(noted.as_bytes());
+                if cargo.body.size() > 0 {
+                    out.push(b';');
+                }
             }
             match &cargo.body {
                 Body::Statements(sql) => out.extend_from_slice(sql),
                 Body::Lines(lines, file) => {
-                    if !lines.lines.statement(file, out) {
-                        return Err(broken(cargo));
-                    }
+                    let part = file.len().max(PART_BYTES_MIN);
+                    let rest = lines.lines.statement(left, part, out);
+                    left = rest.ok_or_else(|| broken(cargo))?;
                 }
             }
             if out.len() + COMMIT.len() < bytes_max {
-                return Ok(());
+                return Ok(!left.is_empty());
             }
             // It is cut between rows long before.
             let what = format!("a row of {} takes", cargo.table);
@@ -305,7 +354,8 @@ impl SlotSession {
             ))
         };
         let at = Progress::at(cargo.at.clone());
-        self.commit(cargo.seq, &at, cargo.lenient, rows).await
+        self.commit_with(cargo.seq, &at, cargo.lenient, None, rows)
+            .await
     }
 }
 

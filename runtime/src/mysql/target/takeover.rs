@@ -25,7 +25,7 @@ use super::{Inner, Packet, error_of};
 use crate::{
     mysql::{
         errors,
-        meta::{CONTROL, ProgressRow},
+        meta::{CONTROL, GUARD, ProgressRow},
         session::{Literal, Session, Values},
     },
     ports::{Applied, Recovered},
@@ -96,7 +96,7 @@ impl Inner {
         let sql = self.meta.take_over(fence, may_be_there);
         let packet = Packet {
             sql: sql.as_bytes(),
-            begin: 1,
+            guard: Some(1 + GUARD),
             slot: CONTROL,
             fence,
             seq: None,

@@ -96,9 +96,26 @@ proptest! {
         }
         assert_eq!(read(&written), rows);
         let mut again = Vec::new();
-        assert!(lines.statement(&written, &mut again));
+        assert_eq!(lines.statement(&written, usize::MAX, &mut again), Some(&b""[..]));
         assert_eq!(again, direct);
     }
+}
+
+/// What a statement makes of a row may be many times as large.
+#[test]
+fn lines_become_statements_of_a_limited_size() {
+    let table = table(&[column("a", "varchar", Some("latin1"))]);
+    let lines = Lines::new(&table, &table, false).unwrap();
+    let rows = b"\n".repeat(100);
+    let (mut left, mut parts) = (&rows[..], Vec::new());
+    while !left.is_empty() {
+        let mut sql = b"BEGIN;".to_vec();
+        left = lines.statement(left, 200, &mut sql).unwrap();
+        assert!(sql.starts_with(b"BEGIN;INSERT INTO") && sql.len() < 220);
+        parts.push(sql.iter().filter(|byte| **byte == b'(').count() - 1);
+    }
+    assert!(parts.len() > 5);
+    assert_eq!(parts.iter().sum::<usize>(), 100);
 }
 
 #[test]
@@ -118,10 +135,14 @@ fn rows_and_lines_that_are_not_whole_are_noticed() {
         "1\t\\x\n",
         "\\N",
     ] {
-        assert!(!lines.statement(text.as_bytes(), &mut Vec::new()), "{text}");
+        assert_eq!(
+            lines.statement(text.as_bytes(), 999, &mut Vec::new()),
+            None,
+            "{text}"
+        );
     }
     let mut sql = Vec::new();
-    assert!(lines.statement(b"1\t\\N\n", &mut sql));
+    assert_eq!(lines.statement(b"1\t\\N\n", 999, &mut sql), Some(&b""[..]));
     assert_eq!(sql, b"INSERT INTO `d`.`t` (`a`,`b`) VALUES\n(1,NULL)");
 }
 
