@@ -6,7 +6,7 @@
 pub mod copy;
 pub mod disk;
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{collections::BTreeMap, fmt, future::Future, sync::Arc};
 
 use bytes::Bytes;
 use dm_core::{
@@ -374,4 +374,10 @@ pub trait Session: Send + 'static {
 
     /// Writes rows of a snapshot in one fenced transaction, which notes that they are there.
     fn copy(&mut self, cargo: &Cargo) -> impl Future<Output = Applied> + Send;
+
+    /// How many rows the last batch was to change that were not there, by table, as far as that is
+    /// told: it was applied all the same.
+    fn missed(&mut self) -> BTreeMap<TableName, u64> {
+        BTreeMap::new()
+    }
 }

@@ -27,6 +27,8 @@ pub struct Batch {
     pub rows: u32,
     /// Memory that it holds in the planner's account, in bytes.
     pub bytes: usize,
+    /// Whether the target may have some of its changes already, or never had their rows.
+    pub safe: bool,
     /// Whether it writes an ENUM value 0 (the empty error value), which strict SQL modes refuse.
     pub lenient: bool,
 }

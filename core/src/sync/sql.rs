@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::{
     batch::{Batch, Op, Segment},
+    schema::TableName,
     table::{PlanColumn, TablePlan},
 };
 use crate::{
@@ -21,20 +22,39 @@ const DELETE_ROWS_MAX: usize = 500;
 /// A value in a row image is malformed.
 pub fn render(batch: &Batch, out: &mut Vec<u8>) -> Result<()> {
     let start = out.len();
-    for segment in &batch.segments {
+    for (segment, rows) in statements(batch) {
+        if out.len() > start {
+            out.push(b';');
+        }
+        statement(segment, rows, out)?;
+    }
+    Ok(())
+}
+
+/// For each statement of [`render`] the table in which it must find a row: one that others don't
+/// find may be missing. `None` where it need not find any.
+pub fn finds(batch: &Batch) -> impl Iterator<Item = Option<&TableName>> {
+    statements(batch).map(|(Segment { table, op, .. }, _)| {
+        let must = match op {
+            Op::Update => true,
+            Op::Delete => !table.has_row_key(),
+            // Whether a row is there makes no difference, or is an error.
+            Op::Insert | Op::Replace | Op::Upsert => false,
+        };
+        (must && !batch.safe).then(|| table.name())
+    })
+}
+
+fn statements(batch: &Batch) -> impl Iterator<Item = (&Segment, &[RowChange])> {
+    batch.segments.iter().flat_map(|segment| {
         let rows_max = match segment.op {
-            Op::Insert | Op::Replace | Op::Upsert => segment.rows.len(),
+            Op::Insert | Op::Replace | Op::Upsert => segment.rows.len().max(1),
             Op::Delete if segment.table.has_row_key() => DELETE_ROWS_MAX,
             Op::Delete | Op::Update => 1,
         };
-        for rows in segment.rows.chunks(rows_max) {
-            if out.len() > start {
-                out.push(b';');
-            }
-            statement(segment, rows, out)?;
-        }
-    }
-    Ok(())
+        let chunks = segment.rows.chunks(rows_max);
+        chunks.map(move |rows| (segment, rows))
+    })
 }
 
 fn statement(segment: &Segment, rows: &[RowChange], out: &mut Vec<u8>) -> Result<()> {

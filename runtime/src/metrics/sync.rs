@@ -53,6 +53,13 @@ descs! { "dm_syncer_"
         "counter for syncer exits with error";
 }
 
+/// The existing worker only logs it.
+pub(super) static MISSED: Desc = Desc {
+    name: "dm_worker_sync_missing_rows_total",
+    help: "rows that were changed or deleted at the source and were not in the target",
+    kind: Kind::Counter,
+};
+
 /// Slots are told apart in labels up to so many.
 const QUEUES: usize = 8;
 
@@ -72,6 +79,8 @@ pub struct SyncMetrics {
     pub event_size: Arc<Histogram>,
     /// Rows in each rows event.
     pub event_rows: Arc<Histogram>,
+    /// Rows that should have been changed in the target and were not there.
+    pub missed: Arc<Cell>,
     /// Transactions committed in the target.
     pub transactions: Arc<Cell>,
     /// Seconds that each transaction of the target took.
@@ -106,6 +115,7 @@ impl SyncMetrics {
             read_duration: metrics.histogram(&READ_DURATION, &short),
             event_size: metrics.histogram(&EVENT_SIZE, &full),
             event_rows: metrics.histogram(&EVENT_ROWS, &full),
+            missed: metrics.cell(&MISSED, &short),
             transactions: metrics.cell(&FINISHED_TRANSACTIONS, &full),
             transaction_duration: metrics.histogram(&TRANSACTION_DURATION, &full),
             master_pos: metrics.cell(&BINLOG_POS, &with("node", "master")),
@@ -224,6 +234,7 @@ impl Drop for SyncMetrics {
     fn drop(&mut self) {
         let labels = [("task", &*self.task), ("source_id", &*self.source)];
         self.metrics.remove(ALL, &labels);
+        self.metrics.remove(&[&MISSED], &labels);
     }
 }
 

@@ -122,6 +122,7 @@ impl Connector {
             id: u64::from(conn.id()),
             conn,
             sent: Arc::clone(&self.sent),
+            found: Vec::new(),
         })
     }
 
@@ -252,6 +253,7 @@ pub(crate) struct Session {
     /// The server's number for it, as `KILL` wants it.
     pub(crate) id: u64,
     sent: Arc<AtomicU64>,
+    found: Vec<u64>,
 }
 
 /// Where and how a packet of statements failed.
@@ -269,10 +271,12 @@ impl Session {
     pub(crate) async fn packet(&mut self, sql: &[u8]) -> Result<(), Failure> {
         self.sent.fetch_add(sql.len() as u64, Ordering::Relaxed);
         let mut statement = 0;
-        let conn = &mut self.conn;
+        let (conn, found) = (&mut self.conn, &mut self.found);
+        found.clear();
         let run = async {
             let mut result = conn.query_iter(sql).await?;
             while !result.is_empty() {
+                found.push(result.affected_rows());
                 while result.next().await?.is_some() {}
                 statement += 1;
             }
@@ -283,6 +287,11 @@ impl Session {
         ended
             .unwrap_or_else(|_| Err(timed_out()))
             .map_err(|error| Failure { statement, error })
+    }
+
+    /// How many rows each statement of the last packet has found or written, but for the last one.
+    pub(crate) fn found(&self) -> &[u64] {
+        &self.found
     }
 
     /// If the next packet makes the server ask for a file, it gets these bytes, whatever the name

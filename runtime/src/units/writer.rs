@@ -1,11 +1,11 @@
 //! One slot's way into the target: what it is given is written exactly once, or certainly not.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use dm_core::{
     error::{Error, code},
     guard::Guard,
-    sync::batch::Batch,
+    sync::{batch::Batch, schema::TableName},
 };
 use tokio::time::sleep;
 use tracing::warn;
@@ -111,6 +111,12 @@ impl<T: Target> Writer<T> {
             delay *= 2;
         }
         unreachable!("the last attempt returns")
+    }
+
+    /// See [`Session::missed`].
+    pub(in crate::units) fn missed(&mut self) -> BTreeMap<TableName, u64> {
+        let session = self.session.as_mut();
+        session.map(Session::missed).unwrap_or_default()
     }
 
     async fn attempt(&mut self, what: &impl Write) -> Applied {

@@ -42,6 +42,7 @@ pub(super) fn batch(schema: &str, slot: u32, seq: u64, applied: Progress, rows: 
         segments,
         bytes: 0,
         lenient: false,
+        safe: false,
     }
 }
 

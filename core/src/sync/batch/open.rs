@@ -57,6 +57,8 @@ pub(in crate::sync) struct Open {
     overhead: usize,
     /// Whether an ENUM value 0 is in it.
     pub(in crate::sync) lenient: bool,
+    /// Whether a change of safe mode is in it.
+    pub(in crate::sync) safe: bool,
     /// Upper estimate of its SQL text.
     packet_bytes: usize,
     tables: Vec<Arc<TablePlan>>,
@@ -88,6 +90,7 @@ impl Open {
             bytes: overhead,
             overhead,
             lenient: false,
+            safe: false,
             packet_bytes: 0,
             tables: Vec::new(),
             entries: Vec::new(),

@@ -110,6 +110,7 @@ impl Planner {
         self.open_txn().rows += 1;
         if let Some(open) = &mut self.slots[slot].open {
             open.rows += 1;
+            open.safe |= safe;
         }
         Ok(())
     }

@@ -97,6 +97,7 @@ impl Slot {
             rows: open.rows,
             bytes: open.bytes,
             lenient: open.lenient,
+            safe: open.safe,
             segments: open.into_segments(),
         });
         self.flight = Some(Flight {

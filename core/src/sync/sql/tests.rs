@@ -12,8 +12,14 @@ use crate::{
 type Change<'a> = (Option<&'a Row>, Option<&'a Row>);
 
 fn sql(fixture: &Fixture, op: Op, rows: &[Change]) -> String {
+    let mut out = Vec::new();
+    render(&batch(fixture, op, rows), &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn batch(fixture: &Fixture, op: Op, rows: &[Change]) -> Batch {
     let rows = rows.iter().map(|row| fixture.change(row.0, row.1));
-    let batch = Batch {
+    Batch {
         slot: 0,
         seq: 0,
         applied: Applied::default(),
@@ -26,10 +32,8 @@ fn sql(fixture: &Fixture, op: Op, rows: &[Change]) -> String {
         rows: 0,
         bytes: 0,
         lenient: false,
-    };
-    let mut out = Vec::new();
-    render(&batch, &mut out).unwrap();
-    String::from_utf8(out).unwrap()
+        safe: false,
+    }
 }
 
 fn keyed() -> Fixture {
@@ -173,4 +177,41 @@ fn a_table_may_have_computed_columns_only() {
         sql(&fixture, Op::Delete, &[(Some(&row), None)]),
         "DELETE FROM `d`.`t` WHERE TRUE LIMIT 1"
     );
+}
+
+/// Without a key, and where a key changes, the number of rows that were found tells of a
+/// difference. In safe mode it tells nothing.
+#[test]
+fn statements_that_must_find_a_row_are_known() {
+    let keyless = Fixture::new("k", vec![column("v", true, None)], vec![]);
+    let one: Row = vec![int(1)];
+    let two: Row = vec![int(2)];
+    let found = |fixture: &Fixture, op, rows: &[Change], safe| -> Vec<bool> {
+        let batch = Batch {
+            safe,
+            ..batch(fixture, op, rows)
+        };
+        let found: Vec<_> = finds(&batch).map(|table| table.is_some()).collect();
+        let mut sql = Vec::new();
+        render(&batch, &mut sql).unwrap();
+        assert_eq!(
+            found.len(),
+            String::from_utf8(sql).unwrap().split(';').count()
+        );
+        found
+    };
+    let deleted = [(Some(&one), None), (Some(&two), None)];
+    let updated = [(Some(&one), Some(&two))];
+    let inserted = [(None, Some(&one)), (None, Some(&two))];
+    assert_eq!(found(&keyless, Op::Delete, &deleted, false), [true, true]);
+    assert_eq!(found(&keyless, Op::Delete, &deleted, true), [false, false]);
+    assert_eq!(found(&keyless, Op::Update, &updated, false), [true]);
+    assert_eq!(found(&keyless, Op::Insert, &inserted, false), [false]);
+    let pair = |id, v| vec![int(id), int(v)];
+    let (one, two) = (pair(1, 1), pair(2, 1));
+    let keyed = keyed();
+    let deleted = [(Some(&one), None), (Some(&two), None)];
+    assert_eq!(found(&keyed, Op::Delete, &deleted, false), [false]);
+    let updated = [(Some(&one), Some(&two))];
+    assert_eq!(found(&keyed, Op::Update, &updated, false), [true]);
 }

@@ -1,6 +1,7 @@
 //! The sessions of the slots: one packet per batch.
 
 use std::{
+    collections::BTreeMap,
     io::Write as _,
     mem,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -12,6 +13,7 @@ use dm_core::{
     sync::{
         batch::Batch,
         progress::{Applied as Progress, Fence},
+        schema::TableName,
         sql,
     },
 };
@@ -51,6 +53,10 @@ pub struct SlotSession {
     lenient: bool,
     /// The packet, kept for its memory.
     packet: Vec<u8>,
+    /// How many rows each statement behind the guard has found, where the last commit is done.
+    found: Vec<u64>,
+    /// Rows that the last batch did not find.
+    missed: BTreeMap<TableName, u64>,
 }
 
 impl SlotSession {
@@ -62,6 +68,8 @@ impl SlotSession {
             session: None,
             lenient: false,
             packet: Vec::new(),
+            found: Vec::new(),
+            missed: BTreeMap::new(),
         };
         match opened.connect().await {
             Ok(session) => opened.session = Some(session),
@@ -130,6 +138,7 @@ impl SlotSession {
         file: Option<&Bytes>,
         mut rows: impl FnMut(&mut Vec<u8>) -> Result<bool> + Send,
     ) -> Applied {
+        self.found.clear();
         let mut session = match self.session.take().filter(Session::is_usable) {
             Some(session) => session,
             None => match self.connect().await {
@@ -190,6 +199,8 @@ impl SlotSession {
         self.packet.shrink_to(PACKET_BYTES_KEPT);
         if matches!(ended, Applied::Done) {
             self.lenient = lenient;
+            let behind = session.found().get(guard + 1..);
+            self.found.extend_from_slice(behind.unwrap_or_default());
         }
         // After a change of the mode that may have failed, nobody knows which one holds.
         if session.is_usable() && self.lenient == lenient {
@@ -262,8 +273,21 @@ impl ports::Session for SlotSession {
             lenient,
             ..
         } = batch;
-        self.commit(*seq, applied, *lenient, |out| sql::render(batch, out))
-            .await
+        let rows = |out: &mut Vec<u8>| sql::render(batch, out);
+        let ended = self.commit(*seq, applied, *lenient, rows).await;
+        self.missed.clear();
+        if matches!(ended, Applied::Done) {
+            for (table, found) in sql::finds(batch).zip(&self.found) {
+                if let (Some(table), 0) = (table, found) {
+                    *self.missed.entry(table.clone()).or_default() += 1;
+                }
+            }
+        }
+        ended
+    }
+
+    fn missed(&mut self) -> BTreeMap<TableName, u64> {
+        mem::take(&mut self.missed)
     }
 
     async fn copy(&mut self, cargo: &Cargo) -> Applied {

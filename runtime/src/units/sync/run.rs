@@ -352,6 +352,15 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                 self.planner.done(slot, Outcome::Applied);
                 self.alone.remove(&slot);
                 self.facts.count_batch(&done.batch, done.took);
+                for (table, rows) in &done.missed {
+                    warn!(
+                        %table,
+                        rows,
+                        up_to = %done.batch.applied,
+                        "the target did not have rows that were changed at the source: it differs"
+                    );
+                    self.facts.metrics.missed.add(*rows as f64);
+                }
                 Ok(())
             }
             // Keys that only the target's collation takes for equal may have been applied in the

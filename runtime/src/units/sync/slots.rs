@@ -1,8 +1,8 @@
 //! Slot tasks: each owns one session and applies the batches of its slot, one at a time.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use dm_core::sync::batch::Batch;
+use dm_core::sync::{batch::Batch, schema::TableName};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
@@ -21,6 +21,8 @@ pub(super) struct Done {
     pub(super) batch: Arc<Batch>,
     /// How long that took.
     pub(super) took: Duration,
+    /// How many rows it was to change that were not there, by table.
+    pub(super) missed: BTreeMap<TableName, u64>,
     /// Whether it is applied.
     pub(super) result: Result<(), Refused>,
 }
@@ -66,6 +68,7 @@ async fn run<T: Target>(
             .send(Done {
                 batch,
                 took: start.elapsed(),
+                missed: writer.missed(),
                 result,
             })
             .is_err()

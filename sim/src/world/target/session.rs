@@ -70,6 +70,7 @@ fn own(batch: &Batch) -> Batch {
         rows: batch.rows,
         bytes: batch.bytes,
         lenient: batch.lenient,
+        safe: batch.safe,
     }
 }
 
