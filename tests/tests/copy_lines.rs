@@ -332,3 +332,37 @@ async fn rows_that_are_larger_as_statements() -> Result<()> {
     assert!(parts > 9, "{parts} statements: {log}");
     Ok(())
 }
+
+/// What fails is the LOAD DATA, and of which table.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_names_the_lines() -> Result<()> {
+    let (source, target) = &servers(MYSQL, MYSQL)?;
+    let schema = "lines_wait";
+    let definition = format!(
+        "CREATE DATABASE {schema}; CREATE TABLE {schema}.t (id INT PRIMARY KEY, v INT); \
+         INSERT INTO {schema}.t VALUES (1, 1), (2, 2)"
+    );
+    Client::connect(source).await?.run(&definition).await?;
+    let mut holder = Client::connect(target).await?;
+    holder
+        .run(&format!(
+            "{definition}; SET GLOBAL innodb_lock_wait_timeout = 1; BEGIN; \
+             SELECT * FROM {schema}.t FOR UPDATE"
+        ))
+        .await?;
+    let mut job = Job::new(source, target, &[schema]).await?;
+    job.mode = "full";
+    let mut worker = Worker::standalone(&job)?;
+    worker
+        .logged("nothing written, trying again", LIMIT)
+        .await?;
+    holder.run("ROLLBACK").await?;
+    worker.logged("the copy is over", LIMIT).await?;
+    worker.wait(LIMIT)?;
+    let log = worker.log();
+    let line = log.lines().find(|line| line.contains("trying again"));
+    let line = line.unwrap_or_default();
+    let says = "rows of `lines_wait`.`t`: execute statement failed: LOAD DATA LOCAL INFILE";
+    assert!(line.contains(says) && line.contains("1205"), "{line}");
+    Ok(())
+}

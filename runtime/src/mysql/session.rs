@@ -277,8 +277,16 @@ impl Session {
             let mut result = conn.query_iter(sql).await?;
             while !result.is_empty() {
                 found.push(result.affected_rows());
+                // What fails behind a statement without rows is the next one: one that asks for a
+                // file is told of its failure before it counts as begun.
+                let has_rows = !result.columns_ref().is_empty();
+                if !has_rows {
+                    statement += 1;
+                }
                 while result.next().await?.is_some() {}
-                statement += 1;
+                if has_rows {
+                    statement += 1;
+                }
             }
             // The error of a later statement waits here, behind a result that looks empty.
             result.next().await.map(drop)

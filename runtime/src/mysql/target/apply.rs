@@ -342,8 +342,16 @@ impl SlotSession {
             Ok(false)
         };
         let at = Progress::at(cargo.at.clone());
-        self.commit_with(cargo.seq, &at, false, Some(file), rows)
-            .await
+        let ended = self.commit_with(cargo.seq, &at, false, Some(file), rows);
+        let of = |error: Error| error.annotate(&format!("rows of {}", cargo.table));
+        match ended.await {
+            Applied::Failed { error, retry } => Applied::Failed {
+                error: of(error),
+                retry,
+            },
+            Applied::Unknown(error) => Applied::Unknown(of(error)),
+            ended => ended,
+        }
     }
 
     /// Writes rows with a statement, also where they are lines. These may become many times as
