@@ -8,6 +8,10 @@ const PIECE_BYTES_MAX: usize = 1 << 20;
 /// as a packet.
 const PIECES_OF_CONNECTION: usize = 4;
 
+/// What a connection that loads files needs besides, for statements that are read: usual dump files
+/// have some of a megabyte.
+const FILE_BYTES: usize = 2 << 20;
+
 /// Memory of each subtask for rows on their way, whether they are copied, dumped, loaded or come by
 /// the binlog, in bytes. What is larger than its share goes alone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,6 +42,12 @@ impl Memory {
     /// For large rows of a copy, each of which is copied a few times on its way.
     pub(crate) const fn large_rows(self) -> usize {
         self.0 / 5 * 2
+    }
+
+    /// Of so many connections that load files: how many there may be, and what is left for rows.
+    pub(crate) fn of_files(self, connections: usize) -> (usize, Self) {
+        let connections = connections.clamp(1, self.0 / 5 * 2 / FILE_BYTES);
+        (connections, Self(self.0 - connections * FILE_BYTES))
     }
 
     /// The size of a copy's pieces, with so many connections.
@@ -76,6 +86,16 @@ mod tests {
                 );
             }
         }
+        for memory in [Memory::new(0), Memory::default(), Memory::new(usize::MAX)] {
+            for wanted in [1, 16, 64] {
+                let (connections, rows) = memory.of_files(wanted);
+                assert!((1..=wanted).contains(&connections));
+                let pieces = rows.piece(connections) * connections * PIECES_OF_CONNECTION;
+                let all = connections * FILE_BYTES + rows.large_rows() + pieces;
+                assert!(all <= memory.0, "{memory:?}, {wanted}");
+            }
+        }
+        assert_eq!(Memory::default().of_files(16).0, 16);
         assert_eq!(Memory::default().piece(4), PIECE_BYTES_MAX);
         assert!(Memory::default().piece(64) < PIECE_BYTES_MAX / 4);
     }

@@ -139,7 +139,15 @@ impl<K: Connect> Moving<K> {
                 "{what} are not loaded: make them in the target"
             );
         }
-        let slots = u32::try_from(settings.pool).unwrap_or(1);
+        let (connections, memory) = self.memory.of_files(settings.pool);
+        if connections < settings.pool {
+            let pool = settings.pool;
+            info!(
+                connections,
+                pool, "fewer connections than `pool-size`: more need more `row-memory-bytes`"
+            );
+        }
+        let slots = u32::try_from(connections).unwrap_or(1);
         let definitions = Definitions {
             target: &*target,
             rules: &rules,
@@ -206,7 +214,7 @@ impl<K: Connect> Moving<K> {
             at: copy.from.clone(),
             tables: shared.tables.iter().map(|it| it.name.clone()).collect(),
             work: Work::new(work),
-            memory: self.memory,
+            memory,
         };
         let feeds = (0..slots).map(|_| FileFeed(Arc::clone(&shared))).collect();
         let mut ended = pieces.start(tasks, feeds, &target, progress);

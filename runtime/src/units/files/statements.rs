@@ -19,7 +19,7 @@ const STATEMENT_BYTES_MAX: usize = 256 << 20;
 /// So long a row may be, for a statement to have it.
 pub(super) const ROW_BYTES_MAX: usize = STATEMENT_BYTES_MAX - (1 << 20);
 /// So much of a file is read at a time.
-const READ_BYTES: usize = 1 << 20;
+const READ_BYTES: usize = 512 << 10;
 
 /// Reads a file from its beginning.
 pub(super) struct Statements<F> {
