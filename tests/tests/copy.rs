@@ -338,3 +338,48 @@ async fn a_full_copy_ends() -> Result<()> {
     assert_eq!(worker.log().matches(" copying ").count(), 1);
     Ok(())
 }
+
+/// Lines have bytes, which are other texts in another character set.
+#[tokio::test(flavor = "multi_thread")]
+async fn character_sets_of_the_target_may_not_change() -> Result<()> {
+    let source = &Database::start(MYSQL, Role::Source, &Options::default())?;
+    let target = &Database::start(MYSQL, Role::Target, &local_infile(true))?;
+    let schema = "copy_charset";
+    fill(source, schema).await?;
+    let mut there = Client::connect(target).await?;
+    for is_away in [true, false] {
+        let mut job = Job::new(source, target, &[schema]).await?;
+        job.task = format!("charset_{is_away}");
+        (job.mode, job.dump.0, job.gtid) = ("all", 2, true);
+        let mut worker = Worker::standalone(&job)?;
+        let pieces = format!(
+            "SELECT COUNT(*) FROM {}.{}_copy WHERE number > 0 AND source_table IN ('n', 's')",
+            job.meta_schema(),
+            job.task
+        );
+        for _ in 0..3000 {
+            if !["", "0"].contains(&&*there.value(&pieces).await.unwrap_or_default()) {
+                break;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        if is_away {
+            worker.kill()?;
+        }
+        there
+            .run(&format!(
+                "ALTER TABLE {schema}.n MODIFY pad CHAR(200) CHARACTER SET latin1; \
+                 ALTER TABLE {schema}.s MODIFY pad VARCHAR(300) CHARACTER SET latin1"
+            ))
+            .await?;
+        if is_away {
+            worker.restart()?;
+        }
+        let says = "the character set of a column was changed amid the copy";
+        worker.logged(says, LIMIT).await?;
+        assert!(worker.log().contains("code=36027"), "{}", worker.log());
+        worker.kill()?;
+        there.run(&format!("DROP DATABASE {schema}")).await?;
+    }
+    Ok(())
+}

@@ -29,7 +29,7 @@ use dm_core::{
     sync::{
         ddl::Rules,
         progress::Location,
-        schema::{Quoted, Table, TableName},
+        schema::{ColumnInfo, Quoted, Table, TableName},
     },
 };
 use tokio::{
@@ -197,6 +197,7 @@ impl<K: Connect> Moving<K> {
                 definitions.create_views(reader, &views).await?;
             }
         }
+        let looks = plan.look(&*target, &tables).await?;
         let progress = target.begin_copy(slots, &plan.copy).await?;
         info!(
             source = config.source_id,
@@ -236,6 +237,9 @@ impl<K: Connect> Moving<K> {
         let mut ended = pieces.start(tasks, feeds, &target, progress);
         let begin = plan.copy.from.clone();
         until_all(&mut ended, slots, &self.job, (&source, &begin)).await?;
+        for look in &looks {
+            look.check(&*target).await?;
+        }
         plan.copy = target.copy().await?.unwrap_or_default();
         let keys = plan.copy.take_keys();
         if !plan.copy.is_complete()? && Guard::CopyComplete.holds() {
@@ -448,6 +452,36 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Notes the character sets of tables in the target, or compares them where rows are there.
+    ///
+    /// # Errors
+    /// 36027: they are others.
+    async fn look(&mut self, target: &impl Target, tables: &[SnapshotTable]) -> Result<Vec<Look>> {
+        let mut looks = Vec::new();
+        for SnapshotTable { table, .. } in tables {
+            let Some(entry) = self.copy.tables.get_mut(&table.name) else {
+                continue;
+            };
+            let (source, charsets) = of_both(&entry.definition);
+            let columns = table.columns.iter();
+            let has_text = columns.clone().any(|column| column.charset.is_some());
+            // Of one that was altered since it was complete there are other columns.
+            if !has_text || source != fingerprint(table) {
+                continue;
+            }
+            let columns = columns.map(|column| column.name.to_lowercase()).collect();
+            let Some(look) = Look::new(target, &entry.target, columns).await? else {
+                continue;
+            };
+            look.is(charsets)?;
+            if charsets.is_none() && entry.pieces.is_empty() {
+                entry.definition = format!("{source} {}", look.charsets);
+            }
+            looks.push(look);
+        }
+        Ok(looks)
+    }
+
     /// What is to be noted of a table, of which so much is.
     fn entry(
         &mut self,
@@ -466,7 +500,7 @@ impl Plan {
                 return Err(rerouted(name, &noted.target, &target));
             }
             let is_complete = is_begun && gaps(name, noted.pieces.clone())?.is_empty();
-            let is_same = noted.definition == definition;
+            let is_same = of_both(&noted.definition).0 == definition;
             let can_go_on = Reading::new(table).has_key() || !Guard::CopyKeyless.holds();
             if goes_on && is_begun && (is_complete || is_same && can_go_on) {
                 self.begun.insert(name.clone());
@@ -494,6 +528,66 @@ impl Plan {
             rows: 0,
             bytes: 0,
         })
+    }
+}
+
+/// What is noted of a table's definition in the source, and of the character sets in the target, if
+/// anything is.
+fn of_both(noted: &str) -> (&str, Option<&str>) {
+    let both = noted.split_once(' ');
+    both.map_or((noted, None), |(source, target)| (source, Some(target)))
+}
+
+/// The character sets of a table of the target: in others, lines that are there may be other texts.
+struct Look {
+    target: TableName,
+    /// The columns that have rows of the source, in lower case.
+    columns: BTreeSet<String>,
+    charsets: String,
+}
+
+impl Look {
+    /// Nothing if there is no such table.
+    async fn new(
+        target: &impl Target,
+        name: &TableName,
+        columns: BTreeSet<String>,
+    ) -> Result<Option<Self>> {
+        let Some(there) = target.table(name).await? else {
+            return Ok(None);
+        };
+        let column = |info: &ColumnInfo| ColumnInfo {
+            name: info.name.to_lowercase(),
+            charset: info.charset.clone(),
+            ..ColumnInfo::default()
+        };
+        let mut found: Vec<_> = there.columns.iter().map(column).collect();
+        found.retain(|column| columns.contains(&column.name));
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Some(Self {
+            target: name.clone(),
+            columns,
+            charsets: fingerprint(&Table {
+                columns: found,
+                keys: Vec::new(),
+                ..there
+            }),
+        }))
+    }
+
+    /// Whether they still are what they were when its rows came.
+    async fn check(&self, target: &impl Target) -> Result<()> {
+        let now = Self::new(target, &self.target, self.columns.clone()).await?;
+        self.is(now.as_ref().map(|now| &*now.charsets))
+    }
+
+    fn is(&self, other: Option<&str>) -> Result<()> {
+        if other.is_none_or(|other| other == self.charsets) {
+            return Ok(());
+        }
+        let what = "the character set of a column was changed amid the copy, and what was written \
+                    by then may be other texts now";
+        Err(define::missing(&self.target, what).with_workaround(ANEW))
     }
 }
 
