@@ -13,6 +13,8 @@ use dm_tests::{
 const LIMIT: Duration = Duration::from_secs(60);
 /// What the log says of rows that are missing.
 const MISSING: &str = "the target did not have rows that were changed at the source";
+/// What it says of what is not replicated.
+const LEFT_OUT: &str = "a statement about it is not replicated";
 
 /// Without a key, and where a row's key changes, only the number of rows that were found tells.
 async fn rows_that_are_missing(source: Brand, target: Brand) -> Result<()> {
@@ -82,4 +84,40 @@ async fn rows_that_are_missing_in_mysql() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_are_missing_in_mariadb() -> Result<()> {
     rows_that_are_missing(Brand::Mariadb, Brand::Mariadb).await
+}
+
+/// Each is told once, of the schemas that are replicated.
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_that_are_left_out() -> Result<()> {
+    let source = &Database::start(Brand::Mysql, Role::Source, &Options::default())?;
+    let target = &Database::start(Brand::Mysql, Role::Target, &Options::default())?;
+    let schema = "objects";
+    let job = Job::new(source, target, &[schema]).await?;
+    let mut worker = Worker::standalone(&job)?;
+    let mut client = Client::connect(source).await?;
+    client
+        .run(&format!(
+            "CREATE DATABASE {schema}; CREATE DATABASE other; USE {schema}; \
+             CREATE TABLE t (a INT PRIMARY KEY); CREATE VIEW v AS SELECT a FROM t; \
+             CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET NEW.a = NEW.a + 1; \
+             CREATE PROCEDURE other.p() SELECT 1; CREATE PROCEDURE p() SELECT 2; \
+             DROP VIEW IF EXISTS v; CREATE USER 'x'@'%'; INSERT INTO t VALUES (1)"
+        ))
+        .await?;
+    let outcome = job.caught_up(source, target, LIMIT).await;
+    outcome.map_err(|error| worker.explain(error))?;
+    worker.stop()?;
+    let log = worker.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains(LEFT_OUT)).collect();
+    let names = [
+        "kind=\"view\" name=`objects`.`v`",
+        "kind=\"trigger\" name=`objects`.`g`",
+        "kind=\"procedure\" name=`objects`.`p`",
+        "kind=\"view\" name=`objects`.`v`",
+    ];
+    assert_eq!(told.len(), names.len(), "{log}");
+    for (line, name) in told.iter().zip(names) {
+        assert!(line.contains("INFO") && line.contains(name), "{line}");
+    }
+    Ok(())
 }

@@ -49,8 +49,10 @@ pub enum Statement {
     RollbackTo,
     /// Part of a distributed transaction.
     Xa(Xa),
-    /// Nothing that a target must do, such as what concerns users, triggers, views or routines.
+    /// Nothing that a target must do, such as what concerns users.
     Skipped,
+    /// Makes, changes or drops what is not replicated: its kind (`view`), and the first name.
+    Object(&'static str, Option<TableName>),
     /// Changes rows, as text: the source does not log rows. The table, where it is the only one
     /// that can be meant.
     Rows(Option<TableName>),

@@ -190,7 +190,7 @@ fn create(at: &mut Cursor<'_>) -> Parse<Statement> {
             at.name(Role::Subject)?;
             single(at, Kind::CreateSequence)
         }
-        _ => other_object(&object),
+        _ => other_object(at, &object),
     }
 }
 
@@ -227,7 +227,7 @@ fn alter(at: &mut Cursor<'_>) -> Parse<Statement> {
             at.name(Role::Subject)?;
             single(at, Kind::AlterSequence)
         }
-        _ => other_object(&object),
+        _ => other_object(at, &object),
     }
 }
 
@@ -258,7 +258,7 @@ fn drop_object(at: &mut Cursor<'_>) -> Parse<Statement> {
                 at.name(Role::Subject).map(drop)
             })
         }
-        _ => other_object(&object),
+        _ => other_object(at, &object),
     }
 }
 
@@ -291,13 +291,26 @@ fn rename(at: &mut Cursor<'_>) -> Parse<Statement> {
 }
 
 /// Objects of the server that a target of rows does not need.
-fn other_object(object: &str) -> Parse<Statement> {
-    match object {
-        "VIEW" | "TRIGGER" | "PROCEDURE" | "FUNCTION" | "EVENT" | "USER" | "ROLE"
-        | "TABLESPACE" | "SERVER" | "LOGFILE" | "RESOURCE" | "REFERENCE" | "INSTANCE"
-        | "PACKAGE" | "PREPARE" | "LIBRARY" => Ok(Statement::Skipped),
-        _ => Err("it acts on a kind of object that is not known"),
-    }
+fn other_object(at: &mut Cursor<'_>, object: &str) -> Parse<Statement> {
+    let kind = match object {
+        "VIEW" => "view",
+        "TRIGGER" => "trigger",
+        "PROCEDURE" => "procedure",
+        "FUNCTION" => "function",
+        "EVENT" => "event",
+        "PACKAGE" => {
+            at.take("BODY");
+            "package"
+        }
+        "USER" | "ROLE" | "TABLESPACE" | "SERVER" | "LOGFILE" | "RESOURCE" | "REFERENCE"
+        | "INSTANCE" | "PREPARE" | "LIBRARY" => return Ok(Statement::Skipped),
+        _ => return Err("it acts on a kind of object that is not known"),
+    };
+    at.skip_if();
+    // A function of the server's own files has no schema, and is nobody's to replicate either.
+    let name = at.name(Role::Subject).ok();
+    let name = name.and_then(|index| at.names.get(index));
+    Ok(Statement::Object(kind, name.map(|name| name.name.clone())))
 }
 
 fn on_table(at: &mut Cursor<'_>, kind: Kind) -> Parse<Statement> {

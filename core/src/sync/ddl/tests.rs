@@ -534,6 +534,7 @@ fn a_definition_says_whether_it_names_the_rows() {
 #[test]
 fn what_is_no_definition_is_told_apart() {
     let skipped = Statement::Skipped;
+    let object = |kind, name: &str| Statement::Object(kind, Some(TableName::new("db", name)));
     let rows = |schema: &str, table: &str| Statement::Rows(Some(TableName::new(schema, table)));
     let other_rows = Statement::Rows(None);
     let table: &[(&str, Statement)] = &[
@@ -559,34 +560,34 @@ fn what_is_no_definition_is_told_apart() {
         ("CREATE TEMPORARY TABLE t (a int)", skipped.clone()),
         (
             "/*!50003 CREATE TRIGGER t BEFORE INSERT ON x FOR EACH ROW SET @a = 1 */",
-            skipped.clone(),
+            object("trigger", "t"),
         ),
         (
             "CREATE DEFINER=`root`@`%` TRIGGER t BEFORE INSERT ON x FOR EACH ROW BEGIN SET \
              @a = 'it''s; \\' END'; END",
-            skipped.clone(),
+            object("trigger", "t"),
         ),
         (
             "CREATE DEFINER = CURRENT_USER() PROCEDURE p() SELECT 1",
-            skipped.clone(),
+            object("procedure", "p"),
         ),
         (
             "CREATE DEFINER=a@10.0.0.1 EVENT e ON SCHEDULE AT NOW() DO SELECT 1",
-            skipped.clone(),
+            object("event", "e"),
         ),
         (
             "CREATE OR REPLACE ALGORITHM=MERGE DEFINER='a'@'b' SQL SECURITY INVOKER VIEW v AS \
              SELECT 1",
-            skipped.clone(),
+            object("view", "v"),
         ),
         (
             "ALTER ALGORITHM = UNDEFINED VIEW v AS SELECT 1",
-            skipped.clone(),
+            object("view", "v"),
         ),
-        ("DROP VIEW IF EXISTS a, b", skipped.clone()),
+        ("DROP VIEW IF EXISTS a, b", object("view", "a")),
         (
             "CREATE AGGREGATE FUNCTION f RETURNS INT SONAME 'x.so'",
-            skipped.clone(),
+            object("function", "f"),
         ),
         (
             "CREATE UNDO TABLESPACE u ADD DATAFILE 'u.ibu'",
@@ -598,7 +599,7 @@ fn what_is_no_definition_is_told_apart() {
         ),
         (
             "CREATE JSON RELATIONAL DUALITY VIEW v AS SELECT 1",
-            skipped.clone(),
+            object("view", "v"),
         ),
         ("RENAME USER a TO b", skipped.clone()),
         ("SET PASSWORD FOR 'a'@'%'='*12'", skipped.clone()),

@@ -9,6 +9,7 @@ use dm_core::{
     sync::{
         ddl::{Context, Kind, Piece, Statement, classify},
         progress::{Applied as Progress, TxnId},
+        schema::TableName,
     },
 };
 use tracing::{debug, info};
@@ -57,6 +58,10 @@ impl<S: Source, T: Target> Run<'_, S, T> {
             Statement::Skipped => {
                 // Not the text: it may hold the hash of a password.
                 debug!("a statement that the target need not run");
+                self.end_statement(&header);
+            }
+            Statement::Object(kind, name) => {
+                self.left_out(kind, name.as_ref(), &header);
                 self.end_statement(&header);
             }
             Statement::Rows(table) => {
@@ -112,6 +117,22 @@ impl<S: Source, T: Target> Run<'_, S, T> {
             }
         }
         Ok(())
+    }
+
+    /// Tells of a statement about something that is not replicated, in a schema that is.
+    fn left_out(&self, kind: &str, name: Option<&TableName>, header: &Header) {
+        let filter = &self.tables.rules().filter;
+        if let Some(name) = name
+            && filter.allows(&TableName::new(&*name.schema, ""))
+        {
+            let end = self.cursor.end_of(header);
+            info!(
+                kind,
+                %name,
+                %end,
+                "a statement about it is not replicated: repeat it in the target, if it is wanted"
+            );
+        }
     }
 
     /// A statement is over that changes nothing in the target: if it stands alone, so is its group.
