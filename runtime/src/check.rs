@@ -13,6 +13,8 @@ mod schema;
 mod server;
 mod tables;
 
+pub(crate) use ask::seen_in_part;
+
 use std::collections::BTreeSet;
 
 use dm_core::{

@@ -340,7 +340,9 @@ async fn mysql_privileges_may_be_partial() -> Result<()> {
     client
         .run(&format!("GRANT SELECT ON {schema}.t TO {reader}"))
         .await?;
-    says(&job, 0, &["success dump_privilege"])?;
+    // There may be other tables, which it can't see.
+    let unseen = "nothing tells that they are there concerns `check_parts` to do Run GRANT SELECT";
+    says(&job, 0, &["warn dump_privilege", unseen])?;
     Ok(())
 }
 

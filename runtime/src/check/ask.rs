@@ -219,6 +219,19 @@ async fn optional(conn: &mut Conn, sql: &str) -> Result<Vec<Row>, Fault> {
     }
 }
 
+/// Those of the schemas that a connection's user may not read all of, as far as it can be told.
+pub(crate) async fn seen_in_part(conn: &mut Conn, schemas: BTreeSet<&str>) -> Vec<String> {
+    let Ok((_, user)) = server(conn).await else {
+        return Vec::new();
+    };
+    let in_part = |schema: &&str| !user.grants.in_schema("SELECT", schema);
+    schemas
+        .into_iter()
+        .filter(in_part)
+        .map(str::to_owned)
+        .collect()
+}
+
 async fn server(conn: &mut Conn) -> Result<(Variables, User), Fault> {
     let mut rows = conn.query(VARIABLES).await?;
     rows.extend(optional(conn, STATUS).await?);

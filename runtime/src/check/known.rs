@@ -1,7 +1,10 @@
 //! A part of a task, with what is known of its source.
 
+use std::collections::BTreeSet;
+
 use dm_core::{
     binlog::Flavor,
+    control::rules::BlockAllowList,
     sync::{ddl::Rules, schema::TableName},
 };
 
@@ -58,12 +61,36 @@ impl Known<'_> {
         Dump {
             user: &self.source.user,
             tables: &self.source.tables,
+            schemas: self.whole_schemas(),
             consistency: self.part.settings().consistency,
             by_gtid: self.part.source.enable_gtid
                 && variables.flavor() == Flavor::Mysql
                 && variables.get("gtid_mode") == "ON",
             goes_on: self.part.mode.has_sync(),
         }
+    }
+
+    /// Schemas that the task wants whatever tables of: those that its lists name, and those that
+    /// have tables. Where the lists name each table, nothing is missed.
+    fn whole_schemas(&self) -> BTreeSet<String> {
+        let is_plain = |text: &&String| !text.starts_with('~') && !text.contains(['*', '?', '[']);
+        let lists = self.part.task.tables();
+        let of = |names: fn(&BlockAllowList) -> &Option<Vec<String>>| {
+            lists
+                .and_then(|lists| names(lists).as_ref())
+                .into_iter()
+                .flatten()
+        };
+        let tables = lists.and_then(|lists| lists.do_tables.as_ref());
+        let tables = || tables.into_iter().flatten();
+        let mut patterns = tables().filter(|it| !is_plain(&&it.tbl_name));
+        if tables().next().is_some() && patterns.next().is_none() {
+            return BTreeSet::new();
+        }
+        let named = of(|lists| &lists.do_dbs).chain(tables().map(|it| &it.db_name));
+        let named = named.filter(is_plain).cloned();
+        let seen = self.source.tables.keys().map(|name| name.schema.clone());
+        named.chain(seen).collect()
     }
 
     pub(super) fn ghosts(&self) -> Option<Problem> {

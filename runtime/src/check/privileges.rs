@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dm_core::{binlog::Flavor, full::Consistency, full::Reading};
+use dm_core::{binlog::Flavor, full::Consistency, full::Reading, sync::schema::TableName};
 
 use super::{
     grants::Grants,
@@ -78,6 +78,8 @@ pub(super) struct Dump<'a> {
     pub(super) user: &'a User,
     pub(super) tables: &'a Tables,
     pub(super) consistency: Consistency,
+    /// Schemas of which the task wants whatever tables they have.
+    pub(super) schemas: BTreeSet<String>,
     /// Whether the source tells by GTIDs what a snapshot without locks has.
     pub(super) by_gtid: bool,
     /// Whether a copy of nothing is worth while, since the binlog follows.
@@ -102,6 +104,7 @@ impl Dump<'_> {
             });
             return problems.list();
         }
+        let mut schemas = self.schemas.clone();
         for Facts { table, .. } in tables() {
             if !self.user.grants.on_table("SELECT", &table.name) {
                 let problem = Problem::fail(
@@ -109,6 +112,20 @@ impl Dump<'_> {
                     self.user.advice(&["SELECT"], "them"),
                 );
                 problems.add(problem.about(&table.name));
+                schemas.remove(&table.name.schema);
+            }
+        }
+        for schema in schemas {
+            if !self.user.grants.in_schema("SELECT", &schema) {
+                let problem = Problem::warn(
+                    format!(
+                        "the source's user {} may not SELECT everything in a schema: tables that \
+                         it can't see are not copied, and nothing tells that they are there",
+                        self.user.name
+                    ),
+                    self.user.advice(&["SELECT"], "all of it"),
+                );
+                problems.add(problem.about(TableName::new(schema, "")));
             }
         }
         self.check_locks(&mut problems);
@@ -269,6 +286,7 @@ mod tests {
             let dump = Dump {
                 user: &user(rows),
                 tables: &tables,
+                schemas: ["d".to_owned()].into(),
                 consistency: consistency.parse().unwrap(),
                 by_gtid,
                 goes_on: true,
@@ -283,11 +301,43 @@ mod tests {
     }
 
     #[test]
+    fn tables_that_can_not_be_seen_are_hinted_at() {
+        let one = "GRANT SELECT ON `d`.`t` TO `u`@`%`";
+        let reload = "GRANT RELOAD ON *.* TO `u`@`%`";
+        let whole = "GRANT SELECT ON `d`.* TO `u`@`%`";
+        let tables: Tables = [table("t", &["a"], 1)]
+            .map(|facts| (facts.table.name.clone(), facts))
+            .into();
+        let check = |rows: &[&str], schemas: &[&str]| {
+            let dump = Dump {
+                user: &user(rows),
+                tables: &tables,
+                schemas: schemas.iter().map(|&name| name.to_owned()).collect(),
+                consistency: Consistency::Auto,
+                by_gtid: true,
+                goes_on: true,
+            };
+            dump.check()
+        };
+        assert_eq!(check(&[reload, whole], &["d"]), []);
+        assert_eq!(check(&[reload, one], &[]), []);
+        let found = check(&[reload, one], &["d", "e"]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].state, State::Warn);
+        assert_eq!(found[0].concerns, ["`d`", "`e`"]);
+        assert!(
+            found[0].advice.contains("GRANT SELECT ON all of it"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
     fn nothing_to_copy_is_worse_where_nothing_follows() {
         for (goes_on, state) in [(true, State::Warn), (false, State::Fail)] {
             let dump = Dump {
                 user: &user(&[]),
                 tables: &Tables::new(),
+                schemas: ["d".to_owned()].into(),
                 consistency: Consistency::Auto,
                 by_gtid: true,
                 goes_on,

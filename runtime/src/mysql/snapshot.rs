@@ -26,7 +26,10 @@ use super::{
     session::{Literal, Values},
     source::{Upstream, broken},
 };
-use crate::ports::copy::{Definer, Definition, Reader, Snapshot, SnapshotTable, SnapshotView};
+use crate::{
+    check::seen_in_part,
+    ports::copy::{Definer, Definition, Reader, Snapshot, SnapshotTable, SnapshotView},
+};
 
 /// How often it is tried to hold writers off, and to find tables that nobody changes meanwhile.
 const ATTEMPTS: u32 = 5;
@@ -98,6 +101,7 @@ pub(super) async fn take(
                 "took a snapshot"
             );
             let views = views(source, &is_wanted).await?;
+            hint_at_unseen(source, &tables).await?;
             return Ok(Snapshot {
                 from,
                 until,
@@ -118,6 +122,21 @@ pub(super) async fn take(
         attempt += 1;
         sleep(PAUSE).await;
     }
+}
+
+/// A server does not list tables that its user may not see.
+async fn hint_at_unseen(source: &Upstream, tables: &[SnapshotTable]) -> Result<()> {
+    let mut reader = SnapshotReader::open(source).await?;
+    let schemas = tables.iter().map(|it| &*it.table.name.schema).collect();
+    for schema in seen_in_part(&mut reader.conn, schemas).await {
+        warn!(
+            source = source.id(),
+            schema,
+            "the source's user may not SELECT everything in it: tables that it can't see are not \
+             copied"
+        );
+    }
+    Ok(())
 }
 
 /// The views that are wanted. Says what belongs to wanted tables and is not copied.
