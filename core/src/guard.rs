@@ -153,6 +153,12 @@ guards! {
     /// A piece is noted in the transaction that brings its rows.
     CopyNote = "copy-note",
 
+    // Dump files.
+    /// What says that a dump is complete comes last.
+    DumpLast = "dump-last",
+    /// All that it says is there survives a power cut.
+    DumpSync = "dump-sync",
+
     // The relay log.
     /// Readers are told of what was synced.
     RelaySync = "relay-sync",

@@ -12,6 +12,7 @@ use dm_core::{
     binlog::Flavor,
     error::{Error, Result, code},
     full::{Compression, DumpFile, METADATA_FILE, Metadata, Preamble, rest_of},
+    guard::Guard,
     sync::{
         ddl::{Context, Statement, classify},
         schema::TableName,
@@ -271,7 +272,7 @@ impl<D: Disk> DumpDir<D> {
         let (disk, path) = (&self.disk, &self.path);
         let partial = path.join(PARTIAL);
         let failed = |error| self.unwritable(PARTIAL, &error);
-        disk.create_dir(path).await.map_err(failed)?;
+        self.make().await.map_err(failed)?;
         // Where somebody else has files, none is made.
         self.may_fill(flavor, &metadata.owner).await?;
         let mut attempt = 1;
@@ -301,9 +302,16 @@ impl<D: Disk> DumpDir<D> {
         };
         // From before the first to behind the last of the files it says whose they are; where it
         // does not yet, `metadata` does if there are any.
-        if self.owner_in(PARTIAL, flavor).await?.as_ref() != Some(&metadata.owner) {
-            write(&mut lock, &metadata).await.map_err(failed)?;
-        }
+        let kept = match self.owner_in(PARTIAL, flavor).await? {
+            Some(owner) if owner == metadata.owner => {
+                let text = self.read(PARTIAL).await.map_err(failed)?;
+                text.rfind('\n').map_or(0, |end| end + 1)
+            }
+            _ => 0,
+        };
+        lock.set_len(kept as u64).await.map_err(failed)?;
+        // Once more where it does: what can be read of it may be in memory only.
+        write(&mut lock, &metadata).await.map_err(failed)?;
         disk.sync_dir(path).await.map_err(failed)?;
         let mut names = self.may_fill(flavor, &metadata.owner).await?;
         // It would say that all are there.
@@ -312,10 +320,32 @@ impl<D: Disk> DumpDir<D> {
             let removed = disk.remove(&path.join(&name)).await;
             removed.map_err(|error| self.unwritable(&name, &error))?;
         }
-        Ok(Dumping {
+        let dumping = Dumping {
             metadata,
             _lock: lock,
-        })
+        };
+        if !Guard::DumpLast.holds() {
+            self.complete_with(&dumping, dumping.metadata.times.0.clone())
+                .await?;
+        }
+        Ok(dumping)
+    }
+
+    /// Makes the directory, and lets its name survive.
+    async fn make(&self) -> io::Result<()> {
+        self.disk.create_dir(&self.path).await?;
+        for parent in self.path.ancestors().skip(1) {
+            let parent = match parent.as_os_str().is_empty() {
+                true => Path::new("."),
+                false => parent,
+            };
+            match self.disk.sync_dir(parent).await {
+                // Nothing was made in one that is not ours to read.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => break,
+                synced => synced?,
+            }
+        }
+        Ok(())
     }
 
     /// The names of the files that a dump of this owner would replace.
@@ -362,14 +392,24 @@ impl<D: Disk> DumpDir<D> {
     /// # Errors
     /// 32001: the directory can't be written.
     pub(super) async fn finish(&self, dumping: Dumping<D::File>, finished: String) -> Result<()> {
+        if !Guard::DumpLast.holds() {
+            return Ok(());
+        }
+        self.complete_with(&dumping, finished).await
+    }
+
+    async fn complete_with(&self, dumping: &Dumping<D::File>, finished: String) -> Result<()> {
         let mut metadata = dumping.metadata.clone();
         metadata.times.1 = finished;
         let end = async {
             // All names of files are there before the one that says so.
-            self.disk.sync_dir(&self.path).await?;
+            if Guard::DumpSync.holds() {
+                self.disk.sync_dir(&self.path).await?;
+            }
             let new = self.path.join(NEW);
             let mut file = self.disk.open(&new, Open::Replace).await?;
             write(&mut file, &metadata).await?;
+            drop(file);
             self.disk
                 .rename(&new, &self.path.join(METADATA_FILE))
                 .await?;
@@ -383,22 +423,37 @@ impl<D: Disk> DumpDir<D> {
             .map_err(|error| self.unwritable(METADATA_FILE, &error))
     }
 
-    /// Removes a dump of this owner that is complete, and the directory if there is nothing else in
-    /// it. Returns whether there was one: sources of one task may share a directory.
+    /// Removes a dump of this owner, and the directory if there is nothing else in it. Returns
+    /// whether there was one: sources of one task may share a directory. Wherever it ends, the
+    /// next one goes on.
     ///
     /// # Errors
     /// 34019: something can't be removed.
     pub(super) async fn remove(&self, flavor: Flavor, owner: &Owner) -> Result<bool> {
-        if self.complete(flavor, owner).await?.is_none() {
+        let (partial, metadata) = (self.path.join(PARTIAL), self.path.join(METADATA_FILE));
+        if self.complete(flavor, owner).await?.is_some() {
+            // From now on it does not look complete, and still says whose it is.
+            let renamed = self.disk.rename(&metadata, &partial).await;
+            renamed.map_err(|error| unreadable(METADATA_FILE, &error))?;
+        } else if self.owner_in(PARTIAL, flavor).await?.as_ref() != Some(owner) {
             return Ok(false);
         }
-        let mut names = self.dump_files().await?.ours;
-        // It says whose the others are, so it goes last.
-        names.sort_by_key(|name| name == METADATA_FILE);
-        for name in names {
+        let failed = |error| unreadable(PARTIAL, &error);
+        let lock = self.disk.open(&partial, Open::Append).await;
+        let lock = lock.map_err(failed)?;
+        if !lock.lock().await.map_err(failed)? {
+            // Somebody dumps anew.
+            return Ok(false);
+        }
+        let sync = async || self.disk.sync_dir(&self.path).await.map_err(failed);
+        sync().await?;
+        for name in self.dump_files().await?.ours {
             let removed = self.disk.remove(&self.path.join(&name)).await;
             removed.map_err(|error| unreadable(&name, &error))?;
         }
+        sync().await?;
+        self.disk.remove(&partial).await.map_err(failed)?;
+        drop(lock);
         // Something else may be in it.
         let _ = self.disk.remove_dir(&self.path).await;
         Ok(true)
@@ -429,7 +484,7 @@ impl<D: Disk> DumpDir<D> {
             )
     }
 
-    /// Whose files are there, as far as a file says it. A file that is not written to its end does
+    /// Whose files are there, as far as a file says it. A line that is not written to its end does
     /// not.
     async fn owner_in(&self, name: &str, flavor: Flavor) -> Result<Option<Owner>> {
         let text = match self.read(name).await {
@@ -437,10 +492,10 @@ impl<D: Disk> DumpDir<D> {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unreadable(name, &error)),
         };
-        if !text.ends_with('\n') {
+        let Some((text, _)) = text.rsplit_once('\n') else {
             return Ok(None);
-        }
-        let owner = Metadata::parse(flavor, &text).map(|found| found.owner);
+        };
+        let owner = Metadata::parse(flavor, text).map(|found| found.owner);
         Ok(owner.ok().filter(|(task, _)| !task.is_empty()))
     }
 
@@ -500,8 +555,8 @@ struct DumpFiles {
     others: Vec<String>,
 }
 
+/// Appends to a file. Of several the last one counts.
 async fn write(file: &mut impl File, metadata: &Metadata) -> io::Result<()> {
-    file.set_len(0).await?;
     file.append(Bytes::from(metadata.to_string())).await?;
     file.sync().await
 }
