@@ -158,6 +158,10 @@ guards! {
     DumpLast = "dump-last",
     /// All that it says is there survives a power cut.
     DumpSync = "dump-sync",
+    /// A load begins when the control store says which worker has the files.
+    LoadMark = "load-mark",
+    /// A load takes the source over before it writes.
+    LoadTakeover = "load-takeover",
 
     // The relay log.
     /// Readers are told of what was synced.

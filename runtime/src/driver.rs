@@ -45,6 +45,8 @@ struct Running {
     task: JoinHandle<()>,
     /// For units only.
     stop: Option<watch::Sender<Stop>>,
+    /// For units only: tells a load that its files are marked.
+    marked: Option<watch::Sender<bool>>,
     /// For calls on the control store only: its name.
     call: Option<&'static str>,
 }
@@ -145,9 +147,18 @@ impl<C: Control, K: Connect> Driver<C, K> {
             }
             Effect::Unit(UnitCall::Start(start)) => {
                 let (stop, signal) = watch::channel(Stop::No);
+                let (marked, mark) = watch::channel(false);
                 let events = Events::new(ticket, self.inbox.clone());
-                let unit = self.units.clone().run(start, signal, events);
-                self.spawn(ticket, unit, failed).stop = Some(stop);
+                let unit = self.units.clone().run(start, (signal, mark), events);
+                let running = self.spawn(ticket, unit, failed);
+                running.stop = Some(stop);
+                running.marked = Some(marked);
+            }
+            Effect::Unit(UnitCall::Marked { of }) => {
+                let unit = self.tasks.get(&of);
+                if let Some(marked) = unit.and_then(|unit| unit.marked.as_ref()) {
+                    marked.send_replace(true);
+                }
             }
             Effect::Unit(UnitCall::Stop { of, how }) => {
                 if let Some(Running {
@@ -182,6 +193,7 @@ impl<C: Control, K: Connect> Driver<C, K> {
             .insert_entry(Running {
                 task,
                 stop: None,
+                marked: None,
                 call: None,
             })
             .into_mut()

@@ -64,6 +64,9 @@ impl From<lifecycle::Stop> for Stop {
 /// Tells a unit to end.
 pub type StopSignal = watch::Receiver<Stop>;
 
+/// Tells a load unit that its dump files are marked as this worker's.
+pub type MarkSignal = watch::Receiver<bool>;
+
 /// Waits until the signal reaches `at_least`.
 pub(crate) async fn stopped(signal: &mut StopSignal, at_least: Stop) {
     // An error says that nobody is left who could ever say "go on".
@@ -244,6 +247,8 @@ struct Moving<K> {
     needs: Arc<SyncFacts>,
     /// Where it reports that it works.
     events: Events,
+    /// Whether its files are marked.
+    mark: MarkSignal,
     /// For rows on their way.
     memory: Memory,
 }
@@ -261,7 +266,12 @@ impl<K: Connect> Units<K> {
     }
 
     /// Runs a unit until it is over.
-    pub async fn run(self, start: Start, stop: StopSignal, events: Events) -> Outcome {
+    pub async fn run(
+        self,
+        start: Start,
+        (stop, mark): (StopSignal, MarkSignal),
+        events: Events,
+    ) -> Outcome {
         let (job, unit, fence) = match start {
             Start::Subtask { job, unit, fence } => (job, unit, fence),
             Start::Relay { source, tasks } => {
@@ -300,6 +310,7 @@ impl<K: Connect> Units<K> {
                     facts: Arc::clone(&copy),
                     needs: Arc::clone(&facts),
                     events,
+                    mark,
                     memory,
                 };
                 let ended = match (unit, path) {

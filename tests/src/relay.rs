@@ -66,7 +66,7 @@ impl Relay {
         };
         Self {
             stop,
-            unit: tokio::spawn(units.run(start, signal, events)),
+            unit: tokio::spawn(units.run(start, (signal, watch::channel(false).1), events)),
             metrics,
             facts,
             dir: PathBuf::from(&config.relay_dir),

@@ -116,6 +116,12 @@ pub enum UnitCall {
         /// How.
         how: Stop,
     },
+    /// Tells a load unit, which has reported `HasFiles`, that the control store says so: it may
+    /// load. Has no completion of its own; may come for a unit that is already over.
+    Marked {
+        /// The unit.
+        of: Ticket,
+    },
     /// Asks whether a unit has never done anything for a subtask, from its checkpoint in the
     /// target. Writes nothing. Answers `Probed`.
     Probe {

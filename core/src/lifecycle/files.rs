@@ -1,10 +1,10 @@
 //! Which worker has the dump files of a subtask.
 //!
 //! A load from files can only go on where the files are. The worker that begins one says so in the
-//! control store, and a master prefers it when it binds the source; when all is loaded the mark
-//! goes. Rows that are copied without files between them can be gone on with by any worker, so
-//! such a subtask has no mark; one that somebody else has left goes all the same when its tables
-//! are there.
+//! control store before a row is loaded, and a master prefers it when it binds the source; when
+//! all is loaded the mark goes. Rows that are copied without files between them can be gone on with
+//! by any worker, so such a subtask has no mark; one that somebody else has left goes all the same
+//! when its tables are there.
 //!
 //! Every write is made on the condition that nobody else has written since, so a worker that has
 //! lost the source takes no mark of the next one away.
@@ -13,9 +13,11 @@ use alloc::{format, string::String};
 use core::{mem, time::Duration};
 
 use super::{
+    effect::{Effect, UnitCall},
     input::{Entry, Outcome, Reply},
     io::{Io, Pending},
     subtask::Surroundings,
+    ticket::Ticket,
 };
 use crate::{
     control::{Key, LoadTask},
@@ -45,6 +47,8 @@ pub(super) struct Holder {
 pub(super) struct Files {
     /// Its load works with files that are here.
     here: bool,
+    /// The unit that waits until the mark says so.
+    waits: Option<Ticket>,
     mark: Mark,
     write: Write,
 }
@@ -83,13 +87,19 @@ impl Files {
         }
     }
 
-    /// Notes that the load works with files that are here.
-    pub(super) const fn are_here(&mut self) {
+    /// Notes that a unit has files here that it is about to load.
+    pub(super) const fn are_here(&mut self, unit: Ticket) {
         self.here = true;
+        self.waits = Some(unit);
     }
 
-    /// Writes what the store should hold and does not. When the tables are `loaded`, nobody needs
-    /// files any more.
+    /// The unit is over.
+    pub(super) const fn unit_ended(&mut self) {
+        self.waits = None;
+    }
+
+    /// Writes what the store should hold and does not, and lets a unit begin once it does. When the
+    /// tables are `loaded`, nobody needs files any more.
     pub(super) fn turn(&mut self, at: Surroundings<'_>, io: &mut Io, loaded: bool) {
         match self.write {
             Write::Asked(_) | Write::Outdated => return,
@@ -98,6 +108,9 @@ impl Files {
         }
         let holder = self.mark.holder.as_ref();
         let ours = holder.is_some_and(|holder| holder.worker == io.config.worker);
+        if ours && let Some(of) = self.waits.take() {
+            io.tell(Effect::Unit(UnitCall::Marked { of }));
+        }
         let wanted = match loaded {
             true if holder.is_some() => None,
             false if self.here && !ours => Some(io.config.worker.clone()),
@@ -146,7 +159,7 @@ impl Files {
         }
     }
 
-    /// Says of a load that has found no files here that another worker has them, if one has.
+    /// Says of a load that has not found its files here that another worker has them, if one has.
     pub(super) fn explain(&self, worker: &str, errors: &mut [Error]) {
         let Some(Holder { worker: holder, .. }) = &self.mark.holder else {
             return;
@@ -154,8 +167,10 @@ impl Files {
         if self.here || holder == worker || holder.is_empty() {
             return;
         }
-        let missing = errors.iter_mut();
-        for error in missing.filter(|error| error.is(&code::PARSE_MYDUMPER_META)) {
+        let is_missing = |error: &&mut Error| {
+            error.is(&code::PARSE_MYDUMPER_META) || error.is(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH)
+        };
+        for error in errors.iter_mut().filter(is_missing) {
             let message = format!(
                 "different worker in load stage, previous worker: {holder}, current worker: \
                  {worker}"

@@ -65,7 +65,8 @@ pub enum Event {
     },
     /// Of a unit: initialised, from now on it works.
     Initialised,
-    /// Of a load unit: it works with dump files, which are on the disk of this worker.
+    /// Of a load unit: it is about to load dump files, which are on the disk of this worker. It
+    /// waits until it is told that they are [marked](super::UnitCall::Marked).
     HasFiles,
     /// Of a sync unit: whether a shard DDL is under way, which forbids configuration changes.
     ShardDdl {

@@ -402,7 +402,7 @@ impl Subtask {
                     self.result = None;
                 }
             }
-            Event::HasFiles => self.files.are_here(),
+            Event::HasFiles => self.files.are_here(ticket),
             Event::ShardDdl { pending } => self.shard_ddl = pending,
             Event::ArgumentUsed(argument) => self.arguments.used(argument),
             Event::Changed { .. } => {}
@@ -430,6 +430,7 @@ impl Subtask {
             Phase::Live { live, fence, .. } if live.ticket == ticket => {
                 let (stopping, fence) = (live.is_stopping(), *fence);
                 self.phase = Phase::Resting;
+                self.files.unit_ended();
                 match outcome {
                     // It was being stopped for that very reason.
                     Outcome::Fenced(_) if fence != at.fence => {}

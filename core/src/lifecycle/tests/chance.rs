@@ -334,7 +334,8 @@ impl World {
         assert!(view.online, "{view:?}");
         assert!(self.calls.is_empty());
         for unit in self.units.values() {
-            assert!(unit.initialised && unit.stop.is_none(), "{unit:?}");
+            let works = unit.initialised && !unit.waits;
+            assert!(works && unit.stop.is_none(), "{unit:?}");
         }
         let now = self.store.revision;
         for (source, task) in SOURCES.iter().flat_map(|it| TASKS.map(|task| (*it, task))) {

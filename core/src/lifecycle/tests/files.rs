@@ -7,8 +7,8 @@ use super::{
     world::{WORKER, World},
 };
 use crate::{
-    error::{Error, code},
-    lifecycle::{ControlCall, Effect, Event, Input, Outcome, Reply},
+    error::{Code, Error, code},
+    lifecycle::{ControlCall, Effect, Event, Input, Outcome, Reply, Ticket},
     status::{Stage, UnitKind},
 };
 
@@ -18,9 +18,8 @@ fn finished() -> Outcome {
     Outcome::Ok(Reply::Finished)
 }
 
-fn no_files() -> Outcome {
-    let error = Error::new(&code::PARSE_MYDUMPER_META, "there is none in /d");
-    Outcome::Failed(vec![error])
+fn failed(code: &'static Code) -> Outcome {
+    Outcome::Failed(vec![Error::new(code, "there is none in /d")])
 }
 
 impl World {
@@ -48,6 +47,21 @@ impl World {
     fn finish(&mut self) {
         let live = self.live("a", "t").expect("live");
         self.end(live, finished());
+    }
+
+    /// The unit says that it has files, and nobody answers anything.
+    fn has_files(&mut self) -> Ticket {
+        let ticket = self.live("a", "t").expect("live");
+        let unit = self.units.get_mut(&ticket).expect("live");
+        unit.waits = true;
+        let event = Event::HasFiles;
+        self.input(Input::Event { ticket, event });
+        ticket
+    }
+
+    /// Whether the unit waits.
+    fn waits(&self) -> bool {
+        self.units.values().any(|unit| unit.waits)
     }
 
     /// The write of the mark that is on its way.
@@ -111,16 +125,21 @@ fn a_copy_without_files_is_not_marked() {
 
 #[test]
 fn without_files_it_says_who_has_them() {
-    for (holder, expected) in [
-        (Some("worker2"), &code::LOAD_TASK_WORKER_NOT_MATCH),
-        (Some(WORKER), &code::PARSE_MYDUMPER_META),
-        (None, &code::PARSE_MYDUMPER_META),
+    let missing = &code::PARSE_MYDUMPER_META;
+    // Those that it has itself are of another dump.
+    let others = &code::LOAD_TASK_CHECKPOINT_NOT_MATCH;
+    let elsewhere = &code::LOAD_TASK_WORKER_NOT_MATCH;
+    for (holder, found, expected) in [
+        (Some("worker2"), missing, elsewhere),
+        (Some("worker2"), others, elsewhere),
+        (Some(WORKER), missing, missing),
+        (None, missing, missing),
     ] {
         let mut world = World::loading(false);
         world.mark("a", "t", holder);
         world.learn();
         let live = world.live("a", "t").expect("live");
-        world.end(live, no_files());
+        world.end(live, failed(found));
         let shown = world.subtask("a", "t").expect("there");
         assert_eq!(shown.stage, Stage::Paused);
         let error = &shown.result.expect("failed").errors[0];
@@ -155,11 +174,7 @@ fn files_that_are_here_are_marked_as_ours() {
 fn an_answer_that_is_lost_changes_nothing() {
     for arrives in [false, true] {
         let mut world = World::loading(false);
-        let live = world.live("a", "t").expect("live");
-        world.input(Input::Event {
-            ticket: live,
-            event: Event::HasFiles,
-        });
+        world.has_files();
         let write = world.writing().expect("asked");
         if arrives {
             world.execute(write);
@@ -167,7 +182,9 @@ fn an_answer_that_is_lost_changes_nothing() {
         let lost = Outcome::Unknown(super::error(1, "timeout"));
         world.answer(write, lost);
         assert!(world.writing().is_none(), "not at once");
+        assert!(world.waits(), "{arrives}");
         world.run(2 * SECOND);
+        assert!(!world.waits(), "{arrives}");
         assert_eq!(world.marked(), Some(format!("\"{WORKER}\"")));
         world.finish();
         world.quiet();
@@ -179,11 +196,7 @@ fn an_answer_that_is_lost_changes_nothing() {
 #[test]
 fn a_refusal_behind_the_news_waits_for_nothing() {
     let mut world = World::loading(false);
-    let live = world.live("a", "t").expect("live");
-    world.input(Input::Event {
-        ticket: live,
-        event: Event::HasFiles,
-    });
+    world.has_files();
     world.mark("a", "t", Some("worker2"));
     // All that is asked is answered but this.
     loop {
@@ -196,8 +209,52 @@ fn a_refusal_behind_the_news_waits_for_nothing() {
     }
     let write = world.writing().expect("not answered");
     world.complete(write);
+    assert!(world.waits(), "it was refused");
     world.quiet();
+    assert!(!world.waits());
     assert_eq!(world.marked(), Some(format!("\"{WORKER}\"")));
+}
+
+#[test]
+fn a_load_begins_when_its_mark_is_written() {
+    let mut world = World::loading(false);
+    world.has_files();
+    assert!(world.waits());
+    let write = world.writing().expect("asked");
+    world.execute(write);
+    assert!(world.waits(), "nobody knows yet");
+    world.complete(write);
+    assert!(!world.waits());
+    // A unit that comes after it finds the mark, and is told as well.
+    world.expect("a", "t", 3);
+    world.quiet();
+    world.expect("a", "t", 2);
+    world.learn();
+    world.has_files();
+    assert!(!world.waits() && world.writing().is_none());
+}
+
+/// Whoever waits ends when it is told to, and what comes late is for nobody.
+#[test]
+fn a_load_that_waits_for_its_mark_can_be_paused() {
+    let mut world = World::loading(false);
+    let live = world.has_files();
+    let write = world.writing().expect("asked");
+    let call = world.calls.remove(write);
+    world.expect("a", "t", 3);
+    world.learn();
+    assert!(world.units[&live].stop.is_some() && world.waits());
+    world.end(live, Outcome::Ok(Reply::Stopped));
+    world.quiet();
+    assert_eq!(world.at("a", "t").expect("there").0, Stage::Paused);
+    let outcome = Outcome::Unknown(super::error(1, "timeout"));
+    let ticket = call.ticket;
+    world.input(Input::Done { ticket, outcome });
+    world.expect("a", "t", 2);
+    world.run(2 * SECOND);
+    assert_eq!(world.at("a", "t").expect("there").0, Stage::Running);
+    assert!(!world.waits());
+    world.replay();
 }
 
 /// D7: a write that is late hits nothing that somebody else has written.

@@ -60,6 +60,13 @@ impl Store {
             .as_ref()
     }
 
+    /// Whether the key ever had this value.
+    pub(super) fn has_held(&self, key: &str, value: &str) -> bool {
+        let versions = self.versions.get(key.as_bytes()).into_iter().flatten();
+        let mut entries = versions.filter_map(|version| version.entry.as_ref());
+        entries.any(|entry| entry.value == value)
+    }
+
     /// Forgets what was before now, for readers and watchers.
     pub(super) const fn compact(&mut self) {
         self.compacted = self.revision;

@@ -4,13 +4,17 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    format,
     string::String,
     time::Duration,
     vec,
     vec::Vec,
 };
 
-use super::{operator::announcement, store::Store};
+use super::{
+    operator::{announcement, load_task},
+    store::Store,
+};
 use crate::{
     lifecycle::{
         Command, Config, ControlCall, Effect, Era, Event, Fence, Input, Outcome, Range, Reply,
@@ -93,6 +97,8 @@ pub(super) struct Unit {
     pub(super) use_relay: bool,
     /// Its era is being cancelled; it may still be at work.
     pub(super) cancelled: bool,
+    /// It has files, and waits until that is marked.
+    pub(super) waits: bool,
 }
 
 impl World {
@@ -198,6 +204,7 @@ impl World {
                     .into_iter()
                     .for_each(|it| it.stop = Some(*how));
             }
+            Effect::Unit(UnitCall::Marked { of }) => return self.may_load(*of),
             Effect::Cancel(era) => self.cancel(*era),
             Effect::Control(ControlCall::Revoke { .. }) => self.check_revoke(),
             Effect::Control(_) | Effect::Unit(UnitCall::Probe { .. }) => {}
@@ -236,6 +243,7 @@ impl World {
                 fence: None,
                 use_relay: false,
                 cancelled: false,
+                waits: false,
             },
             Start::Subtask { job, unit, fence } => {
                 self.check_start(&job.source.source_id, &job.task.name, *unit, *fence);
@@ -248,6 +256,7 @@ impl World {
                     fence: Some(*fence),
                     use_relay: job.use_relay,
                     cancelled: false,
+                    waits: false,
                 }
             }
         };
@@ -361,11 +370,25 @@ impl World {
         self.input(Input::Done { ticket, outcome });
     }
 
-    /// Lets a unit initialise.
+    /// A unit is told that its files are marked as this worker's, and so they are, unless somebody
+    /// else has written since.
+    fn may_load(&mut self, ticket: Ticket) {
+        let Some(unit) = self.units.get_mut(&ticket) else {
+            return;
+        };
+        assert!(unit.waits, "{unit:?} did not wait");
+        unit.waits = false;
+        let key = load_task(&unit.source, &unit.task);
+        let ours = format!("\"{WORKER}\"");
+        assert!(self.store.has_held(&key, &ours), "{unit:?} is not marked");
+    }
+
+    /// Lets a unit initialise; one that has files waits before it works.
     pub(super) fn initialise(&mut self, ticket: Ticket) {
         let unit = self.units.get_mut(&ticket).expect("live");
         unit.initialised = true;
         if unit.kind == UnitKind::Load && !self.streamed.contains(&&*unit.task) {
+            unit.waits = true;
             let event = Event::HasFiles;
             self.input(Input::Event { ticket, event });
         }

@@ -6,7 +6,9 @@
 
 use std::{
     collections::BTreeSet,
-    fmt, mem,
+    fmt,
+    future::pending,
+    mem,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,6 +18,7 @@ use dm_core::{
     control::subtask::Mode,
     error::{Error, Result, code},
     full::{Copied, Gap, Insert, KeyValue, Loading, Metadata, Piece, Preamble, Tuples, gaps},
+    guard::Guard,
     lifecycle::{self, Outcome, Reply},
     sync::{
         ddl::{Rules, json_without_key},
@@ -80,7 +83,7 @@ struct LoadTable {
 
 impl<K: Connect> Moving<K> {
     /// Loads until all is there, or it is told to stop or can't go on.
-    pub(in crate::units) async fn load(self, path: PathBuf, mut stop: StopSignal) -> Outcome {
+    pub(in crate::units) async fn load(mut self, path: PathBuf, mut stop: StopSignal) -> Outcome {
         self.facts.forget_dump();
         let mut tasks = Tasks::default();
         let result = tokio::select! {
@@ -96,14 +99,16 @@ impl<K: Connect> Moving<K> {
         }
     }
 
-    async fn load_once(&self, path: &Path, tasks: &mut Tasks) -> Result<(), Failure> {
+    async fn load_once(&mut self, path: &Path, tasks: &mut Tasks) -> Result<(), Failure> {
         let (task, config) = (&self.job.task, &self.job.source);
         let settings = Settings::new(task)?;
         let source = self.connect.source(config);
         let upstream = source.probe().await?;
         let rules = rules(task, &source).await?;
         let target = Arc::new(self.connect.target(&self.job, &upstream).await?);
-        target.take_over(self.fence).await?;
+        if Guard::LoadTakeover.holds() {
+            target.take_over(self.fence).await?;
+        }
         let dir = DumpDir {
             disk: self.connect.disk(),
             path: path.to_owned(),
@@ -132,6 +137,14 @@ impl<K: Connect> Moving<K> {
         }
         // Not before it is known that these are the ones: somebody else may have those.
         self.events.send(lifecycle::Event::HasFiles);
+        if Guard::LoadMark.holds() {
+            // Until it is marked, a master may give the source to somebody without files. Where
+            // nobody is left who could say so, the unit is about to be told to end.
+            let marked = self.mark.wait_for(|is_marked| *is_marked).await.is_ok();
+            if !marked {
+                pending::<()>().await;
+            }
+        }
         self.events.send(lifecycle::Event::Initialised);
         for (name, what) in &contents.others {
             warn!(
