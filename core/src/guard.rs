@@ -162,6 +162,8 @@ guards! {
     LoadMark = "load-mark",
     /// A load takes the source over before it writes.
     LoadTakeover = "load-takeover",
+    /// Tables that were made for another dump are made anew.
+    LoadAnew = "load-anew",
 
     // The relay log.
     /// Readers are told of what was synced.

@@ -20,11 +20,11 @@ use crate::ports::{
 
 /// Rows of a table that do not count.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Restart {
+pub(in crate::units) struct Restart {
     /// How many there are.
-    pub(super) rows: u64,
+    pub(in crate::units) rows: u64,
     /// Whether the table itself goes as well: it is not what it was.
-    pub(super) drops: bool,
+    pub(in crate::units) drops: bool,
 }
 
 impl Restart {
@@ -154,7 +154,7 @@ impl<T: Target> Definitions<'_, T> {
     ///
     /// # Errors
     /// 34018: somebody has.
-    pub(super) async fn restart(
+    pub(in crate::units) async fn restart(
         &self,
         tables: &BTreeMap<TableName, Restart>,
     ) -> Result<(), Failure> {

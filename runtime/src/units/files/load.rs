@@ -4,9 +4,10 @@
 //! at most. A piece and the note of it are one transaction under the fence, and say to the row
 //! where in which file it ends: a restart goes on from there, also in a table without a key.
 
+mod plan;
+
 use std::{
     collections::BTreeSet,
-    fmt,
     future::pending,
     mem,
     path::{Path, PathBuf},
@@ -17,27 +18,28 @@ use dm_core::{
     binlog::Flavor,
     control::subtask::Mode,
     error::{Error, Result, code},
-    full::{Copied, Gap, Insert, KeyValue, Loading, Metadata, Piece, Preamble, Tuples, gaps},
+    full::{Copied, Gap, Insert, KeyValue, Loading, Piece, Preamble, Tuples, gaps},
     guard::Guard,
     lifecycle::{self, Outcome, Reply},
     sync::{
-        ddl::{Rules, json_without_key},
+        ddl::json_without_key,
         schema::{Quoted, TableName},
     },
 };
 use tracing::{info, warn};
 
+use self::plan::{Known, Plan, Planning, others};
 use super::dir::{Contents, DumpDir, Packed};
 use crate::{
     ports::{
         Connect, Source, SourceFacts, Target,
-        copy::{Copy, CopyTable, Definer, Definition},
+        copy::{Copy, Definer, Definition},
         disk::Disk,
     },
     units::{
         Moving, Stop, StopSignal,
         copy::{
-            ANEW, Failure, Settings, TableFacts, Total, can_be_followed,
+            Failure, Settings, TableFacts, Total, can_be_followed,
             define::{Definitions, Wanted},
             hand_over, nameless_rows,
             pieces::{Feed, Large, Out, Parcel, Pieces, Work, room},
@@ -131,7 +133,18 @@ impl<K: Connect> Moving<K> {
             return Err(Failure::Other(of_another(of, &config.source_id)));
         }
         let time_zone = target.time_zone().await?;
-        let copy = plan((&metadata, &time_zone), &rules, noted, &contents)?;
+        let plan = Planning {
+            dir: &dir,
+            target: &*target,
+            rules: &rules,
+            metadata: &metadata,
+            time_zone: &time_zone,
+        };
+        let Plan {
+            copy,
+            begun,
+            restarts,
+        } = plan.plan(noted, &contents).await?;
         if syncs {
             can_be_made((&*target, &upstream), (&dir, &contents), &copy).await?;
         }
@@ -169,6 +182,7 @@ impl<K: Connect> Moving<K> {
         };
         // In this order, a run that ends in between leaves no table of which nobody knows whose it
         // is.
+        definitions.restart(&restarts).await?;
         target.begin_copy(slots, &copy).await?;
         if syncs {
             self.needs.note_needs(&copy.from);
@@ -178,7 +192,7 @@ impl<K: Connect> Moving<K> {
             contents: &contents,
             time_zone: &time_zone,
         };
-        self.define_from_files(&definitions, &mut files, &copy)
+        self.define_from_files(&definitions, &mut files, (&copy, &begun))
             .await?;
         let progress = target.begin_copy(slots, &copy).await?;
         info!(
@@ -242,19 +256,14 @@ impl<K: Connect> Moving<K> {
         &self,
         definitions: &Definitions<'_, T>,
         files: &mut FileDefinitions<'_, K::Disk>,
-        copy: &Copy,
+        (copy, begun): (&Copy, &BTreeSet<TableName>),
     ) -> Result<(), Failure> {
-        let begun = copy.tables.iter();
-        let begun: BTreeSet<_> = begun
-            .filter(|(_, table)| !table.pieces.is_empty())
-            .map(|(name, _)| name.clone())
-            .collect();
         let wanted: Vec<_> = copy
             .tables
             .keys()
             .map(|name| Wanted { name, source: None })
             .collect();
-        definitions.create(files, &wanted, &begun).await?;
+        definitions.create(files, &wanted, begun).await?;
         if !begun.is_empty() {
             // No row comes before they are made.
             return Ok(());
@@ -296,57 +305,6 @@ impl<K: Connect> Moving<K> {
     }
 }
 
-/// What is to be noted, from what is and what the directory has.
-fn plan(
-    (metadata, time_zone): (&Metadata, &str),
-    rules: &Rules,
-    noted: Option<Copy>,
-    contents: &Contents,
-) -> Result<Copy> {
-    let mut copy = Copy {
-        from: metadata.from.clone().unwrap_or_default(),
-        until: metadata.until.clone(),
-        ..Copy::default()
-    };
-    let mut before = noted.map(|noted| noted.tables).unwrap_or_default();
-    for (name, files) in &contents.tables {
-        let Some(target) = rules.target(name)? else {
-            continue;
-        };
-        let files = fingerprint(metadata, &files.data);
-        let known = before.remove(name);
-        let pieces = match known {
-            Some(known) if known.pieces.is_empty() => None,
-            Some(known)
-                if known.target != target || Known::read(&known.definition).files != files =>
-            {
-                return Err(others(name));
-            }
-            known => known,
-        };
-        let known = Known {
-            files: &files,
-            time_zone,
-        };
-        let table = pieces.unwrap_or_else(|| CopyTable {
-            target,
-            definition: known.to_string(),
-            place: None,
-            is_gone: false,
-            keys: Vec::new(),
-            pieces: Vec::new(),
-            rows: 0,
-            bytes: 0,
-        });
-        copy.tables.insert(name.clone(), table);
-    }
-    match before.iter().find(|(_, table)| !table.pieces.is_empty()) {
-        Some((name, _)) => Err(others(name)),
-        None if copy.tables.is_empty() => Err(nothing()),
-        None => Ok(copy),
-    }
-}
-
 /// Refuses what can't be followed by the binlog before anything is made, as far as the texts of the
 /// files tell: those of MariaDB know no JSON.
 async fn can_be_made<D: Disk>(
@@ -369,38 +327,6 @@ async fn can_be_made<D: Disk>(
         }
     }
     Ok(())
-}
-
-/// What is noted of a table in the place of a definition.
-struct Known<'a> {
-    /// Which files it is loaded from.
-    files: &'a str,
-    /// The time zone that their timestamps are read in unless they say it: what it is may change
-    /// until all are there.
-    time_zone: &'a str,
-}
-
-impl<'a> Known<'a> {
-    fn read(noted: &'a str) -> Self {
-        let (files, time_zone) = noted.rsplit_once(", ").unwrap_or((noted, "+00:00"));
-        Self { files, time_zone }
-    }
-}
-
-impl fmt::Display for Known<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {}", self.files, self.time_zone)
-    }
-}
-
-/// What tells the files of a table from others: their dump, names and sizes.
-fn fingerprint(metadata: &Metadata, files: &[Packed]) -> String {
-    let mut crc = flate2::Crc::new();
-    crc.update(metadata.to_string().as_bytes());
-    for file in files {
-        crc.update(format!("{} {}\n", file.name, file.bytes).as_bytes());
-    }
-    format!("{} files {:08x}", files.len(), crc.sum())
 }
 
 impl LoadTable {
@@ -712,22 +638,6 @@ fn no_place() -> Error {
         &code::METADATA_NO_BINLOG_LOC,
         "didn't found binlog location in dumped metadata file metadata",
     )
-}
-
-fn others(table: &TableName) -> Error {
-    let text = format!(
-        "inconsistent checkpoints between loader and target database: some rows of {table} are \
-         loaded, and its files are not those any more that they came from"
-    );
-    Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text).with_workaround(format!(
-        "Put the former files and routes back until all is loaded. {ANEW}"
-    ))
-}
-
-fn nothing() -> Error {
-    let text = "the directory has no table that the task names";
-    Error::new(&code::LOAD_LIGHTNING_RUNTIME, text)
-        .with_workaround("Look for a slip in `loaders: dir` and in `block-allow-list`.")
 }
 
 fn unknown(file: &Packed, statement: &[u8]) -> Error {
