@@ -387,6 +387,15 @@ impl<D: Disk> DumpDir<D> {
         Ok((found.owner == *owner && !found.times.1.is_empty()).then_some(found))
     }
 
+    /// Lets the names that are there survive.
+    ///
+    /// # Errors
+    /// 32001: the directory can't be synced.
+    pub(super) async fn settle(&self) -> Result<()> {
+        let synced = self.disk.sync_dir(&self.path).await;
+        synced.map_err(|error| self.unwritable(METADATA_FILE, &error))
+    }
+
     /// Notes that all files are there, since then.
     ///
     /// # Errors

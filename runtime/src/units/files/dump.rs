@@ -130,6 +130,8 @@ impl<K: Connect> Moving<K> {
         if mode == Some(Mode::Dump)
             && let Some(done) = dir.complete(upstream.flavor, &owner).await?
         {
+            // Whoever wrote it may have been stopped before that was certain.
+            dir.settle().await?;
             self.events.send(lifecycle::Event::Initialised);
             info!(
                 dir = %dir.path.display(),
