@@ -162,6 +162,8 @@ guards! {
     LoadMark = "load-mark",
     /// A load takes the source over before it writes.
     LoadTakeover = "load-takeover",
+    /// A piece is noted in the transaction that brings its rows.
+    LoadNote = "load-note",
     /// Tables that were made for another dump are made anew.
     LoadAnew = "load-anew",
 

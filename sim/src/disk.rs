@@ -181,6 +181,27 @@ impl Disk {
         self.tree.durable(path)
     }
 
+    /// The content that a file has now. Takes no time, and nothing keeps anybody from it.
+    #[must_use]
+    pub fn seen(&self, path: &str) -> Option<&[u8]> {
+        let node = self.tree.resolve(path).ok()?;
+        match &self.tree[node] {
+            Node::File(file) => Some(file.seen()),
+            Node::Dir(_) => None,
+        }
+    }
+
+    /// The names in a directory now; none if there is no such directory. As [`Self::seen`].
+    #[must_use]
+    pub fn names(&self, path: &str) -> Vec<String> {
+        let dir = self.tree.resolve(path);
+        let dir = dir.and_then(|node| self.tree.dir(node));
+        dir.map_or_else(
+            |_| Vec::new(),
+            |dir| dir.entries().keys().cloned().collect(),
+        )
+    }
+
     /// Makes a directory.
     pub fn create_dir(&mut self, path: &str) -> Timed<()> {
         self.timed(Class::Write, |disk| {

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod copy;
+mod files;
 mod lifecycle;
 mod ownership;
 mod relay;
@@ -37,6 +38,7 @@ pub fn exhibits() -> Vec<Exhibit> {
     all.extend(checkpoint::exhibits());
     all.extend(relay::exhibits());
     all.extend(copy::exhibits());
+    all.extend(files::exhibits());
     all
 }
 

@@ -77,12 +77,30 @@ pub struct SourcePlan {
     pub purge: Purge,
     /// Whether the task begins with a copy of what is there by then.
     pub copies: bool,
+    /// How the rows of such a copy go.
+    pub way: Way,
+    /// Whether an operator dumps once more where the second of two tasks has made tables only.
+    pub again: bool,
     /// `worker-count` of the task.
     pub slots: u64,
     /// `batch` of the task.
     pub batch: u64,
     /// `checkpoint-flush-interval` of the task, in seconds.
     pub flush_s: u64,
+}
+
+/// How the rows of a copy go.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Way {
+    /// From the source into the target.
+    #[default]
+    Straight,
+    /// Through dump files, in one task.
+    Files,
+    /// Through dump files that one task dumps and another one loads.
+    TwoTasks,
+    /// Through dump files, by a task that has no more to do; another one goes on with the binlog.
+    Full,
 }
 
 /// What kind of server a source is.
@@ -119,6 +137,8 @@ impl Default for SourcePlan {
             relays: false,
             purge: Purge::default(),
             copies: false,
+            way: Way::Straight,
+            again: false,
             slots: 4,
             batch: 10,
             flush_s: 2,

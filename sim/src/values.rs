@@ -198,6 +198,14 @@ pub fn load_task_key(source: &str, task: &str) -> String {
     format!("/dm-master/load-task/{}/{}", hex(task), hex(source))
 }
 
+/// The worker that has a subtask's dump files.
+#[must_use]
+pub fn parse_load_task(value: &[u8]) -> Option<String> {
+    let value = str::from_utf8(value).ok()?;
+    let worker = value.strip_prefix('"')?.strip_suffix('"')?;
+    Some(worker.to_owned())
+}
+
 /// Value of a subtask's expected stage.
 #[must_use]
 pub fn stage(source: &str, task: &str, expect: Expect) -> String {
@@ -270,6 +278,12 @@ impl Subtask<'_> {
     /// What `start-task` stores.
     #[must_use]
     pub fn toml(&self) -> String {
+        self.toml_with("./dumped_data", ("64", 0))
+    }
+
+    /// The same, with a directory for dump files, and sizes for these and for their statements.
+    #[must_use]
+    pub fn toml_with(&self, dir: &str, (file_size, statement_size): (&str, u64)) -> String {
         let Self {
             name,
             mode,
@@ -317,14 +331,14 @@ use-relay = false
 mapping-rule = []
 mydumper-path = "./bin/mydumper"
 threads = 4
-chunk-filesize = "64"
-statement-size = 0
+chunk-filesize = "{file_size}"
+statement-size = {statement_size}
 rows = 0
 where = ""
 skip-tz-utc = true
 extra-args = ""
 pool-size = 16
-dir = "./dumped_data"
+dir = "{dir}"
 sorting-dir-physical = ""
 import-mode = "logical"
 on-duplicate = ""

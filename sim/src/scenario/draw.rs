@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Brand, Scenario, SourcePlan, Step, What, WorkerPlan};
+use super::{Brand, Scenario, SourcePlan, Step, Way, What, WorkerPlan};
 use crate::{dice::Dice, values::Purge};
 
 /// How long everything works before anything fails.
@@ -78,6 +78,8 @@ impl Scenario {
             relays: false,
             purge: Purge::default(),
             copies: false,
+            way: Way::Straight,
+            again: false,
             slots: *dice.pick(&[1, 1, 2, 3, 4, 5, 6, 8]),
             batch: dice.within(1..30),
             flush_s: dice.within(1..10),
@@ -101,6 +103,7 @@ impl Scenario {
         scenario.draw_faults(&mut Dice::new(seed).fork("faults"));
         scenario.draw_relays(&mut Dice::new(seed).fork("relays"));
         scenario.draw_copies(&mut Dice::new(seed).fork("copies"));
+        scenario.draw_files(&mut Dice::new(seed).fork("files"));
         scenario.steps.sort_by_key(|step| step.at);
         scenario
     }
@@ -205,6 +208,55 @@ impl Scenario {
                 self.steps.push(Step {
                     at: begins + dice.millis(100..2_000),
                     lasts: dice.millis(10..3_000),
+                    what,
+                });
+            }
+        }
+    }
+
+    /// Which copies go through dump files, and what befalls those and their disks.
+    fn draw_files(&mut self, dice: &mut Dice) {
+        if !dice.permille(400) {
+            return;
+        }
+        for source in 0..self.sources.len() {
+            let plan = &mut self.sources[source];
+            if !plan.copies {
+                continue;
+            }
+            plan.way = *dice.pick(&[Way::Files, Way::Files, Way::TwoTasks, Way::Full]);
+            plan.again = dice.permille(700);
+            // Between two tasks nobody needs what is relayed, as far as the worker knows.
+            plan.relays &= plan.way == Way::Files;
+            // It begins when a task that was stopped at once begins, or is short from the start.
+            let stop = |step: &&Step| {
+                step.what == What::Stop(source) && step.at == Duration::from_millis(1)
+            };
+            let begins = self.steps.iter().find(stop).map(Step::ends);
+            let begins = begins.unwrap_or(Duration::from_secs(1));
+            // What is dumped once more should not be the same.
+            for _ in 0..if self.sources[source].again { 20 } else { 0 } {
+                self.steps.push(Step {
+                    at: begins + dice.millis(10..4_000),
+                    lasts: Duration::ZERO,
+                    what: What::Ddl(source, dice.roll()),
+                });
+            }
+            for _ in 0..dice.within(0..10) {
+                let worker = self.worker(dice);
+                let what = match dice.within(0..12) {
+                    0..3 => What::Transfer(source),
+                    3..5 => What::Kill(worker),
+                    5..7 => What::PowerCut(worker),
+                    7 => What::FullDisk(worker),
+                    8 => What::BadDisk(worker, dice.within(5..200)),
+                    9 => What::LostSyncs(worker, dice.within(50..900)),
+                    10 => What::SlowDisk(worker),
+                    _ => What::Cut(worker),
+                };
+                self.steps.push(Step {
+                    at: begins + dice.millis(10..6_000),
+                    lasts: dice.millis(10..8_000),
                     what,
                 });
             }

@@ -14,7 +14,7 @@ use dm_runtime::ports::disk as ports;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    oracle::{purge::Watch, relay},
+    oracle::{files, purge::Watch, relay},
     trace::Trace,
 };
 use crate::{
@@ -43,6 +43,8 @@ pub(super) struct Files {
     process: Process,
     /// Who looks at what it removes.
     watch: Option<Arc<Watch>>,
+    /// Who looks at its dump files.
+    dumps: Option<Arc<files::Watch>>,
 }
 
 /// A file that a process has open.
@@ -77,12 +79,23 @@ impl Machine {
         self.lock().durable(path).map(<[u8]>::to_vec)
     }
 
+    /// The content of a file now.
+    pub(super) fn seen(&self, path: &str) -> Option<Vec<u8>> {
+        self.lock().seen(path).map(<[u8]>::to_vec)
+    }
+
+    /// The names in a directory now.
+    pub(super) fn names(&self, path: &str) -> Vec<String> {
+        self.lock().names(path)
+    }
+
     /// For a process of it.
     pub(super) fn files(&self, process: u64) -> Files {
         Files {
             machine: self.clone(),
             process: Process(process),
             watch: None,
+            dumps: None,
         }
     }
 
@@ -186,6 +199,12 @@ impl Files {
         self.watch = Some(Arc::new(watch));
         self
     }
+
+    /// Lets somebody look at dump files that are made by way of this.
+    pub(super) fn dumping(mut self, watch: files::Watch) -> Self {
+        self.dumps = Some(Arc::new(watch));
+        self
+    }
 }
 
 /// Paths begin at the root of the machine, whatever they look like.
@@ -244,7 +263,11 @@ impl ports::Disk for Files {
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (text(from), text(to));
-        self.machine.call(|disk| disk.rename(&from, &to)).await
+        self.machine.call(|disk| disk.rename(&from, &to)).await?;
+        if let Some(watch) = &self.dumps {
+            watch.renamed(&to);
+        }
+        Ok(())
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
@@ -252,7 +275,14 @@ impl ports::Disk for Files {
         if let Some(watch) = &self.watch {
             watch.removes(&path);
         }
-        self.machine.call(|disk| disk.remove(&path)).await
+        if let Some(watch) = &self.dumps {
+            watch.removes(&path);
+        }
+        self.machine.call(|disk| disk.remove(&path)).await?;
+        if let Some(watch) = &self.dumps {
+            watch.removed(&path);
+        }
+        Ok(())
     }
 
     async fn remove_dir(&self, path: &Path) -> io::Result<()> {
@@ -280,7 +310,11 @@ impl ports::Disk for Files {
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let path = text(path);
-        self.machine.call(|disk| disk.sync_dir(&path)).await
+        self.machine.call(|disk| disk.sync_dir(&path)).await?;
+        if let Some(watch) = &self.dumps {
+            watch.synced(&path);
+        }
+        Ok(())
     }
 }
 

@@ -10,15 +10,26 @@ use std::{
 use dm_core::binlog::Position;
 use tokio::time::sleep;
 
-use super::{control::Server, oracle::order::Orders, trace::Trace};
+use super::{
+    control::Server,
+    oracle::{
+        files::{self, Dumps},
+        order::Orders,
+    },
+    target::Database,
+    trace::Trace,
+    worker::Surroundings,
+};
 use crate::{
     etcd::{Op, Request, Span},
-    scenario::{Brand, SourcePlan, TASK},
+    scenario::{Brand, SourcePlan, TASK, Way},
     values::{self, Expect, Login, Source, Subtask},
 };
 
 /// How often it looks at the workers' leases.
 const LOOK: Duration = Duration::from_millis(200);
+/// After so many looks a source goes back to the worker that has its dump files.
+const MISPLACED_LOOKS: u32 = 15;
 /// A server in the simulation has no address; what stands here is never used.
 const LOGIN: Login<'static> = Login {
     host: "10.0.0.1",
@@ -32,6 +43,7 @@ pub(super) struct Master {
     server: Arc<Server>,
     trace: Trace,
     orders: Orders,
+    database: Arc<Database>,
     /// In order of their names.
     sources: Vec<String>,
     state: Mutex<State>,
@@ -43,8 +55,16 @@ pub(super) struct Wanted {
     pub(super) plan: SourcePlan,
     /// Where the task begins.
     pub(super) start: Position,
+    /// What it has by then, if that is known.
+    pub(super) gtids: String,
     /// Whether it is relayed now.
     pub(super) relays: bool,
+    /// Whether the second task of two has begun.
+    pub(super) is_second: bool,
+    /// The number of the dump that is made or loaded.
+    pub(super) dump: u32,
+    /// For how many looks another worker has had the source than is preferred.
+    pub(super) misplaced: u32,
 }
 
 struct State {
@@ -55,16 +75,12 @@ struct State {
 
 impl Master {
     /// A master of these sources, whose configurations it writes.
-    pub(super) fn new(
-        server: &Arc<Server>,
-        trace: &Trace,
-        orders: &Orders,
-        plans: BTreeMap<String, Wanted>,
-    ) -> Arc<Self> {
+    pub(super) fn new(around: &Surroundings, plans: BTreeMap<String, Wanted>) -> Arc<Self> {
         let master = Arc::new(Self {
-            server: Arc::clone(server),
-            trace: trace.clone(),
-            orders: orders.clone(),
+            server: Arc::clone(&around.server),
+            trace: around.trace.clone(),
+            orders: around.orders.clone(),
+            database: Arc::clone(&around.database),
             sources: plans.keys().cloned().collect(),
             state: Mutex::new(State {
                 plans,
@@ -82,6 +98,7 @@ impl Master {
         loop {
             sleep(LOOK).await;
             self.server.thawed().await;
+            self.go_on();
             self.schedule();
         }
     }
@@ -222,6 +239,108 @@ impl Master {
             .note("master", format_args!("compacts: {result:?}"));
     }
 
+    /// The second task of a source takes the place of the first one, which is finished. Where it
+    /// has made the tables only, an operator may want the source to be dumped once more.
+    fn go_on(&self) {
+        for source in &self.sources {
+            let mut wanted = self.wanted(source);
+            let before = (wanted.is_second, wanted.dump);
+            match wanted.plan.way {
+                Way::Full => {
+                    if let Some(from) = self.database.copied_from(source) {
+                        wanted.is_second = true;
+                        wanted.start = from.position;
+                        wanted.gtids = from.gtids.map(|it| it.to_string()).unwrap_or_default();
+                    }
+                }
+                Way::TwoTasks => match self.database.copying_from(source) {
+                    Some((from, true)) => {
+                        // What they came from is needed until all are there.
+                        let is_it = |number: &u32| {
+                            let complete = self.dumps().complete(source, *number);
+                            complete.is_some_and(|(_, of)| of == from.to_string())
+                        };
+                        wanted.dump = [1, 2].into_iter().find(is_it).unwrap_or(wanted.dump);
+                        wanted.is_second = true;
+                    }
+                    Some((_, false)) if wanted.plan.again && before == (true, 1) => {
+                        (wanted.is_second, wanted.dump) = (false, 2);
+                        self.trace.count("operator: dumps once more");
+                    }
+                    _ => wanted.is_second |= self.dumps().complete(source, wanted.dump).is_some(),
+                },
+                Way::Straight | Way::Files => {}
+            }
+            let after = (wanted.is_second, wanted.dump);
+            if before != after && !self.orders.rests(source) {
+                self.state().plans.insert(source.clone(), wanted);
+                self.trace.count("master: another task");
+                self.stop(source);
+                self.start(source);
+            }
+        }
+    }
+
+    fn dumps(&self) -> Dumps {
+        self.database.dumps()
+    }
+
+    /// The worker that a source belongs to, since it has dump files.
+    fn preferred(&self, source: &str) -> Option<String> {
+        let Wanted {
+            plan,
+            is_second,
+            dump,
+            ..
+        } = self.wanted(source);
+        let is_loading = plan.way == Way::TwoTasks && is_second;
+        if is_loading && self.database.copied_from(source).is_none() {
+            return self
+                .dumps()
+                .complete(source, dump)
+                .map(|(worker, _)| worker);
+        }
+        let marks = self.server.entries(&values::load_task_key(source, TASK));
+        let mark = marks.first()?;
+        values::parse_load_task(&mark.value)
+    }
+
+    /// Gives sources back to whoever has their dump files, some time after they were taken away.
+    fn put_back(&self, online: &BTreeMap<String, i64>) {
+        for source in &self.sources {
+            let bindings = self.bindings();
+            let bound = bindings.iter().find(|(_, bound)| *bound == source);
+            let at = bound.map(|(worker, _)| worker);
+            let preferred = self.preferred(source).filter(|it| online.contains_key(it));
+            let Some(to) = preferred.filter(|it| at != Some(it)) else {
+                if let Some(wanted) = self.state().plans.get_mut(source) {
+                    wanted.misplaced = 0;
+                }
+                continue;
+            };
+            let looks = self.state().plans.get_mut(source).map_or(0, |wanted| {
+                wanted.misplaced += 1;
+                wanted.misplaced
+            });
+            let other = bindings.get(&to);
+            let is_its = other.is_some_and(|it| self.preferred(it).as_ref() == Some(&to));
+            if looks < MISPLACED_LOOKS || is_its {
+                continue;
+            }
+            let mut ops = vec![delete(values::bound_key(&to))];
+            ops.extend(at.map(|at| delete(values::bound_key(at))));
+            self.write(
+                &format!("unbinds {other:?} from {to}, {source} from {at:?}"),
+                ops,
+            );
+            self.trace.count("master: put back");
+            self.write(&format!("binds {source} to {to}"), binding(source, &to));
+            if let (Some(other), Some(at)) = (other, at) {
+                self.write(&format!("binds {other} to {at}"), binding(other, at));
+            }
+        }
+    }
+
     /// One look at who is online, and what follows.
     fn schedule(&self) {
         let online = self.online();
@@ -233,6 +352,8 @@ impl Master {
                 self.write(&format!("{worker} is offline, unbinds {source}"), ops);
             }
         }
+        self.put_back(&online);
+        let mut bindings = self.bindings();
         let known = std::mem::replace(&mut self.state().seen, online.clone());
         for (worker, created) in &online {
             if known.get(worker) == Some(created) {
@@ -247,12 +368,30 @@ impl Master {
             if bindings.values().any(|bound| bound == source) {
                 continue;
             }
-            let free = online.keys().find(|name| !bindings.contains_key(*name));
+            let is_free = |name: &&String| !bindings.contains_key(*name);
+            let preferred = self.preferred(source);
+            let preferred = preferred.as_ref().filter(|it| online.contains_key(*it));
+            let free = preferred.filter(is_free);
+            let free = free.or_else(|| online.keys().find(is_free));
             if let Some(free) = free {
                 let ops = binding(source, free);
                 self.write(&format!("binds {source} to {free}"), ops);
                 bindings.insert(free.clone(), source.clone());
             }
+        }
+    }
+
+    /// The mode of its task.
+    const fn mode(wanted: &Wanted) -> &'static str {
+        let Wanted {
+            plan, is_second, ..
+        } = wanted;
+        match (plan.copies, plan.way, *is_second) {
+            (false, ..) | (_, Way::Full, true) => "incremental",
+            (_, Way::Straight | Way::Files, _) => "all",
+            (_, Way::TwoTasks, false) => "dump",
+            (_, Way::TwoTasks, true) => "load&sync",
+            (_, Way::Full, false) => "full",
         }
     }
 
@@ -291,10 +430,11 @@ impl Master {
 
     /// The configuration of the subtask, as it is wanted now.
     fn subtask(&self, source: &str) -> Op {
-        let Wanted { plan, start, .. } = self.wanted(source);
-        let toml = Subtask {
+        let wanted = self.wanted(source);
+        let Wanted { plan, start, .. } = &wanted;
+        let subtask = Subtask {
             name: TASK,
-            mode: if plan.copies { "all" } else { "incremental" },
+            mode: Self::mode(&wanted),
             source,
             meta_schema: "dm_meta",
             slots: plan.slots,
@@ -302,7 +442,7 @@ impl Master {
             flush_s: plan.flush_s,
             file: &start.file,
             position: start.pos,
-            gtids: "",
+            gtids: &wanted.gtids,
             from: LOGIN,
             // What can't be changed while a task lives tells it from the one before it.
             to: Login {
@@ -310,8 +450,12 @@ impl Master {
                 ..LOGIN
             },
             schemas: &[source.to_owned()],
-        }
-        .toml();
+        };
+        let toml = match plan.way {
+            Way::Straight => subtask.toml(),
+            // Worlds have few rows, and want many files and statements of them.
+            _ => subtask.toml_with(&files::dir(source, wanted.dump), ("300B", 80)),
+        };
         put(values::subtask_key(source, TASK), toml)
     }
 

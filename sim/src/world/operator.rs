@@ -9,5 +9,7 @@ pub(super) fn is_needed(error: &Error) -> bool {
     let unsettled = error.is(&code::SYNCER_DDL_UNSETTLED);
     // The binlog was gone, until somebody put it back: ER_MASTER_FATAL_ERROR_READING_BINLOG.
     let purged = error.is(&code::SYNCER_GET_EVENT) && error.cause.contains("Error 1236");
-    unsettled || purged
+    // Its disk did not take or give dump files, or somebody else was writing them.
+    let files = error.is(&code::DUMP_UNIT_RUNTIME) || error.is(&code::LOAD_LIGHTNING_RUNTIME);
+    unsettled || purged || files
 }

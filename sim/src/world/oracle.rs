@@ -5,6 +5,7 @@ pub(super) mod convergence;
 pub(super) mod end;
 pub(super) mod exactly_once;
 pub(super) mod fence;
+pub(super) mod files;
 pub(super) mod leak;
 pub(super) mod lease;
 pub(super) mod name;
@@ -18,12 +19,13 @@ pub(super) mod stop;
 pub(super) mod tables;
 
 /// Names of all oracles.
-pub const NAMES: [&str; 16] = [
+pub const NAMES: [&str; 17] = [
     checkpoint::NAME,
     convergence::NAME,
     end::NAME,
     exactly_once::NAME,
     fence::NAME,
+    files::NAME,
     leak::NAME,
     lease::NAME,
     name::NAME,

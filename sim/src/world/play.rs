@@ -31,7 +31,7 @@ use super::{
 use crate::{
     dice::Dice,
     record::Record,
-    scenario::{Scenario, What, source_name, worker_name},
+    scenario::{Scenario, Way, What, source_name, worker_name},
     values,
 };
 
@@ -82,7 +82,7 @@ impl World {
         let nodes = ["etcd", "target", "master"].map(node);
         let [etcd, target, leader] = nodes.clone();
         let server = Server::start(etcd, trace.clone(), dice.fork("etcd"));
-        let database = Database::new(target, trace.clone(), dice.fork("target"));
+        let database = Database::new(target, trace.clone(), dice.fork("target"), &server);
         let mut plans = BTreeMap::new();
         let mut upstreams = Vec::new();
         for (place, plan) in scenario.sources.iter().enumerate() {
@@ -90,12 +90,16 @@ impl World {
             let upstream = Upstream::new(&name, *plan, trace.clone(), &dice);
             database.compare_with(&name, upstream.history());
             if plan.copies {
-                database.begin_empty(&name);
+                database.begin_empty(&name, plan.way != Way::Straight);
             }
             let wanted = Wanted {
                 plan: *plan,
                 start: upstream.first_place(),
+                gtids: String::new(),
                 relays: plan.relays,
+                is_second: false,
+                dump: 1,
+                misplaced: 0,
             };
             plans.insert(name, wanted);
             upstreams.push(upstream);
@@ -107,9 +111,10 @@ impl World {
             orders: Orders::default(),
             relays: scenario.sources.iter().any(|plan| plan.relays),
             sources: Arc::new(upstreams.iter().map(by_name).collect()),
+            dumps: database.dumps(),
             database,
         };
-        let master = Master::new(&server, &trace, &around.orders, plans);
+        let master = Master::new(&around, plans);
         leader.spawn(Arc::clone(&master).run());
         let workers = scenario.workers.iter().enumerate();
         let processes = workers.map(|(place, plan)| {

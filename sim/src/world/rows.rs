@@ -162,11 +162,13 @@ impl Rows {
     }
 }
 
-/// The rows of a statement that inserts or replaces them.
+/// The rows of statements that insert or replace them.
 pub(super) fn rows_of(sql: &[u8]) -> Vec<Row> {
     let sql = String::from_utf8_lossy(sql);
-    let (_, rows) = sql.split_once("VALUES").unwrap_or_default();
-    let rows = rows.split('(').skip(1);
+    let rows = sql.split("VALUES").skip(1).flat_map(|rows| {
+        let rows = rows.split(';').next().unwrap_or_default();
+        rows.split('(').skip(1)
+    });
     let row = |row: &str| {
         let values = row.split(')').next().unwrap_or_default().split(',');
         values.map(|value| value.parse().ok()).collect()

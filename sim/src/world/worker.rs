@@ -30,6 +30,7 @@ use super::{
     control::{Client, Server},
     files::{Files, Machine},
     oracle::{
+        files::{self, Dumps},
         leak::Doors,
         lease::Tenure,
         order::Orders,
@@ -51,6 +52,8 @@ pub(super) struct Surroundings {
     pub(super) orders: Orders,
     pub(super) sources: Arc<BTreeMap<String, Arc<Upstream>>>,
     pub(super) database: Arc<Database>,
+    /// What was dumped.
+    pub(super) dumps: Dumps,
     /// Whether any source is relayed.
     pub(super) relays: bool,
 }
@@ -79,6 +82,7 @@ impl ports::Connect for Connect {
         Source {
             upstream: Arc::clone(upstream.expect("a master names sources that exist")),
             doors: self.doors.clone(),
+            dumps: self.surroundings.dumps.clone(),
         }
     }
 
@@ -188,9 +192,10 @@ impl Process {
             doors: Doors::default(),
         };
         let watch = |by| purge::Watch::new(surroundings, disk, (&process, by), &running.view);
+        let dumps = files::Watch::new(surroundings, disk, &process, &running.view);
         let connect = Connect {
             surroundings: surroundings.clone(),
-            files: disk.files(*lives).watched(watch(By::Relay)),
+            files: disk.files(*lives).watched(watch(By::Relay)).dumping(dumps),
             tenure: running.tenure.clone(),
             doors: running.doors.clone(),
         };
@@ -258,6 +263,7 @@ impl Process {
         self.kill();
         let seed = self.config.seed ^ self.lives;
         self.machine.crash(&mut Dice::new(seed).fork("power cut"));
+        files::survived(&self.surroundings, &self.machine, &self.name);
     }
 
     /// What is wrong with its disk.

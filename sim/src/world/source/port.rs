@@ -17,7 +17,10 @@ use tokio::time::{sleep, timeout};
 
 use super::{Upstream, binlog::Place, damage::Arrival, events};
 use crate::world::{
-    oracle::leak::{Door, Doors},
+    oracle::{
+        files::Dumps,
+        leak::{Door, Doors},
+    },
     rows::Row,
     signal::Listener,
     tables::Tables,
@@ -28,6 +31,8 @@ use crate::world::{
 pub(in crate::world) struct Source {
     pub(in crate::world) upstream: Arc<Upstream>,
     pub(in crate::world) doors: Doors,
+    /// Who notes the snapshots that go through files.
+    pub(in crate::world) dumps: Dumps,
 }
 
 impl ports::Source for Source {
@@ -68,11 +73,14 @@ impl ports::Source for Source {
             cuts: self.upstream.cuts.listen(),
             _door: self.doors.open(),
         };
+        let from = Location {
+            position: end.position,
+            gtids: Some(end.gtids).filter(|gtids| !gtids.is_empty()),
+        };
+        self.dumps
+            .note(&self.upstream.name, &from, tables.snapshot());
         Ok(Snapshot {
-            from: Location {
-                position: end.position,
-                gtids: Some(end.gtids).filter(|gtids| !gtids.is_empty()),
-            },
+            from,
             until: None,
             tables: wanted,
             views: Vec::new(),

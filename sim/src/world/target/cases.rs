@@ -53,7 +53,7 @@ impl Simulated {
         let (_, view) = watch::channel(worker.view());
         Self {
             tenure: Tenure::new("worker", &server, &Orders::default(), view),
-            database: Database::new(node("target"), trace, dice),
+            database: Database::new(node("target"), trace, dice, &server),
         }
     }
 }

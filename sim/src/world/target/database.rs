@@ -22,8 +22,9 @@ use tokio::time::{Instant, sleep};
 use crate::{
     dice::Dice,
     world::{
+        control::Server,
         history::History,
-        oracle::{exactly_once, fence, progress},
+        oracle::{exactly_once, fence, files::Dumps, progress},
         tables::{Refusal, Snapshot, Tables, refuse},
         trace::Trace,
     },
@@ -45,6 +46,8 @@ const LOOK: Duration = Duration::from_millis(3);
 pub(in crate::world) struct Database {
     pub(super) trace: Trace,
     pub(super) node: NodeHandle,
+    pub(super) etcd: Arc<Server>,
+    pub(super) dumps: Dumps,
     state: Mutex<State>,
 }
 
@@ -60,10 +63,17 @@ pub(super) struct State {
 
 impl Database {
     /// An empty server on a node of its own.
-    pub(in crate::world) fn new(node: NodeHandle, trace: Trace, dice: Dice) -> Arc<Self> {
+    pub(in crate::world) fn new(
+        node: NodeHandle,
+        trace: Trace,
+        dice: Dice,
+        etcd: &Arc<Server>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             trace,
             node,
+            etcd: Arc::clone(etcd),
+            dumps: Dumps::default(),
             state: Mutex::new(State {
                 dice,
                 weather: Weather::default(),
@@ -118,9 +128,35 @@ impl Database {
         applied.chain(checkpoint).cloned().collect()
     }
 
-    /// A source's task will find nothing of its tables.
-    pub(in crate::world) fn begin_empty(&self, source: &str) {
-        self.state().job(source).tables = Tables::none();
+    /// A source's task will find nothing of its tables, whose rows go through files or not.
+    pub(in crate::world) fn begin_empty(&self, source: &str, through_files: bool) {
+        let mut state = self.state();
+        let job = state.job(source);
+        job.tables = Tables::none();
+        job.through_files = through_files;
+    }
+
+    /// Where the binlog goes on behind a source's copy that is not over, and whether rows of it are
+    /// there.
+    pub(in crate::world) fn copying_from(&self, source: &str) -> Option<(Location, bool)> {
+        let mut state = self.state();
+        let copy = state.job(source).copy.as_ref();
+        let copy = copy.filter(|copy| !copy.is_over)?;
+        let has_rows = copy.tables.values().any(|table| !table.pieces.is_empty());
+        Some((copy.from.clone(), has_rows))
+    }
+
+    /// What was dumped.
+    pub(in crate::world) fn dumps(&self) -> Dumps {
+        self.dumps.clone()
+    }
+
+    /// Where the binlog goes on behind a source's copy, if that is over.
+    pub(in crate::world) fn copied_from(&self, source: &str) -> Option<Location> {
+        let mut state = self.state();
+        let copy = state.job(source).copy.as_ref();
+        copy.filter(|copy| copy.is_over)
+            .map(|copy| copy.from.clone())
     }
 
     /// Whether nothing is noted of a copy yet, nor of what comes behind it.
@@ -393,7 +429,12 @@ impl Database {
             return refused;
         }
         let mut state = self.state();
-        let lost = !Guard::CopyNote.holds() && state.dice.permille(200);
+        state.job(source).loads(self, source, claim.fence);
+        let note = match state.job(source).through_files {
+            true => Guard::LoadNote,
+            false => Guard::CopyNote,
+        };
+        let lost = !note.holds() && state.dice.permille(200);
         let job = state.job(source);
         job.passed(&self.trace, source, claim);
         job.writes += 1;
@@ -411,7 +452,11 @@ impl Database {
                 cargo.slot, cargo.seq, claim.fence.0, cargo.rows, cargo.table
             ),
         );
-        self.trace.count("target: piece of a copy");
+        let is_loaded = job.through_files;
+        self.trace.count(match is_loaded {
+            true => "target: piece of a load",
+            false => "target: piece of a copy",
+        });
         if let Some(row) = job.rows.get_mut(&claim.slot).filter(|_| !lost) {
             row.seq = cargo.seq + 1;
             row.taken = false;

@@ -8,9 +8,9 @@ use dm_runtime::ports::{
     copy::{Body, Cargo, Copy},
 };
 
-use super::ddl::Intent;
+use super::{database::Database, ddl::Intent};
 use crate::world::{
-    oracle::fence,
+    oracle::{fence, files},
     rows::rows_of,
     tables::{Refusal, Tables, refuse},
     trace::Trace,
@@ -27,6 +27,8 @@ pub(super) struct Job {
     pub(super) checkpoint: Option<Checkpoint>,
     /// What is noted of a copy.
     pub(super) copy: Option<Copy>,
+    /// Whether its rows go through files.
+    pub(super) through_files: bool,
     /// A DDL that is under way.
     pub(super) intent: Option<Intent>,
     pub(super) locks: BTreeMap<i64, u64>,
@@ -51,6 +53,7 @@ impl Job {
             safe_until: None,
             checkpoint: None,
             copy: None,
+            through_files: false,
             intent: None,
             locks: BTreeMap::new(),
             taken: Fence::default(),
@@ -64,6 +67,13 @@ impl Job {
     pub(super) fn passed(&self, trace: &Trace, source: &str, claim: Claim) {
         let Claim { fence, run, .. } = claim;
         fence::passed(trace, source, (fence, run), (self.taken, self.takeovers));
+    }
+
+    /// Somebody writes what comes from dump files, if that is the way.
+    pub(super) fn loads(&self, database: &Database, source: &str, fence: Fence) {
+        if let Some(process) = self.owners.get(&fence).filter(|_| self.through_files) {
+            files::loads(&database.trace, &database.etcd, source, process);
+        }
     }
 
     /// Rows of a copy arrive, with the note of them, unless that gets lost.

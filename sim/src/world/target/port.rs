@@ -405,7 +405,9 @@ impl ports::Target for Target {
         let inner = &self.0;
         let progress = inner.fresh(slots, &copy.from);
         let (fence, rows, copy) = (inner.fence(), progress.clone(), copy.clone());
+        let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
         let write = move |job: &mut Job| {
+            job.loads(&database, &source, fence);
             job.replace_slots(fence, rows);
             job.safe_until = None;
             job.copy = Some(copy);
@@ -423,7 +425,15 @@ impl ports::Target for Target {
         over.tables
             .values_mut()
             .for_each(|table| table.pieces.clear());
-        let and = move |job: &mut Job| job.copy = Some(over);
+        let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
+        let and = move |job: &mut Job| {
+            let was_over = job.copy.as_ref().is_some_and(|copy| copy.is_over);
+            if job.through_files && !was_over {
+                let (trace, tables) = (&database.trace, job.tables.snapshot());
+                database.dumps.loaded(trace, &source, &over.from, &tables);
+            }
+            job.copy = Some(over);
+        };
         match slots {
             Some(slots) => {
                 let until = copy.until.as_ref();
