@@ -216,7 +216,7 @@ impl Scenario {
 
     /// Which copies go through dump files, and what befalls those and their disks.
     fn draw_files(&mut self, dice: &mut Dice) {
-        if !dice.permille(400) {
+        if !dice.permille(500) {
             return;
         }
         for source in 0..self.sources.len() {
@@ -224,8 +224,14 @@ impl Scenario {
             if !plan.copies {
                 continue;
             }
-            plan.way = *dice.pick(&[Way::Files, Way::Files, Way::TwoTasks, Way::Full]);
-            plan.again = dice.permille(700);
+            plan.way = *dice.pick(&[
+                Way::Files,
+                Way::Files,
+                Way::TwoTasks,
+                Way::TwoTasks,
+                Way::Full,
+            ]);
+            plan.again = dice.permille(800);
             // Between two tasks nobody needs what is relayed, as far as the worker knows.
             plan.relays &= plan.way == Way::Files;
             // It begins when a task that was stopped at once begins, or is short from the start.
@@ -235,7 +241,7 @@ impl Scenario {
             let begins = self.steps.iter().find(stop).map(Step::ends);
             let begins = begins.unwrap_or(Duration::from_secs(1));
             // What is dumped once more should not be the same.
-            for _ in 0..if self.sources[source].again { 20 } else { 0 } {
+            for _ in 0..if self.sources[source].again { 60 } else { 0 } {
                 self.steps.push(Step {
                     at: begins + dice.millis(10..4_000),
                     lasts: Duration::ZERO,
