@@ -87,13 +87,12 @@ async fn a_load_goes_back_to_its_files() -> Result<()> {
     let started = master.start_task(&job, "one").await;
     started.map_err(|error| one.explain(error))?;
     one.logged(" loading ", LIMIT).await?;
-    sleep(Duration::from_millis(700)).await;
     let mark = async || -> Result<Option<String>> {
         let found = master.etcd().get(&*key, None).await?;
         let kv = found.kvs().first();
         Ok(kv.map(|kv| kv.value_str().map(str::to_owned)).transpose()?)
     };
-    // As the existing worker writes it.
+    // As the existing worker writes it, and before it loads.
     assert_eq!(mark().await?.as_deref(), Some("\"one\""), "{}", one.log());
 
     move_source(master, &job.source_id, "one", "two").await?;
