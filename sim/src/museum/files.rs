@@ -69,7 +69,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
                 .seed(10)
                 .task(|task| task.again = true)
                 .at(0.001, 3.0, Stop(0))
-                .ddls(0.15),
+                .ddls(0.3),
         )
         .needs("operator: dumps once more")
         .guarded_by(Guard::LoadAnew, "files"),
