@@ -163,6 +163,8 @@ pub struct CopyTable {
     pub target: TableName,
     /// What its definition was, as [`dm_core::full::fingerprint`] says.
     pub definition: String,
+    /// Stands for the character sets of its columns in the target, if it has texts.
+    pub charsets: Option<String>,
     /// Where the binlog goes on behind its rows, if that is not where the copy began: what it says
     /// of the table before is in them, definitions included.
     pub place: Option<Location>,

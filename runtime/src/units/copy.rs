@@ -11,25 +11,21 @@ mod facts;
 mod keys;
 mod load;
 pub(super) mod pieces;
+mod plan;
 mod rows;
 mod settings;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use dm_core::{
     control::subtask::Mode,
     error::{Error, Result, Scope, code},
-    full::{Gap, Reading, fingerprint, gaps},
+    full::{Gap, Reading},
     guard::Guard,
     lifecycle::{self, Job, Outcome, Reply},
     sync::{
-        ddl::Rules,
         progress::Location,
-        schema::{ColumnInfo, Quoted, Table, TableName},
+        schema::{Quoted, Table, TableName},
     },
 };
 use tokio::{
@@ -42,15 +38,16 @@ pub(crate) use self::facts::TableFacts;
 pub use self::facts::{CopyFacts, TableProgress, Total};
 pub(crate) use self::settings::Settings;
 use self::{
-    define::{Definitions, Restart, Wanted},
+    define::{Definitions, Wanted},
     pieces::{Pieces, Work},
+    plan::Plan,
     rows::{Shared, SnapshotFeed},
 };
 pub(super) use self::{load::hand_over, rows::left};
 use super::{Breaks, Moving, Stop, StopSignal, rules, stopped, tasks::Tasks, writer::Refused};
 use crate::ports::{
     Connect, Source, Target,
-    copy::{Copy, CopyTable, Reader, Snapshot, SnapshotTable},
+    copy::{Copy, Reader, Snapshot, SnapshotTable},
 };
 
 /// How often it is looked whether the source still has the binlog that the task goes on with.
@@ -366,231 +363,6 @@ async fn missed<R: Reader>(noted: &Copy, snapshot: &mut Snapshot<R>) -> Result<(
     Ok(())
 }
 
-/// What a run has to do, from what is noted and what the source has now.
-struct Plan {
-    copy: Copy,
-    /// Tables that have rows which count.
-    begun: BTreeSet<TableName>,
-    /// Tables of which rows are there that do not count.
-    restarts: BTreeMap<TableName, Restart>,
-}
-
-impl Plan {
-    /// # Errors
-    /// 34018: the snapshot is older than what is there, or a table goes elsewhere now. 32004: a
-    /// table without a key is read while it changes.
-    fn new<R>(
-        job: &Job,
-        rules: &Rules,
-        noted: Option<Copy>,
-        snapshot: &Snapshot<R>,
-    ) -> Result<Self> {
-        let by_gtid = job.source.enable_gtid;
-        // Without a sync unit nothing would reconcile rows of two snapshots.
-        let goes_on = Mode::parse(&job.task.mode).is_some_and(Mode::has_sync);
-        let Snapshot {
-            from,
-            until,
-            tables,
-            ..
-        } = snapshot;
-        let mut plan = Self {
-            copy: Copy {
-                from: from.clone(),
-                until: until.clone(),
-                ..Copy::default()
-            },
-            begun: BTreeSet::new(),
-            restarts: BTreeMap::new(),
-        };
-        let mut before = BTreeMap::new();
-        if let Some(noted) = noted {
-            let has_rows = noted.tables.values().any(|table| !table.pieces.is_empty());
-            if goes_on && has_rows {
-                if !from.reaches(&noted.from, by_gtid) {
-                    return Err(older(from, &noted.from));
-                }
-                let ends = [noted.until, until.clone(), Some(from.clone())];
-                let until = ends.into_iter().flatten().reduce(|high, end| {
-                    if end.reaches(&high, by_gtid) {
-                        end
-                    } else {
-                        high
-                    }
-                });
-                plan.copy.until = until.filter(|_| Guard::CopyUntil.holds());
-                if Guard::CopyFrom.holds() {
-                    plan.copy.from = noted.from;
-                }
-            }
-            before = noted.tables;
-        }
-        let place = (plan.copy.from != *from).then(|| from.clone());
-        for SnapshotTable { table, .. } in tables {
-            keeps_rows_apart(table)?;
-            let noted = before.remove(&table.name).filter(|noted| !noted.is_gone);
-            let entry = plan.entry(table, noted, (rules, goes_on), place.as_ref())?;
-            if entry.pieces.is_empty() && !Reading::new(table).has_key() && until.is_some() {
-                return Err(unlocked(&table.name));
-            }
-            plan.copy.tables.insert(table.name.clone(), entry);
-        }
-        // They were dropped since, or have another name now, under which they are copied anew.
-        // Nothing that the binlog says of them concerns the target any more.
-        for (name, noted) in before {
-            if !noted.is_gone {
-                plan.restarts.insert(name.clone(), Restart::gone(&noted));
-            }
-            let gone = CopyTable {
-                place: place.clone(),
-                is_gone: true,
-                pieces: Vec::new(),
-                ..noted
-            };
-            plan.copy.tables.insert(name, gone);
-        }
-        Ok(plan)
-    }
-
-    /// Notes the character sets of tables in the target, or compares them where rows are there.
-    ///
-    /// # Errors
-    /// 36027: they are others.
-    async fn look(&mut self, target: &impl Target, tables: &[SnapshotTable]) -> Result<Vec<Look>> {
-        let mut looks = Vec::new();
-        for SnapshotTable { table, .. } in tables {
-            let Some(entry) = self.copy.tables.get_mut(&table.name) else {
-                continue;
-            };
-            let (source, charsets) = of_both(&entry.definition);
-            let columns = table.columns.iter();
-            let has_text = columns.clone().any(|column| column.charset.is_some());
-            // Of one that was altered since it was complete there are other columns.
-            if !has_text || source != fingerprint(table) {
-                continue;
-            }
-            let columns = columns.map(|column| column.name.to_lowercase()).collect();
-            let Some(look) = Look::new(target, &entry.target, columns).await? else {
-                continue;
-            };
-            look.is(charsets)?;
-            if charsets.is_none() && entry.pieces.is_empty() {
-                entry.definition = format!("{source} {}", look.charsets);
-            }
-            looks.push(look);
-        }
-        Ok(looks)
-    }
-
-    /// What is to be noted of a table, of which so much is.
-    fn entry(
-        &mut self,
-        table: &Table,
-        noted: Option<CopyTable>,
-        (rules, goes_on): (&Rules, bool),
-        place: Option<&Location>,
-    ) -> Result<CopyTable> {
-        let (name, definition) = (&table.name, fingerprint(table));
-        let target = rules.target(name)?;
-        let target = target.ok_or_else(|| define::missing(name, "no rule of the task names it"))?;
-        let mut keys = Vec::new();
-        if let Some(noted) = noted {
-            let is_begun = !noted.pieces.is_empty();
-            if is_begun && noted.target != target {
-                return Err(rerouted(name, &noted.target, &target));
-            }
-            let is_complete = is_begun && gaps(name, noted.pieces.clone())?.is_empty();
-            let is_same = of_both(&noted.definition).0 == definition;
-            let can_go_on = Reading::new(table).has_key() || !Guard::CopyKeyless.holds();
-            if goes_on && is_begun && (is_complete || is_same && can_go_on) {
-                self.begun.insert(name.clone());
-                return Ok(noted);
-            }
-            if noted.target == target {
-                let restart = Restart {
-                    rows: noted.rows,
-                    drops: !is_same,
-                };
-                self.restarts.insert(name.clone(), restart);
-                // It is still there, without them.
-                if is_same {
-                    keys = noted.keys;
-                }
-            }
-        }
-        Ok(CopyTable {
-            target,
-            definition,
-            place: place.cloned(),
-            is_gone: false,
-            keys,
-            pieces: Vec::new(),
-            rows: 0,
-            bytes: 0,
-        })
-    }
-}
-
-/// What is noted of a table's definition in the source, and of the character sets in the target, if
-/// anything is.
-fn of_both(noted: &str) -> (&str, Option<&str>) {
-    let both = noted.split_once(' ');
-    both.map_or((noted, None), |(source, target)| (source, Some(target)))
-}
-
-/// The character sets of a table of the target: in others, lines that are there may be other texts.
-struct Look {
-    target: TableName,
-    /// The columns that have rows of the source, in lower case.
-    columns: BTreeSet<String>,
-    charsets: String,
-}
-
-impl Look {
-    /// Nothing if there is no such table.
-    async fn new(
-        target: &impl Target,
-        name: &TableName,
-        columns: BTreeSet<String>,
-    ) -> Result<Option<Self>> {
-        let Some(there) = target.table(name).await? else {
-            return Ok(None);
-        };
-        let column = |info: &ColumnInfo| ColumnInfo {
-            name: info.name.to_lowercase(),
-            charset: info.charset.clone(),
-            ..ColumnInfo::default()
-        };
-        let mut found: Vec<_> = there.columns.iter().map(column).collect();
-        found.retain(|column| columns.contains(&column.name));
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Some(Self {
-            target: name.clone(),
-            columns,
-            charsets: fingerprint(&Table {
-                columns: found,
-                keys: Vec::new(),
-                ..there
-            }),
-        }))
-    }
-
-    /// Whether they still are what they were when its rows came.
-    async fn check(&self, target: &impl Target) -> Result<()> {
-        let now = Self::new(target, &self.target, self.columns.clone()).await?;
-        self.is(now.as_ref().map(|now| &*now.charsets))
-    }
-
-    fn is(&self, other: Option<&str>) -> Result<()> {
-        if other.is_none_or(|other| other == self.charsets) {
-            return Ok(());
-        }
-        let what = "the character set of a column was changed amid the copy, and what was written \
-                    by then may be other texts now";
-        Err(define::missing(&self.target, what).with_workaround(ANEW))
-    }
-}
-
 /// Whether the binlog can go on behind rows of these tables that files hold, read under a lock or
 /// at several places.
 ///
@@ -639,26 +411,6 @@ pub(super) fn nothing() -> Error {
             "Look for a slip in `block-allow-list`, and grant SELECT on the tables to the user of \
              the source.",
         )
-}
-
-fn older(now: &Location, noted: &Location) -> Error {
-    let text = format!(
-        "inconsistent checkpoints: the source is at [{now}], which is before [{noted}], where its \
-         copy began"
-    );
-    Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text)
-        .with_scope(Scope::Upstream)
-        .with_workaround("Wait until the source has caught up with the one that it stands in for.")
-}
-
-fn rerouted(name: &TableName, before: &TableName, now: &TableName) -> Error {
-    let text = format!(
-        "inconsistent checkpoints between loader and target database: rows of {name} are in \
-         {before}, and the routes say {now} by now"
-    );
-    Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text).with_workaround(format!(
-        "Put the former routes back until the copy is over. {ANEW}"
-    ))
 }
 
 fn unlocked(name: &TableName) -> Error {

@@ -50,6 +50,8 @@ struct StoredTable {
     target_schema: String,
     target_table: String,
     definition: String,
+    #[serde(default)]
+    charsets: Option<String>,
     place: Option<StoredLocation>,
     is_gone: bool,
     /// Name and clause of each.
@@ -144,6 +146,7 @@ impl Meta {
                         target_schema,
                         target_table,
                         definition,
+                        charsets,
                         place,
                         is_gone,
                         keys,
@@ -153,6 +156,7 @@ impl Meta {
                     let table_copy = CopyTable {
                         target: TableName::new(target_schema, target_table),
                         definition,
+                        charsets,
                         place: place.map(|place| self.restore(&place)).transpose()?,
                         is_gone,
                         keys: keys.collect(),
@@ -218,6 +222,7 @@ impl Meta {
                 target_schema: state.target.schema.clone(),
                 target_table: state.target.table.clone(),
                 definition: state.definition.clone(),
+                charsets: state.charsets.clone(),
                 place: state.place.as_ref().map(StoredLocation::from),
                 is_gone: state.is_gone,
                 keys: state

@@ -92,6 +92,7 @@ impl<T: Target, D: Disk> Planning<'_, T, D> {
                         target,
                         definition: known.to_string(),
                         place: None,
+                        charsets: None,
                         is_gone: false,
                         keys: Vec::new(),
                         pieces: Vec::new(),
