@@ -56,7 +56,8 @@ descs! { "dm_syncer_"
 /// The existing worker only logs it.
 pub(super) static MISSED: Desc = Desc {
     name: "dm_worker_sync_missing_rows_total",
-    help: "rows that were changed or deleted at the source and were not in the target",
+    help: "rows that were changed at the source, or deleted from tables without a key, and were \
+           not in the target",
     kind: Kind::Counter,
 };
 

@@ -101,7 +101,7 @@ pub(super) async fn take(
                 "took a snapshot"
             );
             let views = views(source, &is_wanted).await?;
-            hint_at_unseen(source, &tables).await?;
+            hint_at_unseen(source, &tables).await;
             return Ok(Snapshot {
                 from,
                 until,
@@ -125,8 +125,11 @@ pub(super) async fn take(
 }
 
 /// A server does not list tables that its user may not see.
-async fn hint_at_unseen(source: &Upstream, tables: &[SnapshotTable]) -> Result<()> {
-    let mut reader = SnapshotReader::open(source).await?;
+async fn hint_at_unseen(source: &Upstream, tables: &[SnapshotTable]) {
+    let Ok(mut reader) = SnapshotReader::open(source).await else {
+        // It is a hint only.
+        return;
+    };
     let schemas = tables.iter().map(|it| &*it.table.name.schema).collect();
     for schema in seen_in_part(&mut reader.conn, schemas).await {
         warn!(
@@ -136,7 +139,6 @@ async fn hint_at_unseen(source: &Upstream, tables: &[SnapshotTable]) -> Result<(
              copied"
         );
     }
-    Ok(())
 }
 
 /// The views that are wanted. Says what belongs to wanted tables and is not copied.

@@ -133,8 +133,15 @@ impl<K: Connect> Moving<K> {
         // A snapshot that breaks does not give the source away.
         self.fence = Some(recovered.fence);
         let noted = target.copy().await?;
+        let slots = u32::try_from(settings.threads).unwrap_or(1);
+        let definitions = |from: &Location| Definitions {
+            target: &*target,
+            rules: &rules,
+            upstream: &upstream,
+            at: from.clone(),
+        };
         if let Some(copy) = &noted
-            && (copy.is_complete()? || !Guard::CopyComplete.holds())
+            && self.complete(&definitions(&copy.from), slots, copy).await?
         {
             self.events.send(lifecycle::Event::Initialised);
             return Ok(());
@@ -163,20 +170,11 @@ impl<K: Connect> Moving<K> {
             mut readers,
             ..
         } = snapshot;
-        let definitions = Definitions {
-            target: &*target,
-            rules: &rules,
-            upstream: &upstream,
-            at: plan.copy.from.clone(),
-        };
+        let definitions = definitions(&plan.copy.from);
         let slots = u32::try_from(readers.len()).unwrap_or(1);
         // In this order, a run that ends in between leaves neither rows of which nothing is noted,
         // nor a table of which nobody knows whose it is.
         definitions.restart(&plan.restarts).await?;
-        if let Some(reader) = readers.first_mut() {
-            let new = (&*tables, &plan.begun);
-            definitions.find_keys(reader, new, &mut plan.copy).await?;
-        }
         target.begin_copy(slots, &plan.copy).await?;
         // Not before it is noted: until then the target says that an older place is needed.
         self.needs.note_needs(&plan.copy.from);
@@ -186,8 +184,12 @@ impl<K: Connect> Moving<K> {
                 source: Some(table),
             });
             let wanted: Vec<_> = wanted.collect();
-            definitions.create(reader, &wanted, &plan.begun).await?;
-            definitions.drop_keys(&plan.copy, &plan.begun).await?;
+            let made = definitions.create(reader, &wanted, &plan.begun).await?;
+            let copy = &mut plan.copy;
+            if definitions.find_keys(&made, &tables, copy).await? {
+                target.begin_copy(slots, copy).await?;
+                definitions.drop_keys(copy, &plan.begun).await?;
+            }
             // No row comes before they are made.
             if plan.begun.is_empty() {
                 let views: Vec<_> = views.into_iter().map(|view| view.name).collect();
@@ -237,22 +239,36 @@ impl<K: Connect> Moving<K> {
         for look in &looks {
             look.check(&*target).await?;
         }
-        plan.copy = target.copy().await?.unwrap_or_default();
-        let keys = plan.copy.take_keys();
-        if !plan.copy.is_complete()? && Guard::CopyComplete.holds() {
+        let noted = target.copy().await?.unwrap_or_default();
+        if !self.complete(&definitions, slots, &noted).await? {
             let text = "the copy came to its end, and some rows are not noted";
             return Err(Failure::Again(Error::new(
                 &code::LOAD_TASK_CHECKPOINT_NOT_MATCH,
                 text,
             )));
         }
+        info!(source = config.source_id, task = task.name, "all is copied");
+        Ok(())
+    }
+
+    /// Whether all rows of a copy are there; then what is left is made.
+    async fn complete<T: Target>(
+        &self,
+        definitions: &Definitions<'_, T>,
+        slots: u32,
+        noted: &Copy,
+    ) -> Result<bool, Failure> {
+        let mut copy = noted.clone();
+        let keys = copy.take_keys();
+        if Guard::CopyComplete.holds() && !copy.is_complete()? {
+            return Ok(false);
+        }
         if !keys.is_empty() {
             // Only now: a DDL moves all slots.
             definitions.add_keys(&keys, &self.facts).await?;
-            target.begin_copy(slots, &plan.copy).await?;
+            definitions.target.begin_copy(slots, &copy).await?;
         }
-        info!(source = config.source_id, task = task.name, "all is copied");
-        Ok(())
+        Ok(true)
     }
 
     /// Counts what is there already.

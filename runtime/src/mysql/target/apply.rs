@@ -370,7 +370,7 @@ impl SlotSession {
             match &cargo.body {
                 Body::Statements(sql) => out.extend_from_slice(sql),
                 Body::Lines(lines, file) => {
-                    let part = file.len().max(PART_BYTES_MIN);
+                    let part = file.len().max(PART_BYTES_MIN).min(bytes_max / 4);
                     let rest = lines.lines.statement(left, part, out);
                     left = rest.ok_or_else(|| broken(cargo))?;
                 }

@@ -55,6 +55,7 @@ pub(in crate::units) struct Definitions<'a, T> {
 
 impl<T: Target> Definitions<'_, T> {
     /// Makes schemas and tables, unless they were begun before, and compares those that are there.
+    /// Returns the definitions of those that it has made.
     ///
     /// # Errors
     /// The target refuses one, or one that is there can't take the rows.
@@ -63,7 +64,8 @@ impl<T: Target> Definitions<'_, T> {
         definer: &mut impl Definer,
         tables: &[Wanted<'_>],
         begun: &BTreeSet<TableName>,
-    ) -> Result<(), Failure> {
+    ) -> Result<BTreeMap<TableName, String>, Failure> {
+        let mut made = BTreeMap::new();
         let new = || tables.iter().filter(|table| !begun.contains(table.name));
         let schemas: BTreeSet<_> = new()
             .map(|table| TableName::new(&*table.name.schema, ""))
@@ -77,6 +79,7 @@ impl<T: Target> Definitions<'_, T> {
             let mut there = self.target.table(&name).await?;
             if there.is_none() {
                 let definition = definer.definition(of).await.map_err(super::again)?;
+                made.insert((*of).clone(), definition.sql.clone());
                 self.run(of, definition).await?;
                 there = self.target.table(&name).await?;
             }
@@ -93,7 +96,7 @@ impl<T: Target> Definitions<'_, T> {
                 }
             }
         }
-        Ok(())
+        Ok(made)
     }
 
     /// Makes views, as far as the target takes them: they may name what is not migrated.

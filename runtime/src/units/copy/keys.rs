@@ -1,57 +1,58 @@
 //! Keys that a large table gets when its rows are there: to sort them once costs a server less than
 //! to keep them in order while rows come.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dm_core::{
     binlog::Dialect,
-    error::Result,
+    error::{Error, Result, code},
     full::{PlainKey, plain_keys},
     sync::schema::{Quoted, TableName},
 };
 use tracing::info;
 
 use super::{
-    CopyFacts, Failure, again,
+    CopyFacts, Failure,
     define::{Definitions, missing},
 };
 use crate::ports::{
     Target,
-    copy::{Copy, Definer, Definition, SnapshotTable},
+    copy::{Copy, Definition, SnapshotTable},
 };
 
 /// A table of fewer bytes has its keys in memory while its rows come.
 const LARGE_BYTES: u64 = 16 << 20;
 
 impl<T: Target> Definitions<'_, T> {
-    /// Finds the keys that can wait: of large tables that are not begun and that the target does
-    /// not have. Whoever has made a table for this copy wants it as it is.
+    /// Finds the keys that can wait: of large tables that this run has made with these definitions.
+    /// A table that was there before stays as it is. Returns whether there are any.
     ///
     /// # Errors
     /// A connection broke.
     pub(super) async fn find_keys(
         &self,
-        definer: &mut impl Definer,
-        (tables, begun): (&[SnapshotTable], &BTreeSet<TableName>),
+        made: &BTreeMap<TableName, String>,
+        tables: &[SnapshotTable],
         copy: &mut Copy,
-    ) -> Result<(), Failure> {
-        // Its keys are made by a job, whose work is the same whenever it is done.
-        if self.target.dialect() == Dialect::TiDb {
-            return Ok(());
-        }
+    ) -> Result<bool, Failure> {
         for SnapshotTable { table, bytes, .. } in tables {
-            let Some(entry) = copy.tables.get_mut(&table.name) else {
+            let entry = copy.tables.get_mut(&table.name);
+            let (Some(sql), Some(entry)) = (made.get(&table.name), entry) else {
                 continue;
             };
-            if *bytes < LARGE_BYTES || begun.contains(&table.name) {
+            entry.keys.clear();
+            // TiDB makes keys by a job, whose work is the same whenever it is done.
+            if *bytes < LARGE_BYTES
+                || self.target.dialect() == Dialect::TiDb
+                || has_foreign_key(&table.name, made)
+            {
                 continue;
             }
-            if self.target.table(&entry.target).await?.is_none() {
-                let definition = definer.definition(&table.name).await.map_err(again)?;
-                entry.keys = plain_keys(&definition.sql)?;
-            }
+            let there = self.keys_of(&table.name).await?;
+            entry.keys = plain_keys(sql)?;
+            entry.keys.retain(|key| has(&there, key));
         }
-        Ok(())
+        Ok(copy.tables.values().any(|table| !table.keys.is_empty()))
     }
 
     /// Drops the keys that can wait from tables that are not begun. They were made with all their
@@ -74,7 +75,7 @@ impl<T: Target> Definitions<'_, T> {
                 .map(|key| format!("DROP KEY {}", Quoted(&key.name)))
                 .collect();
             match self.alter(name, &drops).await {
-                // A foreign key or a number that counts up needs one: they are all there.
+                // A number that counts up needs one: they are all there.
                 Err(Failure::Other(error)) => {
                     info!(table = %name, %error, "its keys are kept while rows come");
                 }
@@ -95,13 +96,23 @@ impl<T: Target> Definitions<'_, T> {
     ) -> Result<(), Failure> {
         for (made, (name, keys)) in tables.iter().enumerate() {
             facts.needs_keys(tables.len() - made);
-            let there = self.keys_of(name).await?;
-            let keys = keys.iter().filter(|key| !has(&there, key));
-            let adds: Vec<_> = keys.map(|key| format!("ADD {}", key.clause)).collect();
-            if !adds.is_empty() {
-                info!(table = %name, keys = adds.len(), "making its keys");
+            let lacking = async || -> Result<Vec<String>> {
+                let there = self.keys_of(name).await?;
+                let keys = keys.iter().filter(|key| !has(&there, key));
+                Ok(keys.map(|key| format!("ADD {}", key.clause)).collect())
+            };
+            let adds = lacking().await?;
+            if adds.is_empty() {
+                continue;
             }
+            info!(table = %name, keys = adds.len(), "making its keys");
             self.alter(name, &adds).await?;
+            // Another worker may have made some of them, and so all of these were refused.
+            if !lacking().await?.is_empty() {
+                let text = format!("{name} was altered by somebody else while its keys were made");
+                let error = Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text);
+                return Err(Failure::Again(error));
+            }
         }
         facts.needs_keys(0);
         Ok(())
@@ -128,4 +139,14 @@ impl<T: Target> Definitions<'_, T> {
 fn has(names: &[String], key: &PlainKey) -> bool {
     let mut names = names.iter();
     names.any(|name| name.to_lowercase() == key.name.to_lowercase())
+}
+
+/// Whether a foreign key needs keys of a table, on either side.
+fn has_foreign_key(name: &TableName, made: &BTreeMap<TableName, String>) -> bool {
+    let short = format!("REFERENCES {} (", Quoted(&name.table));
+    let full = format!("REFERENCES {name} (");
+    made.iter().any(|(child, sql)| {
+        sql.contains(" FOREIGN KEY (")
+            && (child == name || sql.contains(&short) || sql.contains(&full))
+    })
 }

@@ -128,7 +128,8 @@ impl Plan {
             let columns = table.columns.iter();
             let has_text = columns.clone().any(|column| column.charset.is_some());
             // Of one that was altered since it was complete there are other columns.
-            if !has_text || entry.definition != fingerprint(table) {
+            let is_complete = gaps(&table.name, entry.pieces.clone())?.is_empty();
+            if !has_text || is_complete || entry.definition != fingerprint(table) {
                 continue;
             }
             let columns = columns.map(|column| column.name.to_lowercase()).collect();
@@ -174,10 +175,8 @@ impl Plan {
                     drops: !is_same,
                 };
                 self.restarts.insert(name.clone(), restart);
-                // It is still there, without them.
-                if is_same {
-                    keys = noted.keys;
-                }
+                // If it is still there, it is without them.
+                keys = noted.keys;
             }
         }
         Ok(CopyTable {
@@ -263,6 +262,7 @@ impl Look {
         }
         let what = "the character set of a column was changed amid the copy, and what was written \
                     by then may be other texts now";
-        Err(missing(&self.target, what).with_workaround(ANEW))
+        let advice = format!("Change it back, then resume. {ANEW}");
+        Err(missing(&self.target, what).with_workaround(advice))
     }
 }

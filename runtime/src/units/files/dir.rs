@@ -340,8 +340,18 @@ impl<D: Disk> DumpDir<D> {
                 false => parent,
             };
             match self.disk.sync_dir(parent).await {
-                // Nothing was made in one that is not ours to read.
-                Err(error) if error.kind() == ErrorKind::PermissionDenied => break,
+                // Nothing was made in one that is not ours to read, or that can't be synced.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::PermissionDenied
+                            | ErrorKind::InvalidInput
+                            | ErrorKind::Unsupported
+                            | ErrorKind::ReadOnlyFilesystem
+                    ) =>
+                {
+                    break;
+                }
                 synced => synced?,
             }
         }

@@ -7,7 +7,7 @@
 mod plan;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     future::pending,
     mem,
     path::{Path, PathBuf},
@@ -40,7 +40,7 @@ use crate::{
         Moving, Stop, StopSignal,
         copy::{
             Failure, Settings, TableFacts, Total, can_be_followed,
-            define::{Definitions, Wanted},
+            define::{Definitions, Restart, Wanted},
             hand_over, nameless_rows,
             pieces::{Feed, Large, Out, Parcel, Pieces, Work, room},
             until_all,
@@ -146,7 +146,8 @@ impl<K: Connect> Moving<K> {
             restarts,
         } = plan.plan(noted, &contents).await?;
         if syncs {
-            can_be_made((&*target, &upstream), (&dir, &contents), &copy).await?;
+            let new = (&copy, &restarts);
+            can_be_made((&*target, &upstream), (&dir, &contents), new).await?;
         }
         // Not before it is known that these are the ones: somebody else may have those.
         self.events.send(lifecycle::Event::HasFiles);
@@ -310,10 +311,15 @@ impl<K: Connect> Moving<K> {
 async fn can_be_made<D: Disk>(
     (target, upstream): (&impl Target, &SourceFacts),
     (dir, contents): (&DumpDir<D>, &Contents),
-    copy: &Copy,
+    (copy, restarts): (&Copy, &BTreeMap<TableName, Restart>),
 ) -> Result<()> {
     for (name, noted) in &copy.tables {
-        if let Some(there) = target.table(&noted.target).await? {
+        let there = match restarts.contains_key(name) {
+            // It is about to go.
+            true => None,
+            false => target.table(&noted.target).await?,
+        };
+        if let Some(there) = there {
             can_be_followed([&there].into_iter(), copy.until.is_some())?;
             continue;
         }
