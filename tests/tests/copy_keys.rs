@@ -52,17 +52,17 @@ async fn keys_of_large_tables_arrive_with_them() -> Result<()> {
          KEY p (pad(10) DESC) COMMENT 'a, (b', KEY hidden (v, id) INVISIBLE, UNIQUE KEY u (id, v)); \
          CREATE TABLE counts (v INT, id BIGINT NOT NULL AUTO_INCREMENT, {pad}, \
          UNIQUE KEY u (v), KEY id (id), KEY p (pad(9))); \
-         CREATE TABLE child (id INT PRIMARY KEY, v INT, {pad}, KEY v (v), \
-         FOREIGN KEY (v) REFERENCES plain (id)); \
-         CREATE TABLE owned (id INT PRIMARY KEY, v INT, {pad}, KEY v (v)); \
          CREATE TABLE small (id INT PRIMARY KEY, v INT, KEY v (v)); \
+         CREATE TABLE child (id INT PRIMARY KEY, v INT, {pad}, KEY v (v), \
+         FOREIGN KEY (v) REFERENCES small (id)); \
+         CREATE TABLE owned (id INT PRIMARY KEY, v INT, {pad}, KEY v (v)); \
          INSERT INTO plain WITH RECURSIVE r (i) AS \
          (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < {ROWS}) \
          SELECT i, i * 7919 % {ROWS}, REPEAT(HEX(i * 2654435761 % 4294967296), 24) FROM r; \
          INSERT INTO counts SELECT id, id, pad FROM plain; \
-         INSERT INTO child SELECT id, id, pad FROM plain; \
-         INSERT INTO owned SELECT id, v, pad FROM plain; \
          INSERT INTO small VALUES (1, 2); \
+         INSERT INTO child SELECT id, 1, pad FROM plain; \
+         INSERT INTO owned SELECT id, v, pad FROM plain; \
          ANALYZE TABLE plain, counts, child, owned, small"
     ))
     .await?;
