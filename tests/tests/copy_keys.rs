@@ -49,7 +49,8 @@ async fn keys_of_large_tables_arrive_with_them() -> Result<()> {
         "CREATE DATABASE {SCHEMA}; USE {SCHEMA}; \
          SET SESSION cte_max_recursion_depth = 100000000; \
          CREATE TABLE plain (id INT PRIMARY KEY, v INT, {pad}, KEY v (v), KEY f ((v + 1)), \
-         KEY p (pad(10) DESC) COMMENT 'a, (b', KEY hidden (v, id) INVISIBLE, UNIQUE KEY u (id, v)); \
+         KEY p (pad(10) DESC) COMMENT 'a, (b', KEY hidden (v, id) INVISIBLE, \
+         UNIQUE KEY u (id, v)); \
          CREATE TABLE counts (v INT, id BIGINT NOT NULL AUTO_INCREMENT, {pad}, \
          UNIQUE KEY u (v), KEY id (id), KEY p (pad(9))); \
          CREATE TABLE small (id INT PRIMARY KEY, v INT, KEY v (v)); \
