@@ -163,7 +163,7 @@ impl<K: Connect> Moving<K> {
             warn!(source = config.source_id, task = task.name, %error, "nothing is copied");
         }
         self.events.send(lifecycle::Event::Initialised);
-        let mut plan = Plan::new(&self.job, &rules, noted, &snapshot)?;
+        let mut plan = Plan::new(&self.job, &rules, noted.clone(), &snapshot)?;
         let Snapshot {
             tables,
             views,
@@ -173,7 +173,10 @@ impl<K: Connect> Moving<K> {
         let definitions = definitions(&plan.copy.from);
         let slots = u32::try_from(readers.len()).unwrap_or(1);
         // In this order, a run that ends in between leaves neither rows of which nothing is noted,
-        // nor a table of which nobody knows whose it is.
+        // nor rows noted that went with their table, nor a table of which nobody knows whose it is.
+        if let Some(doomed) = noted.and_then(|noted| plan.doomed(noted)) {
+            target.begin_copy(slots, &doomed).await?;
+        }
         definitions.restart(&plan.restarts).await?;
         target.begin_copy(slots, &plan.copy).await?;
         // Not before it is noted: until then the target says that an older place is needed.

@@ -111,6 +111,18 @@ impl Plan {
         Ok(plan)
     }
 
+    /// What was noted, without the definitions of tables that are about to go: should the source
+    /// come back to one, the rows would still count. Nothing if none go.
+    pub(super) fn doomed(&self, mut noted: Copy) -> Option<Copy> {
+        let goes = |name: &TableName| self.restarts.get(name).is_some_and(|it| it.drops);
+        let mut any = false;
+        for (_, table) in noted.tables.iter_mut().filter(|(name, _)| goes(name)) {
+            table.definition.clear();
+            any = true;
+        }
+        any.then_some(noted)
+    }
+
     /// Notes the character sets of tables in the target, or compares them where rows are there.
     ///
     /// # Errors
@@ -165,7 +177,8 @@ impl Plan {
             let is_complete = is_begun && gaps(name, noted.pieces.clone())?.is_empty();
             let is_same = noted.definition == definition;
             let can_go_on = Reading::new(table).has_key() || !Guard::CopyKeyless.holds();
-            if goes_on && is_begun && (is_complete || is_same && can_go_on) {
+            let counts = is_begun && !noted.definition.is_empty();
+            if goes_on && counts && (is_complete || is_same && can_go_on) {
                 self.begun.insert(name.clone());
                 return Ok(noted);
             }
