@@ -279,3 +279,94 @@ impl Look {
         Err(missing(&self.target, what).with_workaround(advice))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use dm_core::{
+        control::{SourceConfig, SubtaskConfig},
+        full::{Copied, KeyValue, Piece},
+        sync::schema::{Key, KeyPart},
+    };
+
+    use super::*;
+
+    fn table(columns: &[&str]) -> Table {
+        let column = |name: &&str| ColumnInfo {
+            name: (*name).to_owned(),
+            type_name: "int".to_owned(),
+            column_type: "int".to_owned(),
+            ..ColumnInfo::default()
+        };
+        Table {
+            name: TableName::new("d", "t"),
+            columns: columns.iter().map(column).collect(),
+            keys: vec![Key {
+                name: "PRIMARY".to_owned(),
+                primary: true,
+                unique: true,
+                parts: vec![KeyPart {
+                    column: Some(0),
+                    prefix: None,
+                }],
+            }],
+        }
+    }
+
+    fn plan(noted: &Copy, source: &Table) -> Plan {
+        let task = SubtaskConfig {
+            mode: "all".into(),
+            ..SubtaskConfig::default()
+        };
+        let rules = Rules::new(&task).unwrap();
+        let job = Job {
+            source: Arc::new(SourceConfig::standard()),
+            task: Arc::new(task),
+            arguments: None,
+            use_relay: false,
+        };
+        let snapshot = Snapshot::<()> {
+            from: Location::default(),
+            until: None,
+            tables: vec![SnapshotTable {
+                table: source.clone(),
+                rows: 1,
+                bytes: 1,
+            }],
+            views: Vec::new(),
+            readers: Vec::new(),
+        };
+        Plan::new(&job, &rules, Some(noted.clone()), &snapshot).unwrap()
+    }
+
+    /// Its table is gone by then, and the rows that are noted with it.
+    #[test]
+    fn a_definition_that_comes_back_does_not_bring_rows_back() {
+        let (before, altered) = (table(&["id"]), table(&["id", "more"]));
+        let name = &before.name;
+        let mut noted = Copy::default();
+        noted.tables = plan(&noted, &before).copy.tables;
+        let part = Piece {
+            after: None,
+            upto: Some(KeyValue(vec!["7".to_owned()])),
+        };
+        let entry = noted.tables.get_mut(name).unwrap();
+        entry.pieces = vec![Copied {
+            number: 1,
+            piece: part,
+        }];
+        assert!(plan(&noted, &before).begun.contains(name));
+
+        let anew = plan(&noted, &altered);
+        assert!(anew.restarts[name].drops && anew.begun.is_empty());
+        let doomed = anew.doomed(noted.clone()).unwrap();
+        let back = plan(&doomed, &before);
+        assert!(back.restarts[name].drops && back.begun.is_empty());
+        // Nor if all of them had been there.
+        let mut whole = doomed;
+        whole.tables.get_mut(name).unwrap().pieces[0].piece.upto = None;
+        assert!(plan(&whole, &before).restarts[name].drops);
+        assert_eq!(plan(&noted, &before).doomed(noted), None);
+    }
+}
