@@ -2,6 +2,7 @@
 
 pub mod copy;
 pub(crate) mod files;
+mod moving;
 pub(crate) mod payload;
 pub mod relay;
 pub mod sync;
@@ -19,15 +20,13 @@ use dm_core::{
     error::Result,
     lifecycle::{self, Job, Outcome, Reply, Start, View},
     status::UnitKind,
-    sync::{
-        ddl::Rules,
-        progress::{Fence, Location},
-    },
+    sync::{ddl::Rules, progress::Location},
 };
 use tokio::{sync::watch, time::Instant};
 
 use self::{
     copy::CopyFacts,
+    moving::Moving,
     relay::{RelayFacts, RelayUnit, SyncGroup},
     sync::{Relay, SyncFacts, SyncUnit},
 };
@@ -232,27 +231,6 @@ impl Facts {
     }
 }
 
-/// What moves the tables that a task begins with: its dump unit and its load unit, without files
-/// between them (`copy`) or with (`files`).
-struct Moving<K> {
-    /// Makes the doors.
-    connect: K,
-    /// The subtask and its source.
-    job: Job,
-    /// The fence of this ownership; `None` to take the next of the target's own counter.
-    fence: Option<Fence>,
-    /// How far it is.
-    facts: Arc<CopyFacts>,
-    /// What of the binlog the subtask needs.
-    needs: Arc<SyncFacts>,
-    /// Where it reports that it works.
-    events: Events,
-    /// Whether its files are marked.
-    mark: MarkSignal,
-    /// For rows on their way.
-    memory: Memory,
-}
-
 impl<K: Connect> Units<K> {
     /// Units that reach the world through `connect`. A worker that runs `alone` has no store that
     /// could order the owners of a source, so the target counts them.
@@ -313,12 +291,7 @@ impl<K: Connect> Units<K> {
                     mark,
                     memory,
                 };
-                let ended = match (unit, path) {
-                    (UnitKind::Dump, None) => moving.copy(stop).await,
-                    (UnitKind::Dump, Some(path)) => moving.dump(path, stop).await,
-                    (_, None) => moving.end_copy(stop).await,
-                    (_, Some(path)) => moving.load(path, stop).await,
-                };
+                let ended = moving.run(unit, path.as_deref(), stop).await;
                 copy.unit_ended(exit(&ended));
                 ended
             }

@@ -22,7 +22,7 @@ use dm_core::{
     error::{Error, Result, Scope, code},
     full::{Gap, Reading},
     guard::Guard,
-    lifecycle::{self, Job, Outcome, Reply},
+    lifecycle::{self, Job, Outcome},
     sync::{
         progress::Location,
         schema::{Quoted, Table, TableName},
@@ -44,7 +44,7 @@ use self::{
     rows::{Shared, SnapshotFeed},
 };
 pub(super) use self::{load::hand_over, rows::left};
-use super::{Breaks, Moving, Stop, StopSignal, rules, stopped, tasks::Tasks, writer::Refused};
+use super::{moving::Moving, rules, tasks::Tasks, writer::Refused};
 use crate::ports::{
     Connect, Source, Target,
     copy::{Copy, Reader, Snapshot, SnapshotTable},
@@ -99,30 +99,8 @@ impl From<Refused> for Failure {
 }
 
 impl<K: Connect> Moving<K> {
-    /// Copies until all is copied, or it is told to stop or can't go on.
-    pub(super) async fn copy(mut self, mut stop: StopSignal) -> Outcome {
-        let mut breaks = Breaks::default();
-        loop {
-            let mut tasks = Tasks::default();
-            let result = tokio::select! {
-                biased;
-                // What is under way is noted when it is there: any moment is a good one.
-                () = stopped(&mut stop, Stop::AtBoundary) => Ok(Reply::Stopped),
-                result = self.copy_once(&mut tasks) => result.map(|()| Reply::Finished),
-            };
-            tasks.end().await;
-            match result {
-                Ok(reply) => return Outcome::Ok(reply),
-                Err(Failure::Again(error)) if breaks.is_rare() => {
-                    warn!(%error, "going on with another snapshot");
-                }
-                Err(failure) => return failure.into(),
-            }
-        }
-    }
-
-    /// One run, from what is noted in the target.
-    async fn copy_once(&mut self, tasks: &mut Tasks) -> Result<(), Failure> {
+    /// One run of a copy, from what is noted in the target.
+    pub(super) async fn copy(&mut self, tasks: &mut Tasks) -> Result<(), Failure> {
         let (task, config) = (&self.job.task, &self.job.source);
         let settings = Settings::new(task)?;
         let source = self.connect.source(config);

@@ -5,32 +5,19 @@ use dm_core::{
     control::subtask::Mode,
     error::{Error, Result, code},
     guard::Guard,
-    lifecycle::{self, Job, Outcome, Reply},
+    lifecycle::{self, Job},
 };
 use tracing::info;
 
 use super::ANEW;
 use crate::{
     ports::{Connect, Source, Target, copy::Copy},
-    units::{Moving, Stop, StopSignal, stopped},
+    units::moving::Moving,
 };
 
 impl<K: Connect> Moving<K> {
     /// Ends the copy, once.
-    pub(in crate::units) async fn end_copy(self, mut stop: StopSignal) -> Outcome {
-        let ended = tokio::select! {
-            biased;
-            () = stopped(&mut stop, Stop::AtBoundary) => return Outcome::Ok(Reply::Stopped),
-            ended = self.end_copy_once() => ended,
-        };
-        match ended {
-            Ok(()) => Outcome::Ok(Reply::Finished),
-            Err(error) if error.is(&code::SYNCER_FENCED) => Outcome::Fenced(error),
-            Err(error) => Outcome::Failed(vec![error]),
-        }
-    }
-
-    async fn end_copy_once(&self) -> Result<()> {
+    pub(in crate::units) async fn end_copy(&self) -> Result<()> {
         let upstream = self.connect.source(&self.job.source).probe().await?;
         let target = self.connect.target(&self.job, &upstream).await?;
         target.take_over(self.fence).await?;

@@ -1,11 +1,6 @@
 //! The dump unit of a subtask that has dump files: rows of a snapshot go into files.
 
-use std::{
-    collections::BTreeSet,
-    mem,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, mem, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use dm_core::{
@@ -13,7 +8,7 @@ use dm_core::{
     error::{Error, Result, Scope, code},
     full::{DumpFile, Gap, Metadata, Reading},
     guard::Guard,
-    lifecycle::{self, Outcome, Reply},
+    lifecycle,
     sync::{
         ddl::Rules,
         schema::{Quoted, TableName},
@@ -21,7 +16,7 @@ use dm_core::{
 };
 use jiff::Timestamp;
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{dir::DumpDir, statements::ROW_BYTES_MAX};
 use crate::{
@@ -32,12 +27,11 @@ use crate::{
         disk::{Disk, File},
     },
     units::{
-        Breaks, Moving, Stop, StopSignal,
         copy::{
             CopyFacts, Failure, Settings, TableFacts, Total, again, can_be_followed, left, nothing,
             pieces::Work, until_all,
         },
-        stopped,
+        moving::Moving,
         tasks::Tasks,
     },
 };
@@ -86,28 +80,12 @@ struct Plan<D> {
 }
 
 impl<K: Connect> Moving<K> {
-    /// Dumps until all is there, or it is told to stop or can't go on.
-    pub(in crate::units) async fn dump(mut self, path: PathBuf, mut stop: StopSignal) -> Outcome {
-        let mut breaks = Breaks::default();
-        loop {
-            let mut tasks = Tasks::default();
-            let result = tokio::select! {
-                biased;
-                () = stopped(&mut stop, Stop::AtBoundary) => Ok(Reply::Stopped),
-                result = self.dump_once(&path, &mut tasks) => result.map(|()| Reply::Finished),
-            };
-            tasks.end().await;
-            match result {
-                Ok(reply) => return Outcome::Ok(reply),
-                Err(Failure::Again(error)) if breaks.is_rare() => {
-                    warn!(%error, "the dump begins anew, from another snapshot");
-                }
-                Err(failure) => return failure.into(),
-            }
-        }
-    }
-
-    async fn dump_once(&mut self, path: &Path, tasks: &mut Tasks) -> Result<(), Failure> {
+    /// One run of a dump, which begins anew.
+    pub(in crate::units) async fn dump(
+        &mut self,
+        path: &Path,
+        tasks: &mut Tasks,
+    ) -> Result<(), Failure> {
         let (task, config) = (&self.job.task, &self.job.source);
         let mode = Mode::parse(&task.mode);
         let settings = Settings::new(task)?;

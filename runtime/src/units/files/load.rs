@@ -10,7 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
     mem,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -20,7 +20,7 @@ use dm_core::{
     error::{Error, Result, code},
     full::{Copied, Gap, Insert, KeyValue, Loading, Piece, Preamble, Tuples, gaps},
     guard::Guard,
-    lifecycle::{self, Outcome, Reply},
+    lifecycle,
     sync::{
         ddl::json_without_key,
         schema::{Quoted, TableName},
@@ -37,7 +37,6 @@ use crate::{
         disk::Disk,
     },
     units::{
-        Moving, Stop, StopSignal,
         copy::{
             Failure, Settings, TableFacts, Total, can_be_followed,
             define::{Definitions, Restart, Wanted},
@@ -45,7 +44,8 @@ use crate::{
             pieces::{Feed, Large, Out, Parcel, Pieces, Work, room},
             until_all,
         },
-        rules, stopped,
+        moving::Moving,
+        rules,
         tasks::Tasks,
     },
 };
@@ -84,24 +84,13 @@ struct LoadTable {
 }
 
 impl<K: Connect> Moving<K> {
-    /// Loads until all is there, or it is told to stop or can't go on.
-    pub(in crate::units) async fn load(mut self, path: PathBuf, mut stop: StopSignal) -> Outcome {
+    /// The run of a load, from what is noted in the target.
+    pub(in crate::units) async fn load(
+        &mut self,
+        path: &Path,
+        tasks: &mut Tasks,
+    ) -> Result<(), Failure> {
         self.facts.forget_dump();
-        let mut tasks = Tasks::default();
-        let result = tokio::select! {
-            biased;
-            // What is under way is noted when it is there: any moment is a good one.
-            () = stopped(&mut stop, Stop::AtBoundary) => Ok(Reply::Stopped),
-            result = self.load_once(&path, &mut tasks) => result.map(|()| Reply::Finished),
-        };
-        tasks.end().await;
-        match result {
-            Ok(reply) => Outcome::Ok(reply),
-            Err(failure) => failure.into(),
-        }
-    }
-
-    async fn load_once(&mut self, path: &Path, tasks: &mut Tasks) -> Result<(), Failure> {
         let (task, config) = (&self.job.task, &self.job.source);
         let settings = Settings::new(task)?;
         let source = self.connect.source(config);
