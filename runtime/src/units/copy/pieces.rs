@@ -4,10 +4,7 @@
 use std::{
     collections::VecDeque,
     future::{Future, pending},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use dm_core::{
@@ -134,41 +131,61 @@ pub(in crate::units) struct Parcel {
 }
 
 /// What is left to read: tables by number, each with its gaps, or whatever they are cut into.
-pub(in crate::units) struct Work<T = Gap> {
-    queue: Mutex<VecDeque<(usize, T)>>,
-    /// How many of them each table has.
-    left: Vec<(usize, AtomicUsize)>,
+pub(in crate::units) struct Work<T = Gap>(Mutex<Vec<TableWork<T>>>);
+
+struct TableWork<T> {
+    table: usize,
+    /// What nobody reads yet.
+    queue: VecDeque<T>,
+    /// How many are not closed.
+    open: usize,
+    /// How many connections are at it.
+    readers: usize,
 }
 
 impl<T> Work<T> {
     /// The largest tables should come first: what comes last keeps all others waiting.
     pub(in crate::units) fn new(tables: Vec<(usize, Vec<T>)>) -> Self {
-        let count = |(table, gaps): &(usize, Vec<T>)| (*table, AtomicUsize::new(gaps.len()));
-        let left = tables.iter().map(count);
-        Self {
-            left: left.collect(),
-            queue: Mutex::new(
-                tables
-                    .into_iter()
-                    .flat_map(|(table, gaps)| gaps.into_iter().map(move |gap| (table, gap)))
-                    .collect(),
-            ),
-        }
+        let tables = tables.into_iter().map(|(table, gaps)| TableWork {
+            table,
+            open: gaps.len(),
+            queue: gaps.into(),
+            readers: 0,
+        });
+        Self(Mutex::new(tables.collect()))
     }
 
-    pub(in crate::units) fn next(&self) -> Option<(usize, T)> {
-        self.queue().pop_front()
+    /// What a connection reads next, which was at a table before. It stays there while there is
+    /// something, then joins where the fewest are: many that write into one table wait for each
+    /// other at the pages that they share.
+    pub(in crate::units) fn next(&self, before: Option<usize>) -> Option<(usize, T)> {
+        let mut tables = self.tables();
+        let is_here = |it: &TableWork<T>| Some(it.table) == before;
+        if let Some(here) = tables.iter_mut().find(|it| is_here(it)) {
+            if let Some(gap) = here.queue.pop_front() {
+                return Some((here.table, gap));
+            }
+            here.readers -= 1;
+        }
+        let waiting = tables.iter_mut().filter(|it| !it.queue.is_empty());
+        let next = waiting.min_by_key(|it| it.readers)?;
+        next.readers += 1;
+        next.queue.pop_front().map(|gap| (next.table, gap))
     }
 
     /// A gap is closed. Whether it was the table's last one.
     pub(in crate::units) fn close(&self, table: usize) -> bool {
-        let left = self.left.iter().find(|(it, _)| *it == table);
-        left.is_some_and(|(_, left)| left.fetch_sub(1, Relaxed) == 1)
+        let mut tables = self.tables();
+        let closed = tables.iter_mut().find(|it| it.table == table);
+        closed.is_some_and(|it| {
+            it.open -= 1;
+            it.open == 0
+        })
     }
 
-    fn queue(&self) -> MutexGuard<'_, VecDeque<(usize, T)>> {
-        // Each change is one call: whoever panicked left nothing half-done.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tables(&self) -> MutexGuard<'_, Vec<TableWork<T>>> {
+        // Whoever panicked ends the run.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -205,7 +222,9 @@ impl Pieces {
             let (pieces, failed) = (Arc::clone(&this), done.clone());
             tasks.start(async move {
                 let read = async {
-                    while let Some((table, gap)) = pieces.work.next() {
+                    let mut at = None;
+                    while let Some((table, gap)) = pieces.work.next(at) {
+                        at = Some(table);
                         feed.read(table, gap, &out).await?;
                     }
                     Ok(())
@@ -271,5 +290,28 @@ impl Pieces {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_connection_has_a_table_of_its_own_while_there_are_enough() {
+        let work = Work::new(vec![
+            (7, vec!['a', 'b', 'c']),
+            (5, vec![]),
+            (3, vec!['d', 'e']),
+        ]);
+        assert_eq!(work.next(None), Some((7, 'a')));
+        assert_eq!(work.next(None), Some((3, 'd')));
+        assert_eq!(work.next(Some(7)), Some((7, 'b')));
+        // A third one helps with the larger table.
+        assert_eq!(work.next(None), Some((7, 'c')));
+        assert_eq!(work.next(Some(7)), Some((3, 'e')));
+        assert_eq!(work.next(Some(3)), None);
+        let closed = [7, 3, 7, 3, 7].map(|table| work.close(table));
+        assert_eq!(closed, [false, false, false, true, true]);
     }
 }

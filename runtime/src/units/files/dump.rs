@@ -278,7 +278,9 @@ impl<D: Disk> Plan<D> {
 
     /// Writes rows until none are left.
     async fn rows<R: Reader>(&self, reader: &mut R) -> Result<(), Failure> {
-        while let Some((table, chunk)) = self.work.next() {
+        let mut at = None;
+        while let Some((table, chunk)) = self.work.next(at) {
+            at = Some(table);
             self.chunk(reader, table, chunk).await?;
             if self.work.close(table) {
                 self.facts.ended(table);
