@@ -60,11 +60,12 @@ async fn keys_of_large_tables_arrive_with_them() -> Result<()> {
          INSERT INTO plain WITH RECURSIVE r (i) AS \
          (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < {ROWS}) \
          SELECT i, i * 7919 % {ROWS}, REPEAT(HEX(i * 2654435761 % 4294967296), 24) FROM r; \
+         CREATE TABLE twin LIKE plain; INSERT INTO twin SELECT * FROM plain; \
          INSERT INTO counts SELECT id, id, pad FROM plain; \
          INSERT INTO small VALUES (1, 2); \
          INSERT INTO child SELECT id, 1, pad FROM plain; \
          INSERT INTO owned SELECT id, v, pad FROM plain; \
-         ANALYZE TABLE plain, counts, child, owned, small"
+         ANALYZE TABLE plain, twin, counts, child, owned, small"
     ))
     .await?;
     there
@@ -92,7 +93,7 @@ async fn keys_of_large_tables_arrive_with_them() -> Result<()> {
     let outcome = job.caught_up(source, target, LIMIT).await;
     outcome.map_err(|error| worker.explain(error))?;
     worker.stop()?;
-    for table in ["plain", "counts", "child", "small"] {
+    for table in ["plain", "twin", "counts", "child", "small"] {
         let (wanted, made) = (
             definition(&mut here, table).await?,
             definition(&mut there, table).await?,

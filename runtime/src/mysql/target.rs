@@ -212,6 +212,17 @@ impl ports::Target for Target {
         }
     }
 
+    async fn alter_all(&self, ddls: &[Ddl]) -> Applied {
+        match self.0.control().await {
+            Ok(mut control) => {
+                let ended = self.0.alter_all(&mut control.session, ddls).await;
+                control.give_back();
+                ended
+            }
+            Err(error) => failed(error),
+        }
+    }
+
     async fn has_checkpoint(&self) -> Result<bool> {
         let mut control = self.0.control().await?;
         let rows = control

@@ -2,6 +2,7 @@
 //! target notes of those that it has.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     future::Future,
     mem,
@@ -146,13 +147,16 @@ impl Copy {
         Ok(true)
     }
 
-    /// Forgets which keys have to be made. Says of which tables, as the source calls them.
+    /// Forgets which keys have to be made. Says of which tables, as the source calls them, the
+    /// largest first.
     pub(crate) fn take_keys(&mut self) -> Vec<(TableName, Vec<PlainKey>)> {
         let tables = self.tables.iter_mut();
-        tables
+        let mut taken: Vec<_> = tables
             .filter(|(_, table)| !table.is_gone && !table.keys.is_empty())
-            .map(|(name, table)| (name.clone(), mem::take(&mut table.keys)))
-            .collect()
+            .map(|(name, table)| (table.bytes, (name.clone(), mem::take(&mut table.keys))))
+            .collect();
+        taken.sort_by_key(|(bytes, _)| Reverse(*bytes));
+        taken.into_iter().map(|(_, keys)| keys).collect()
     }
 }
 

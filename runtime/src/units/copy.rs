@@ -246,7 +246,8 @@ impl<K: Connect> Moving<K> {
         }
         if !keys.is_empty() {
             // Only now: a DDL moves all slots.
-            definitions.add_keys(&keys, &self.facts).await?;
+            let at_once = usize::try_from(slots).unwrap_or(1);
+            definitions.add_keys(&keys, at_once, &self.facts).await?;
             definitions.target.begin_copy(slots, &copy).await?;
         }
         Ok(true)

@@ -26,6 +26,7 @@ use dm_core::{
         schema::TableName,
     },
 };
+use futures_util::future::{join_all, try_join_all};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Duration, Instant, sleep};
 use tracing::{info, warn};
@@ -44,12 +45,19 @@ use crate::{
 /// How long a DDL of a former owner may go on after its connection was ended.
 const JOB_LIMIT: Duration = Duration::from_secs(60);
 
+/// In so many bytes the target sorts the keys of a table that are made at once. With the usual
+/// megabyte it would merge many files.
+const SORT_BYTES: usize = 32 << 20;
+
 /// A DDL under way, as the control row keeps it.
 #[derive(Debug, Deserialize, Serialize)]
 struct Intent {
     sql: String,
     /// The connection that runs it.
     session: u64,
+    /// Those that run others at the same time.
+    #[serde(default)]
+    alongside: Vec<u64>,
     /// Tables that show whether it ran, with what each looked like before; an empty table name is
     /// the schema itself.
     tables: Vec<(String, String, Option<String>)>,
@@ -75,10 +83,7 @@ impl Inner {
             Ok(intent) => intent,
             Err(error) => return failed(error),
         };
-        // Cannot fail: texts and numbers only.
-        let text = serde_json::to_string(&intent).unwrap_or_default();
-        let noted = format!("`intent`={}", Literal(&text));
-        match self.send_control(session, &noted, "").await {
+        match self.note(session, &intent).await {
             Applied::Done => {}
             other => return other,
         }
@@ -123,12 +128,62 @@ impl Inner {
         }
     }
 
+    /// Runs several; see [`crate::ports::Target::alter_all`]. One intent stands for all of them,
+    /// since whoever finds it ends all of their connections.
+    pub(super) async fn alter_all(&self, session: &mut Session, ddls: &[Ddl]) -> Applied {
+        let Some((first, others)) = ddls.split_first() else {
+            return Applied::Done;
+        };
+        let mut runners = match try_join_all(ddls.iter().map(|ddl| self.sorter(ddl))).await {
+            Ok(runners) => runners,
+            Err(error) => return failed(error),
+        };
+        let mut intent = match self.intent(session, first, runners[0].id).await {
+            Ok(intent) => intent,
+            Err(error) => return failed(error),
+        };
+        intent.alongside = runners[1..].iter().map(|runner| runner.id).collect();
+        for ddl in others {
+            intent.sql.push(';');
+            intent.sql.push_str(&ddl.piece.sql);
+        }
+        match self.note(session, &intent).await {
+            Applied::Done => {}
+            other => return other,
+        }
+        let run = runners.iter_mut().zip(ddls).map(|(runner, ddl)| {
+            info!(sql = ddl.piece.sql, "executing DDL");
+            runner.unlimited(&ddl.piece.sql)
+        });
+        let ended = join_all(run).await;
+        for runner in runners {
+            runner.close().await;
+        }
+        let mut refused = None;
+        for (ended, ddl) in ended.into_iter().zip(ddls) {
+            let Err(error) = ended else {
+                continue;
+            };
+            let text = errors::execute_failed(&ddl.piece.sql, &error);
+            if errors::number(&error).is_none() {
+                return Applied::Unknown(text);
+            }
+            let retry = errors::is_transient(&error);
+            refused.get_or_insert(Applied::Failed { error: text, retry });
+        }
+        match self.send_control(session, "`intent`=NULL", "").await {
+            Applied::Done => refused.unwrap_or(Applied::Done),
+            other => other,
+        }
+    }
+
     /// Settles a DDL that a former owner, or a former life, had under way.
     pub(super) async fn settle(&self, session: &mut Session, intent: &str) -> Result<()> {
         let intent: Intent = serde_json::from_str(intent)
             .map_err(|error| invalid("intent of a DDL".to_owned(), &error))?;
         warn!(sql = intent.sql, "a DDL was under way");
-        self.end_sessions(session, &[intent.session]).await?;
+        let runners: Vec<_> = [&[intent.session], &*intent.alongside].concat();
+        self.end_sessions(session, &runners).await?;
         if self.server.dialect == Dialect::TiDb {
             self.await_jobs(session, &intent).await?;
         }
@@ -172,6 +227,19 @@ impl Inner {
         Ok(runner)
     }
 
+    /// As [`Self::runner`], with more room to sort what goes into keys.
+    async fn sorter(&self, ddl: &Ddl) -> Result<Session> {
+        let mut runner = self.runner(ddl).await?;
+        if self.server.dialect == Dialect::MySql {
+            let set = format!("SET SESSION innodb_ddl_buffer_size={SORT_BYTES}");
+            if let Err(error) = runner.run(&set).await {
+                // Before MySQL 8.0.27.
+                info!(%error, "keys are sorted with what room the target has");
+            }
+        }
+        Ok(runner)
+    }
+
     async fn intent(&self, session: &mut Session, ddl: &Ddl, runner: u64) -> Result<Intent> {
         let mut tables = Vec::new();
         for name in &ddl.piece.targets {
@@ -187,6 +255,7 @@ impl Inner {
         Ok(Intent {
             sql: ddl.piece.sql.clone(),
             session: runner,
+            alongside: Vec::new(),
             tables,
             sources: sources
                 .map(|(_, name)| (name.schema.clone(), name.table.clone()))
@@ -197,6 +266,13 @@ impl Inner {
             // Of a rename that was not executed before, the names tell.
             hidden: ddl.piece.swaps && (ddl.replay || ddl.piece.kind != Kind::RenameTable),
         })
+    }
+
+    async fn note(&self, session: &mut Session, intent: &Intent) -> Applied {
+        // Cannot fail: texts and numbers only.
+        let text = serde_json::to_string(intent).unwrap_or_default();
+        let set = format!("`intent`={}", Literal(&text));
+        self.send_control(session, &set, "").await
     }
 
     /// Whether anything looks different from before.

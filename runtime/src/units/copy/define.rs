@@ -134,8 +134,8 @@ impl<T: Target> Definitions<'_, T> {
                     swaps: false,
                     sql,
                 };
-                let schema = Some(view.schema.clone());
-                match self.execute(piece, time_zone, schema).await {
+                let ddl = self.ddl(piece, time_zone, Some(view.schema.clone()));
+                match ended(self.target.ddl(&ddl).await) {
                     Ok(()) => tracing::info!(%view, "there is a view"),
                     Err(Failure::Other(error)) => refused.push((view, Some(error))),
                     Err(failure) => return Err(failure),
@@ -204,6 +204,14 @@ impl<T: Target> Definitions<'_, T> {
         name: &TableName,
         definition: Definition,
     ) -> Result<(), Failure> {
+        for ddl in self.ddls(name, definition)? {
+            ended(self.target.ddl(&ddl).await)?;
+        }
+        Ok(())
+    }
+
+    /// What a statement of the source means for the target.
+    pub(super) fn ddls(&self, name: &TableName, definition: Definition) -> Result<Vec<Ddl>> {
         let Definition { sql, time_zone } = definition;
         let context = Context {
             schema: &name.schema,
@@ -212,21 +220,16 @@ impl<T: Target> Definitions<'_, T> {
         };
         let Statement::Ddl(ddl) = classify(&sql, context)? else {
             let text = format!("the definition of {name} is not understood: {sql}");
-            return Err(Failure::Other(Error::new(&code::DUMP_UNIT_RUNTIME, text)));
+            return Err(Error::new(&code::DUMP_UNIT_RUNTIME, text));
         };
-        for piece in self.rules.apply(&ddl)? {
-            self.execute(piece, time_zone.clone(), None).await?;
-        }
-        Ok(())
+        let pieces = self.rules.apply(&ddl)?.into_iter();
+        Ok(pieces
+            .map(|piece| self.ddl(piece, time_zone.clone(), None))
+            .collect())
     }
 
-    async fn execute(
-        &self,
-        piece: Piece,
-        time_zone: String,
-        schema: Option<String>,
-    ) -> Result<(), Failure> {
-        let ddl = Ddl {
+    fn ddl(&self, piece: Piece, time_zone: String, schema: Option<String>) -> Ddl {
+        Ddl {
             piece,
             timestamp: 0,
             time_zone: Some(time_zone),
@@ -235,15 +238,19 @@ impl<T: Target> Definitions<'_, T> {
             collation_server: None,
             after: Progress::at(self.at.clone()),
             replay: true,
-        };
-        Err(match self.target.ddl(&ddl).await {
-            Applied::Done => return Ok(()),
-            Applied::Failed { error, .. } => Failure::Other(error),
-            Applied::Fenced(error) => Failure::Fenced(error),
-            // The next run settles the intent.
-            Applied::Unknown(error) | Applied::Moved(error) => Failure::Again(error),
-        })
+        }
     }
+}
+
+/// How a statement ended.
+pub(super) fn ended(applied: Applied) -> Result<(), Failure> {
+    Err(match applied {
+        Applied::Done => return Ok(()),
+        Applied::Failed { error, .. } => Failure::Other(error),
+        Applied::Fenced(error) => Failure::Fenced(error),
+        // The next run settles the intent.
+        Applied::Unknown(error) | Applied::Moved(error) => Failure::Again(error),
+    })
 }
 
 /// Whether a table of the target has a column for each value.

@@ -13,10 +13,10 @@ use tracing::info;
 
 use super::{
     CopyFacts, Failure,
-    define::{Definitions, missing},
+    define::{Definitions, ended, missing},
 };
 use crate::ports::{
-    Target,
+    Ddl, Target,
     copy::{Copy, Definition, SnapshotTable},
 };
 
@@ -74,7 +74,13 @@ impl<T: Target> Definitions<'_, T> {
             let drops: Vec<_> = keys
                 .map(|key| format!("DROP KEY {}", Quoted(&key.name)))
                 .collect();
-            match self.alter(name, &drops).await {
+            let drop = async {
+                for ddl in self.alter(name, &drops)? {
+                    ended(self.target.ddl(&ddl).await)?;
+                }
+                Ok(())
+            };
+            match drop.await {
                 // A number that counts up needs one: they are all there.
                 Err(Failure::Other(error)) => {
                     info!(table = %name, %error, "its keys are kept while rows come");
@@ -85,46 +91,56 @@ impl<T: Target> Definitions<'_, T> {
         Ok(())
     }
 
-    /// Makes the keys that tables lack.
+    /// Makes the keys that tables lack, of so many at a time.
     ///
     /// # Errors
     /// The target refuses, the connection broke, or somebody else owns the source.
     pub(super) async fn add_keys(
         &self,
         tables: &[(TableName, Vec<PlainKey>)],
+        at_once: usize,
         facts: &CopyFacts,
     ) -> Result<(), Failure> {
-        for (made, (name, keys)) in tables.iter().enumerate() {
-            facts.needs_keys(tables.len() - made);
-            let lacking = async || -> Result<Vec<String>> {
-                let there = self.keys_of(name).await?;
-                let keys = keys.iter().filter(|key| !has(&there, key));
-                Ok(keys.map(|key| format!("ADD {}", key.clause)).collect())
-            };
-            let adds = lacking().await?;
-            if adds.is_empty() {
-                continue;
+        let mut left = tables.len();
+        for tables in tables.chunks(at_once.max(1)) {
+            facts.needs_keys(left);
+            let mut ddls = Vec::new();
+            for (name, keys) in tables {
+                let adds = self.lacking(name, keys).await?;
+                if !adds.is_empty() {
+                    info!(table = %name, keys = adds.len(), "making its keys");
+                }
+                ddls.extend(self.alter(name, &adds)?);
             }
-            info!(table = %name, keys = adds.len(), "making its keys");
-            self.alter(name, &adds).await?;
-            // Another worker may have made some of them, and so all of these were refused.
-            if !lacking().await?.is_empty() {
-                let text = format!("{name} was altered by somebody else while its keys were made");
-                let error = Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text);
-                return Err(Failure::Again(error));
+            ended(self.target.alter_all(&ddls).await)?;
+            for (name, keys) in tables {
+                if !self.lacking(name, keys).await?.is_empty() {
+                    let text =
+                        format!("{name} was altered by somebody else while its keys were made");
+                    let error = Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text);
+                    return Err(Failure::Again(error));
+                }
             }
+            left -= tables.len();
         }
         facts.needs_keys(0);
         Ok(())
     }
 
-    async fn alter(&self, name: &TableName, changes: &[String]) -> Result<(), Failure> {
+    /// The clauses of keys that the target's table lacks.
+    async fn lacking(&self, name: &TableName, keys: &[PlainKey]) -> Result<Vec<String>> {
+        let there = self.keys_of(name).await?;
+        let keys = keys.iter().filter(|key| !has(&there, key));
+        Ok(keys.map(|key| format!("ADD {}", key.clause)).collect())
+    }
+
+    fn alter(&self, name: &TableName, changes: &[String]) -> Result<Vec<Ddl>> {
         if changes.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let sql = format!("ALTER TABLE {name} {}", changes.join(","));
         let time_zone = "+00:00".to_owned();
-        self.run(name, Definition { sql, time_zone }).await
+        self.ddls(name, Definition { sql, time_zone })
     }
 
     /// The names of the keys that the target's table has.

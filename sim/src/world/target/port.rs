@@ -532,6 +532,16 @@ impl ports::Target for Target {
         self.0.ddl(ddl).await
     }
 
+    async fn alter_all(&self, ddls: &[Ddl]) -> Applied {
+        for ddl in ddls {
+            match self.0.ddl(ddl).await {
+                Applied::Done => {}
+                other => return other,
+            }
+        }
+        Applied::Done
+    }
+
     async fn checkpoint(&self, checkpoint: &Checkpoint) -> Applied {
         let inner = &self.0;
         let window = inner.window();
