@@ -10,6 +10,7 @@ pub mod process;
 pub mod relay;
 pub mod servers;
 pub mod sql;
+pub mod tables;
 pub mod types;
 pub mod volume;
 pub mod worker;

@@ -3,16 +3,17 @@
 //! Each row is a function of its number, `{i}`: so rows can be made in bulk, and a writer finds one
 //! again or makes a new one without asking.
 
-use dm_tests::{
+mod shapes;
+
+use self::shapes::{COMPUTED_KEY, DOCUMENTS, HASH, Short, TABLES, TEXT};
+use crate::{
     Result,
     servers::{Brand, Database},
     sql::Client,
 };
 
-use crate::shapes::{COMPUTED_KEY, DOCUMENTS, HASH, Short, TABLES, TEXT};
-
 /// The schema of them.
-pub(crate) const SCHEMA: &str = "migrate";
+pub const SCHEMA: &str = "migrate";
 /// Numbers to select from while tables are filled. Not migrated.
 const NUMBERS: &str = "fill";
 /// So many numbers are there.
@@ -22,9 +23,9 @@ const ROW_OVERHEAD: u64 = 30;
 
 /// A table.
 #[derive(Clone, Debug)]
-pub(crate) struct Table {
+pub struct Table {
     /// Its name, without quotes.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Columns and keys.
     columns: String,
     /// What stands behind them: character set, partitions.
@@ -44,12 +45,12 @@ pub(crate) struct Table {
     /// Bytes in a row.
     bytes: u64,
     /// How many of a thousand writes go here.
-    pub(crate) often: u32,
+    pub often: u32,
 }
 
 /// What a writer does to a row.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Change {
+pub enum Change {
     /// Makes it.
     Insert,
     /// Sets some of its values to what comes of a number.
@@ -63,14 +64,14 @@ pub(crate) enum Change {
 impl Table {
     /// How many rows it begins with where all data has so many MiB.
     #[must_use]
-    pub(crate) const fn rows(&self, mib: u64) -> u64 {
+    pub const fn rows(&self, mib: u64) -> u64 {
         let rows = (mib << 20) / 1000 * self.share / (self.bytes + ROW_OVERHEAD);
         if self.share > 0 && rows < 3 { 3 } else { rows }
     }
 
     /// The statement that changes row `i`.
     #[must_use]
-    pub(crate) fn change(&self, change: Change, i: u64) -> String {
+    pub fn change(&self, change: Change, i: u64) -> String {
         let Self {
             into,
             row,
@@ -121,7 +122,7 @@ impl Table {
 ///
 /// # Errors
 /// What the server says.
-pub(crate) async fn create(server: &Database, tables: &[Table], mib: u64) -> Result<()> {
+pub async fn create(server: &Database, tables: &[Table], mib: u64) -> Result<()> {
     let mut client = quiet(server).await?;
     client
         .run(&format!(
@@ -164,13 +165,13 @@ async fn quiet(server: &Database) -> Result<Client> {
 
 /// A name in backticks.
 #[must_use]
-pub(crate) fn quoted(name: &str) -> String {
+pub fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
 /// All tables. On MariaDB `JSON` is a text with a check.
 #[must_use]
-pub(crate) fn all(brand: Brand) -> Vec<Table> {
+pub fn all(brand: Brand) -> Vec<Table> {
     let mut tables: Vec<_> = TABLES.iter().map(long).collect();
     tables.push(wide());
     // The order of members is the server's, where it parses them.

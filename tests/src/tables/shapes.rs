@@ -1,38 +1,38 @@
 //! What the tables look like.
 
-/// A table in a short form; see [`super::tables::Table`].
-pub(crate) struct Short {
+/// A table in a short form; see [`super::Table`].
+pub(super) struct Short {
     /// Its name.
-    pub(crate) name: &'static str,
+    pub(super) name: &'static str,
     /// Columns and keys.
-    pub(crate) columns: &'static str,
+    pub(super) columns: &'static str,
     /// What stands behind them.
-    pub(crate) tail: &'static str,
+    pub(super) tail: &'static str,
     /// Columns that are written.
-    pub(crate) into: &'static str,
+    pub(super) into: &'static str,
     /// Values of row `{i}`.
-    pub(crate) row: &'static str,
+    pub(super) row: &'static str,
     /// What names row `{i}`.
-    pub(crate) key: &'static str,
+    pub(super) key: &'static str,
     /// What an update sets.
-    pub(crate) change: &'static str,
+    pub(super) change: &'static str,
     /// What makes row `{n}` of a row.
-    pub(crate) rekey: &'static str,
+    pub(super) rekey: &'static str,
     /// Thousandths of all data.
-    pub(crate) share: u64,
+    pub(super) share: u64,
     /// Bytes in a row.
-    pub(crate) bytes: u64,
+    pub(super) bytes: u64,
     /// How many of a thousand writes go there.
-    pub(crate) often: u32,
+    pub(super) often: u32,
 }
 
 /// What stands for `TEXT` in rows.
-pub(crate) const TEXT: &str = "REPEAT(HASH, 5)";
+pub(super) const TEXT: &str = "REPEAT(HASH, 5)";
 /// What stands for `HASH` in rows and keys: MySQL has no MD5 any more.
-pub(crate) const HASH: &str = "LEFT(SHA2({i}, 256), 32)";
+pub(super) const HASH: &str = "LEFT(SHA2({i}, 256), 32)";
 
 /// All but those that are not the same on every server.
-pub(crate) const TABLES: &[Short] = &[
+pub(super) const TABLES: &[Short] = &[
     Short {
         name: "plain",
         columns: "id INT AUTO_INCREMENT PRIMARY KEY, v INT, pad CHAR(160), KEY (v)",
@@ -439,7 +439,7 @@ pub(crate) const TABLES: &[Short] = &[
 ];
 
 /// Documents; what a row is depends on the server.
-pub(crate) const DOCUMENTS: Short = Short {
+pub(super) const DOCUMENTS: Short = Short {
     name: "documents",
     columns: "id INT PRIMARY KEY, j JSON, v VARCHAR(80)",
     tail: "",
@@ -454,7 +454,7 @@ pub(crate) const DOCUMENTS: Short = Short {
 };
 
 /// A primary key that the server computes, which MariaDB does not allow.
-pub(crate) const COMPUTED_KEY: Short = Short {
+pub(super) const COMPUTED_KEY: Short = Short {
     name: "computed_key",
     columns: "a INT NOT NULL, k BIGINT AS (a * 3 + 1) STORED PRIMARY KEY, v INT",
     tail: "",

@@ -13,7 +13,7 @@ use dm_tests::{
     sql::Client,
 };
 
-use crate::tables::quoted;
+use dm_tests::tables::quoted;
 
 /// Rows and what sums of them are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use tokio::{
     time::{Duration, sleep},
 };
 
-use crate::tables::{Change, SCHEMA, Table};
+use dm_tests::tables::{Change, SCHEMA, Table};
 
 /// Rows of a writer have numbers from here on, times its own number.
 const FRESH: u64 = 100_000_000;

@@ -7,8 +7,6 @@
 
 mod checks;
 mod load;
-mod shapes;
-mod tables;
 
 use std::{
     collections::BTreeMap,
@@ -22,6 +20,7 @@ use dm_tests::{
     number,
     servers::{Brand, Database, Options, Role},
     sql::{self, Client},
+    tables::{self, SCHEMA},
     types::{Columns, TypesTable},
     worker::Worker,
     workload::{Background, Workload},
@@ -32,7 +31,6 @@ use tokio::time::sleep;
 use crate::{
     checks::Sums,
     load::{DDL, Load},
-    tables::SCHEMA,
 };
 
 /// A schema whose name is a reserved word and more, with the tables with every type.
