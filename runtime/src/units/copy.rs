@@ -167,7 +167,8 @@ impl<K: Connect> Moving<K> {
             let wanted: Vec<_> = wanted.collect();
             let made = definitions.create(reader, &wanted, &plan.begun).await?;
             let copy = &mut plan.copy;
-            if definitions.find_keys(&made, &tables, copy).await? {
+            let tables = (&*tables, &plan.begun);
+            if definitions.find_keys(&made, tables, copy).await? {
                 target.begin_copy(slots, copy).await?;
                 definitions.drop_keys(copy, &plan.begun).await?;
             }

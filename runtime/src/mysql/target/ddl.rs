@@ -134,7 +134,7 @@ impl Inner {
         let Some((first, others)) = ddls.split_first() else {
             return Applied::Done;
         };
-        let mut runners = match try_join_all(ddls.iter().map(|ddl| self.sorter(ddl))).await {
+        let runners = match try_join_all(ddls.iter().map(|ddl| self.sorter(ddl))).await {
             Ok(runners) => runners,
             Err(error) => return failed(error),
         };
@@ -151,25 +151,20 @@ impl Inner {
             Applied::Done => {}
             other => return other,
         }
-        let run = runners.iter_mut().zip(ddls).map(|(runner, ddl)| {
-            info!(sql = ddl.piece.sql, "executing DDL");
-            runner.unlimited(&ddl.piece.sql)
-        });
-        let ended = join_all(run).await;
-        for runner in runners {
-            runner.close().await;
-        }
-        let mut refused = None;
-        for (ended, ddl) in ended.into_iter().zip(ddls) {
-            let Err(error) = ended else {
-                continue;
-            };
-            let text = errors::execute_failed(&ddl.piece.sql, &error);
-            if errors::number(&error).is_none() {
-                return Applied::Unknown(text);
+        let run = runners.into_iter().zip(ddls).map(async |(runner, ddl)| {
+            let ended = alter(runner, ddl).await;
+            if let Some(Applied::Failed { error, .. } | Applied::Unknown(error)) = &ended {
+                // The others may take hours.
+                warn!(%error, "keys are not made");
             }
-            let retry = errors::is_transient(&error);
-            refused.get_or_insert(Applied::Failed { error: text, retry });
+            ended
+        });
+        let mut refused = None;
+        for ended in join_all(run).await.into_iter().flatten() {
+            match ended {
+                Applied::Unknown(error) => return Applied::Unknown(error),
+                ended => refused = refused.or(Some(ended)),
+            }
         }
         match self.send_control(session, "`intent`=NULL", "").await {
             Applied::Done => refused.unwrap_or(Applied::Done),
@@ -220,6 +215,9 @@ impl Inner {
             // A number, since the servers don't agree on names; nor do they on all numbers.
             let set = format!("SET SESSION collation_server={collation}");
             if let Err(error) = runner.run(&set).await {
+                if !runner.is_usable() {
+                    return Err(error);
+                }
                 let sql = &ddl.piece.sql;
                 warn!(sql, %error, "the schema gets the target's default collation");
             }
@@ -233,6 +231,9 @@ impl Inner {
         if self.server.dialect == Dialect::MySql {
             let set = format!("SET SESSION innodb_ddl_buffer_size={SORT_BYTES}");
             if let Err(error) = runner.run(&set).await {
+                if !runner.is_usable() {
+                    return Err(error);
+                }
                 // Before MySQL 8.0.27.
                 info!(%error, "keys are sorted with what room the target has");
             }
@@ -350,6 +351,27 @@ impl Inner {
             sleep(Duration::from_secs(1)).await;
         }
     }
+}
+
+/// One of several statements: what went wrong, if anything did.
+async fn alter(mut runner: Session, ddl: &Ddl) -> Option<Applied> {
+    let Piece { kind, sql, .. } = &ddl.piece;
+    info!(sql, "executing DDL");
+    let ended = runner.unlimited(sql).await;
+    runner.close().await;
+    let error = ended.err()?;
+    let refused = errors::execute_failed(sql, &error);
+    let Some(number) = errors::number(&error) else {
+        return Some(Applied::Unknown(refused));
+    };
+    if ddl.replay && ignorable(*kind, number) {
+        info!(sql, "already there: {}", refused.cause);
+        return None;
+    }
+    Some(Applied::Failed {
+        retry: errors::is_transient(&error),
+        error: refused,
+    })
 }
 
 /// Whether the statement ran does not show, and running it again is no way to find out.

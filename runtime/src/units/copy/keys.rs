@@ -7,9 +7,9 @@ use dm_core::{
     binlog::Dialect,
     error::{Error, Result, code},
     full::{PlainKey, plain_keys},
-    sync::schema::{Quoted, TableName},
+    sync::schema::{Quoted, Table, TableName},
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     CopyFacts, Failure,
@@ -22,22 +22,30 @@ use crate::ports::{
 
 /// A table of fewer bytes has its keys in memory while its rows come.
 const LARGE_BYTES: u64 = 16 << 20;
+/// Tables that get keys at the same time, at most: a server sorts each by several threads.
+const AT_ONCE_MAX: usize = 4;
 
 impl<T: Target> Definitions<'_, T> {
     /// Finds the keys that can wait: of large tables that this run has made with these definitions.
-    /// A table that was there before stays as it is. Returns whether there are any.
+    /// A table that was there before stays as it is, and what it lacks is told. Returns whether
+    /// there are any.
     ///
     /// # Errors
     /// A connection broke.
     pub(super) async fn find_keys(
         &self,
         made: &BTreeMap<TableName, String>,
-        tables: &[SnapshotTable],
+        (tables, begun): (&[SnapshotTable], &BTreeSet<TableName>),
         copy: &mut Copy,
     ) -> Result<bool, Failure> {
         for SnapshotTable { table, bytes, .. } in tables {
-            let entry = copy.tables.get_mut(&table.name);
-            let (Some(sql), Some(entry)) = (made.get(&table.name), entry) else {
+            let Some(entry) = copy.tables.get_mut(&table.name) else {
+                continue;
+            };
+            let Some(sql) = made.get(&table.name) else {
+                if entry.keys.is_empty() && !begun.contains(&table.name) {
+                    self.tell_lacking(table).await?;
+                }
                 continue;
             };
             entry.keys.clear();
@@ -50,9 +58,23 @@ impl<T: Target> Definitions<'_, T> {
             }
             let there = self.keys_of(&table.name).await?;
             entry.keys = plain_keys(sql)?;
-            entry.keys.retain(|key| has(&there, key));
+            entry.keys.retain(|key| has(&there, &key.name));
         }
         Ok(copy.tables.values().any(|table| !table.keys.is_empty()))
+    }
+
+    /// Says which keys a table that was there lacks. Its owner may want it so; or the copy that
+    /// made it was given up before it came to its keys.
+    async fn tell_lacking(&self, source: &Table) -> Result<()> {
+        let there = self.keys_of(&source.name).await?;
+        let keys = source.keys.iter().map(|key| &*key.name);
+        let lacking: Vec<_> = keys.filter(|key| !has(&there, key)).collect();
+        if !lacking.is_empty() {
+            let (table, keys) = (&source.name, lacking.join(", "));
+            let what = "it was there, without keys of the source: make them, if they are wanted";
+            warn!(%table, keys, "{what}");
+        }
+        Ok(())
     }
 
     /// Drops the keys that can wait from tables that are not begun. They were made with all their
@@ -70,7 +92,7 @@ impl<T: Target> Definitions<'_, T> {
                 continue;
             }
             let there = self.keys_of(name).await?;
-            let keys = table.keys.iter().filter(|key| has(&there, key));
+            let keys = table.keys.iter().filter(|key| has(&there, &key.name));
             let drops: Vec<_> = keys
                 .map(|key| format!("DROP KEY {}", Quoted(&key.name)))
                 .collect();
@@ -91,7 +113,7 @@ impl<T: Target> Definitions<'_, T> {
         Ok(())
     }
 
-    /// Makes the keys that tables lack, of so many at a time.
+    /// Makes the keys that tables lack, of at most so many at a time.
     ///
     /// # Errors
     /// The target refuses, the connection broke, or somebody else owns the source.
@@ -102,7 +124,7 @@ impl<T: Target> Definitions<'_, T> {
         facts: &CopyFacts,
     ) -> Result<(), Failure> {
         let mut left = tables.len();
-        for tables in tables.chunks(at_once.max(1)) {
+        for tables in tables.chunks(at_once.clamp(1, AT_ONCE_MAX)) {
             facts.needs_keys(left);
             let mut ddls = Vec::new();
             for (name, keys) in tables {
@@ -112,7 +134,16 @@ impl<T: Target> Definitions<'_, T> {
                 }
                 ddls.extend(self.alter(name, &adds)?);
             }
-            ended(self.target.alter_all(&ddls).await)?;
+            match ended(self.target.alter_all(&ddls).await) {
+                // There may not be room to sort for all of them, nor so many connections.
+                Err(Failure::Other(error)) if ddls.len() > 1 => {
+                    warn!(%error, "making keys of one table after the other");
+                    for ddl in &ddls {
+                        ended(self.target.ddl(ddl).await)?;
+                    }
+                }
+                done => done?,
+            }
             for (name, keys) in tables {
                 if !self.lacking(name, keys).await?.is_empty() {
                     let text =
@@ -130,7 +161,7 @@ impl<T: Target> Definitions<'_, T> {
     /// The clauses of keys that the target's table lacks.
     async fn lacking(&self, name: &TableName, keys: &[PlainKey]) -> Result<Vec<String>> {
         let there = self.keys_of(name).await?;
-        let keys = keys.iter().filter(|key| !has(&there, key));
+        let keys = keys.iter().filter(|key| !has(&there, &key.name));
         Ok(keys.map(|key| format!("ADD {}", key.clause)).collect())
     }
 
@@ -152,9 +183,9 @@ impl<T: Target> Definitions<'_, T> {
     }
 }
 
-fn has(names: &[String], key: &PlainKey) -> bool {
+fn has(names: &[String], key: &str) -> bool {
     let mut names = names.iter();
-    names.any(|name| name.to_lowercase() == key.name.to_lowercase())
+    names.any(|name| name.to_lowercase() == key.to_lowercase())
 }
 
 /// Whether a foreign key needs keys of a table, on either side.
