@@ -169,6 +169,7 @@ impl SlotSession {
             guard: Some(guard),
             ..common
         };
+        let mut largest = self.packet.len().max(file.map_or(0, Bytes::len));
         if let Some(file) = file {
             session.offer(file.clone(), self.target.server.packet_bytes_max);
         }
@@ -186,6 +187,7 @@ impl SlotSession {
                     };
                 }
             };
+            largest = largest.max(self.packet.len());
             let packet = Packet {
                 sql: &self.packet,
                 ..common
@@ -204,7 +206,12 @@ impl SlotSession {
         }
         // After a change of the mode that may have failed, nobody knows which one holds.
         if session.is_usable() && self.lenient == lenient {
-            self.session = Some(session);
+            if largest > PACKET_BYTES_KEPT {
+                // The driver would keep as much for its next packet.
+                session.close().await;
+            } else {
+                self.session = Some(session);
+            }
         }
         ended
     }
