@@ -63,12 +63,16 @@ impl<T: Target> Definitions<'_, T> {
         Ok(copy.tables.values().any(|table| !table.keys.is_empty()))
     }
 
-    /// Says which keys a table that was there lacks. Its owner may want it so; or the copy that
-    /// made it was given up before it came to its keys.
+    /// Says which plain keys a table that was there lacks. Its owner may want it so; or the copy
+    /// that made it was given up before it came to its keys.
     async fn tell_lacking(&self, source: &Table) -> Result<()> {
+        let plain = source.keys.iter().filter(|key| !key.unique);
+        let mut lacking: Vec<_> = plain.map(|key| &*key.name).collect();
+        if lacking.is_empty() {
+            return Ok(());
+        }
         let there = self.keys_of(&source.name).await?;
-        let keys = source.keys.iter().map(|key| &*key.name);
-        let lacking: Vec<_> = keys.filter(|key| !has(&there, key)).collect();
+        lacking.retain(|key| !has(&there, key));
         if !lacking.is_empty() {
             let (table, keys) = (&source.name, lacking.join(", "));
             let what = "it was there, without keys of the source: make them, if they are wanted";
