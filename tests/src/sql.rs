@@ -323,7 +323,9 @@ fn canonical(row: Row) -> Vec<String> {
         .collect()
 }
 
-fn quoted(name: &str) -> String {
+/// A name in backticks.
+#[must_use]
+pub fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 

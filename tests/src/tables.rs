@@ -9,7 +9,7 @@ use self::shapes::{COMPUTED_KEY, DOCUMENTS, HASH, Short, TABLES, TEXT};
 use crate::{
     Result,
     servers::{Brand, Database},
-    sql::Client,
+    sql::{Client, quoted},
 };
 
 /// The schema of them.
@@ -161,12 +161,6 @@ async fn quiet(server: &Database) -> Result<Client> {
         .run("SET sql_mode = '', sql_log_bin = 0, unique_checks = 0")
         .await?;
     Ok(client)
-}
-
-/// A name in backticks.
-#[must_use]
-pub fn quoted(name: &str) -> String {
-    format!("`{}`", name.replace('`', "``"))
 }
 
 /// All tables. On MariaDB `JSON` is a text with a check.

@@ -214,10 +214,7 @@ impl Inner {
         if let Some(collation) = ddl.collation_server.filter(|_| is_schemas) {
             // A number, since the servers don't agree on names; nor do they on all numbers.
             let set = format!("SET SESSION collation_server={collation}");
-            if let Err(error) = runner.run(&set).await {
-                if !runner.is_usable() {
-                    return Err(error);
-                }
+            if let Some(error) = refusal(&mut runner, &set).await? {
                 let sql = &ddl.piece.sql;
                 warn!(sql, %error, "the schema gets the target's default collation");
             }
@@ -230,10 +227,7 @@ impl Inner {
         let mut runner = self.runner(ddl).await?;
         if self.server.dialect == Dialect::MySql {
             let set = format!("SET SESSION innodb_ddl_buffer_size={SORT_BYTES}");
-            if let Err(error) = runner.run(&set).await {
-                if !runner.is_usable() {
-                    return Err(error);
-                }
+            if let Some(error) = refusal(&mut runner, &set).await? {
                 // Before MySQL 8.0.27.
                 info!(%error, "keys are sorted with what room the target has");
             }
@@ -350,6 +344,14 @@ impl Inner {
             }
             sleep(Duration::from_secs(1)).await;
         }
+    }
+}
+
+/// Sets what a server may not know: what it says then.
+async fn refusal(runner: &mut Session, set: &str) -> Result<Option<Error>> {
+    match runner.run(set).await {
+        Err(error) if runner.is_usable() => Ok(Some(error)),
+        done => done.map(|_| None),
     }
 }
 

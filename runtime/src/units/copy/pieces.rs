@@ -160,8 +160,7 @@ impl<T> Work<T> {
     /// other at the pages that they share.
     pub(in crate::units) fn next(&self, before: Option<usize>) -> Option<(usize, T)> {
         let mut tables = self.tables();
-        let is_here = |it: &TableWork<T>| Some(it.table) == before;
-        if let Some(here) = tables.iter_mut().find(|it| is_here(it)) {
+        if let Some(here) = tables.iter_mut().find(|it| Some(it.table) == before) {
             if let Some(gap) = here.queue.pop_front() {
                 return Some((here.table, gap));
             }

@@ -10,10 +10,8 @@ use std::{
 use dm_tests::{
     Result, process,
     servers::{Brand, Database},
-    sql::Client,
+    sql::{Client, quoted},
 };
-
-use dm_tests::tables::quoted;
 
 /// Rows and what sums of them are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
