@@ -1,5 +1,9 @@
 //! How much memory a subtask may have for rows.
 
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 /// A piece of a copy has at least so many bytes, however many connections there are.
 const PIECE_BYTES_MIN: usize = 64 << 10;
 /// Larger pieces are not faster.
@@ -11,6 +15,9 @@ const PIECES_OF_CONNECTION: usize = 4;
 /// What a connection that loads files needs besides, for statements that are read: usual dump files
 /// have some of a megabyte.
 const FILE_BYTES: usize = 2 << 20;
+
+/// What is not larger is not waited for, in bytes: usual dump files have statements of a megabyte.
+const LARGE_BYTES_MIN: usize = if cfg!(madsim) { 120 } else { 2 << 20 };
 
 /// Memory of each subtask for rows on their way, whether they are copied, dumped, loaded or come by
 /// the binlog, in bytes. What is larger than its share goes alone.
@@ -39,9 +46,19 @@ impl Memory {
         self.0 / 5
     }
 
-    /// For large rows of a copy, each of which is copied a few times on its way.
-    pub(crate) const fn large_rows(self) -> usize {
+    const fn for_large_rows(self) -> usize {
         self.0 / 5 * 2
+    }
+
+    /// For large rows of a copy or a dump, each of which is copied a few times on its way.
+    pub(crate) fn large_rows(self) -> Room {
+        Room::new(self.for_large_rows())
+    }
+
+    /// For changes of large rows while they are written: a packet may have two bytes for one of a
+    /// value, and the driver has a copy of it.
+    pub(crate) fn large_changes(self) -> Room {
+        Room::new(self.0 / 5)
     }
 
     /// Of so many connections that load files: how many there may be, and what is left for rows.
@@ -56,7 +73,7 @@ impl Memory {
             // Worlds have few rows, and want many pieces of them.
             return 60;
         }
-        let each = (self.0 - self.large_rows()) / (connections.max(1) * PIECES_OF_CONNECTION);
+        let each = (self.0 - self.for_large_rows()) / (connections.max(1) * PIECES_OF_CONNECTION);
         each.clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX)
     }
 }
@@ -68,9 +85,61 @@ impl Default for Memory {
     }
 }
 
+/// Memory that is shared by those who have something large, for as long as they have it.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    bytes: Arc<Semaphore>,
+    all: usize,
+}
+
+/// What somebody has of a [`Room`]; dropped, it is given back.
+pub(crate) type Large = Option<OwnedSemaphorePermit>;
+
+impl Room {
+    fn new(bytes: usize) -> Self {
+        Self {
+            bytes: Arc::new(Semaphore::new(bytes)),
+            all: bytes,
+        }
+    }
+
+    /// Whether so much has to wait until there is room for it.
+    pub(crate) const fn is_large(bytes: usize) -> bool {
+        bytes > LARGE_BYTES_MIN
+    }
+
+    /// Waits until there is room for something of so many bytes, if that is large. What is more
+    /// than all of it goes alone.
+    pub(crate) async fn take(&self, bytes: usize) -> Large {
+        if !Self::is_large(bytes) {
+            return None;
+        }
+        let bytes = u32::try_from(bytes.min(self.all)).unwrap_or(u32::MAX);
+        // It is never closed.
+        Arc::clone(&self.bytes).acquire_many_owned(bytes).await.ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_too_large_goes_alone() {
+        use futures_util::FutureExt as _;
+
+        let room = Room::new(10 << 20);
+        let take = |mib: usize| room.take(mib << 20).now_or_never();
+        let first = take(4).unwrap();
+        let second = take(6).unwrap();
+        assert!(take(3).is_none());
+        assert!(take(2).unwrap().is_none(), "that is not large");
+        drop(first);
+        assert!(take(100).is_none());
+        drop(second);
+        let _all = take(100).unwrap();
+        assert!(take(3).is_none());
+    }
 
     #[test]
     fn shares_are_not_more_than_there_is() {
@@ -81,7 +150,7 @@ mod tests {
                 let pieces = memory.piece(connections) * connections * PIECES_OF_CONNECTION;
                 let most = all.max(connections * PIECES_OF_CONNECTION * PIECE_BYTES_MIN * 2);
                 assert!(
-                    memory.large_rows() + pieces <= most,
+                    memory.for_large_rows() + pieces <= most,
                     "{memory:?}, {connections}"
                 );
             }
@@ -91,7 +160,7 @@ mod tests {
                 let (connections, rows) = memory.of_files(wanted);
                 assert!((1..=wanted).contains(&connections));
                 let pieces = rows.piece(connections) * connections * PIECES_OF_CONNECTION;
-                let all = connections * FILE_BYTES + rows.large_rows() + pieces;
+                let all = connections * FILE_BYTES + rows.for_large_rows() + pieces;
                 assert!(all <= memory.0, "{memory:?}, {wanted}");
             }
         }

@@ -43,7 +43,10 @@ use self::{
     plan::Plan,
     rows::{Shared, SnapshotFeed},
 };
-pub(super) use self::{load::hand_over, rows::left};
+pub(super) use self::{
+    load::hand_over,
+    rows::{left, sql_bytes},
+};
 use super::{moving::Moving, rules, tasks::Tasks, writer::Refused};
 use crate::ports::{
     Connect, Source, Target,

@@ -44,7 +44,7 @@ use self::{
     reader::Reader,
     resume::Beginning,
     run::{Ended, Run},
-    slots::Slots,
+    slots::{BATCH_BYTES_MAX, Slots},
     tables::{Later, Tables},
 };
 use super::{Breaks, Stop, StopSignal, rules, stopped, tasks::Tasks};
@@ -55,8 +55,6 @@ use crate::{
 
 /// How long a free slot waits for more changes before it takes what there is.
 const LINGER: Duration = Duration::from_millis(5);
-/// Memory of one batch.
-const BATCH_BYTES_MAX: usize = 1 << 20;
 /// What a packet may hold besides the rows: the progress write and its guard, with GTID sets.
 const PACKET_BYTES_RESERVED: usize = 256 << 10;
 
@@ -256,7 +254,7 @@ impl<K: Connect> SyncUnit<K> {
         };
         let (done, results) = mpsc::unbounded_channel();
         let planner = Planner::new(planning.clone(), progress);
-        let slots = Slots::start(tasks, &target, planner.slots(), &done);
+        let slots = Slots::start(tasks, &target, (planner.slots(), self.memory), &done);
         let at = planner.location();
         self.facts.note_flushed(at, needed.as_ref().unwrap_or(at));
         let from = resume::start(planner.location(), planning.by_gtid)?;

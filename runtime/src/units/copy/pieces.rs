@@ -14,11 +14,11 @@ use dm_core::{
         schema::TableName,
     },
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::{CopyFacts, Failure};
 use crate::{
-    memory::Memory,
+    memory::{Large, Memory, Room},
     panics::caught,
     ports::{
         Target,
@@ -27,8 +27,6 @@ use crate::{
     units::{tasks::Tasks, writer::Writer},
 };
 
-/// The statements of usual dump files are not large, however small pieces are.
-const LARGE_BYTES_MIN: usize = if cfg!(madsim) { 1 } else { 2 << 20 };
 /// What a packet has besides rows.
 const PACKET_BYTES_RESERVED: usize = 256 << 10;
 
@@ -61,27 +59,21 @@ pub(in crate::units) trait Feed: Send + 'static {
 pub(in crate::units) struct Out {
     parcels: mpsc::Sender<Parcel>,
     piece_bytes: usize,
-    /// KiB for large rows, and how many bytes that are.
-    large: Arc<Semaphore>,
-    large_bytes_max: usize,
+    room: Room,
 }
 
-/// Memory of a large row, which is given back with it.
-pub(in crate::units) type Large = Option<OwnedSemaphorePermit>;
-
 impl Out {
-    /// Of one of so many connections, who share what is for large rows, in KiB.
+    /// Of one of so many connections, who share the room for large rows.
     pub(in crate::units) fn new(
         parcels: mpsc::Sender<Parcel>,
-        large: &Arc<Semaphore>,
+        room: &Room,
         memory: Memory,
         connections: usize,
     ) -> Self {
         Self {
             parcels,
             piece_bytes: memory.piece(connections),
-            large: Arc::clone(large),
-            large_bytes_max: memory.large_rows(),
+            room: room.clone(),
         }
     }
 
@@ -90,20 +82,11 @@ impl Out {
         self.piece_bytes
     }
 
-    /// Whether so much has to wait until there is room for it.
-    pub(in crate::units) fn is_large(&self, bytes: usize) -> bool {
-        bytes > LARGE_BYTES_MIN.max(self.piece_bytes * 2)
-    }
-
     /// Waits until there is room for a row, unless its piece has room for a large one already.
     pub(in crate::units) async fn wait_for_room(&self, bytes: usize, room: &mut Large) {
-        if !self.is_large(bytes) || room.is_some() {
-            return;
+        if room.is_none() {
+            *room = self.room.take(bytes).await;
         }
-        let bytes = u32::try_from(bytes.min(self.large_bytes_max) >> 10).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.large).acquire_many_owned(bytes).await;
-        // It is never closed.
-        *room = permit.ok();
     }
 
     pub(in crate::units) async fn send(&self, parcel: Parcel) {
@@ -212,11 +195,11 @@ impl Pieces {
         let this = Arc::new(self);
         let (done, ended) = mpsc::unbounded_channel();
         let (memory, connections) = (this.memory, feeds.len());
-        let large = Arc::new(Semaphore::new(memory.large_rows() >> 10));
+        let room = memory.large_rows();
         for (mut feed, slot) in feeds.into_iter().zip(progress) {
             // One is written while the next one is read.
             let (out, parcels) = mpsc::channel(1);
-            let out = Out::new(out, &large, memory, connections);
+            let out = Out::new(out, &room, memory, connections);
             let lines = feed.lines();
             let (pieces, failed) = (Arc::clone(&this), done.clone());
             tasks.start(async move {

@@ -14,12 +14,15 @@ use dm_core::{
 
 use super::{
     Failure, again,
-    pieces::{AllLines, Feed, Large, Out, Parcel, room},
+    pieces::{AllLines, Feed, Out, Parcel, room},
     settings::Settings,
 };
-use crate::ports::{
-    Target,
-    copy::{Reader, Row, SnapshotTable, TableLines},
+use crate::{
+    memory::Large,
+    ports::{
+        Target,
+        copy::{Reader, Row, SnapshotTable, TableLines},
+    },
 };
 
 /// A table with more bytes than this is read by several connections, if its key allows that.
@@ -122,10 +125,11 @@ impl<'a, R: Row> Open<'a, R> {
     }
 }
 
-/// Upper bound of what a row becomes: escapes and digits double its values.
-fn sql_bytes(row: &impl Row) -> usize {
+/// Upper bound of what a row becomes: escapes and digits double its values, and a
+/// character of latin1 may take three bytes.
+pub(in crate::units) fn sql_bytes(row: &impl Row) -> usize {
     row.values()
-        .map(|value| value.map_or(0, <[u8]>::len) * 2 + 32)
+        .map(|value| value.map_or(0, <[u8]>::len) * 3 + 32)
         .sum()
 }
 

@@ -20,6 +20,7 @@ use tracing::info;
 
 use super::{dir::DumpDir, statements::ROW_BYTES_MAX};
 use crate::{
+    memory::Room,
     panics::caught,
     ports::{
         Connect, Source, Target,
@@ -28,8 +29,8 @@ use crate::{
     },
     units::{
         copy::{
-            CopyFacts, Failure, Settings, TableFacts, Total, again, can_be_followed, left, nothing,
-            pieces::Work, until_all,
+            CopyFacts, Failure, Settings, TableFacts, Total, again, can_be_followed,
+            is_of_one_moment, left, nothing, pieces::Work, sql_bytes, until_all,
         },
         moving::Moving,
         tasks::Tasks,
@@ -77,6 +78,8 @@ struct Plan<D> {
     /// What every file with rows begins with.
     head: String,
     settings: Settings,
+    /// For large rows.
+    room: Room,
 }
 
 impl<K: Connect> Moving<K> {
@@ -183,6 +186,7 @@ impl<K: Connect> Moving<K> {
             head: head(&zone),
             settings,
         });
+            room: self.memory.large_rows(),
         if let Some(reader) = readers.first_mut() {
             plan.definitions(reader, &views).await?;
         }
@@ -323,12 +327,14 @@ impl<D: Disk> Plan<D> {
                 writer.text.extend_from_slice(insert.as_bytes());
             }
             let before = writer.text.len();
+            // Until it is written, which a text this long is at once.
+            let _room = self.room.take(sql_bytes(&row)).await;
             if !reading.write(row.values(), &mut writer.text) {
                 let text = "a row of the source has not as many values as its table has columns";
                 return Err(Failure::Other(Error::new(&code::DUMP_UNIT_RUNTIME, text)));
             }
-            let row = writer.text.len() - before;
-            if row > ROW_BYTES_MAX {
+            let bytes = writer.text.len() - before;
+            if bytes > ROW_BYTES_MAX {
                 return Err(Failure::Other(too_large(&table.name)));
             }
             if writer.total() - begin > ROW_BYTES_MAX as u64 && goes_on {
@@ -336,7 +342,7 @@ impl<D: Disk> Plan<D> {
                 let row_begins = before - SEPARATOR.len();
                 let new = [b";\n", insert.as_bytes()].concat();
                 writer.text.splice(row_begins..before, new);
-                begin = writer.total() - (row + insert.len()) as u64;
+                begin = writer.total() - (bytes + insert.len()) as u64;
             }
             writer.rows += 1;
             if writer.total() - begin >= self.settings.statement_bytes {

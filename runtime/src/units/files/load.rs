@@ -31,6 +31,7 @@ use tracing::{info, warn};
 use self::plan::{Known, Plan, Planning, others};
 use super::dir::{Contents, DumpDir, Packed};
 use crate::{
+    memory::Large,
     ports::{
         Connect, Source, SourceFacts, Target,
         copy::{Copy, Definer, Definition},
@@ -41,7 +42,7 @@ use crate::{
             Failure, Settings, TableFacts, Total, can_be_followed,
             define::{Definitions, Restart, Wanted},
             hand_over, nameless_rows,
-            pieces::{Feed, Large, Out, Parcel, Pieces, Work, room},
+            pieces::{Feed, Out, Parcel, Pieces, Work, room},
             until_all,
         },
         moving::Moving,

@@ -10,8 +10,9 @@ use dm_core::{
 
 use super::unpack::Unpacker;
 use crate::{
+    memory::{Large, Room},
     ports::disk::{Disk, File, Open},
-    units::copy::pieces::{Large, Out},
+    units::copy::pieces::Out,
 };
 
 /// So long a statement may be. Dumpers write about a megabyte, unless a single row is larger.
@@ -117,7 +118,7 @@ impl<F: File> Statements<F> {
                 return Err(unreadable(&self.name, &io::Error::other(why)));
             }
             if let Some(out) = out
-                && out.is_large(text.len())
+                && Room::is_large(text.len())
             {
                 // How long it will be nobody knows.
                 out.wait_for_room(STATEMENT_BYTES_MAX, &mut self.large)

@@ -6,6 +6,7 @@ use dm_core::sync::{batch::Batch, schema::TableName};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
+    memory::{Memory, Room},
     panics::caught,
     ports::Target,
     units::{
@@ -13,6 +14,9 @@ use crate::{
         writer::{Refused, Writer},
     },
 };
+
+/// Memory of one batch, in bytes. A larger change goes alone.
+pub(super) const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// How a slot's batch ended, after retries.
 #[derive(Debug)]
@@ -35,13 +39,14 @@ impl Slots {
     pub(super) fn start<T: Target>(
         tasks: &mut Tasks,
         target: &Arc<T>,
-        count: u32,
+        (count, memory): (u32, Memory),
         done: &mpsc::UnboundedSender<Done>,
     ) -> Self {
+        let room = memory.large_changes();
         let start = |slot| {
             let (inbox, batches) = mpsc::unbounded_channel();
             let writer = Writer::new(Arc::clone(target), slot);
-            tasks.start(run(writer, batches, done.clone()));
+            tasks.start(run(writer, batches, room.clone(), done.clone()));
             inbox
         };
         Self((0..count).map(start).collect())
@@ -58,9 +63,12 @@ impl Slots {
 async fn run<T: Target>(
     mut writer: Writer<T>,
     mut batches: mpsc::UnboundedReceiver<Arc<Batch>>,
+    room: Room,
     done: mpsc::UnboundedSender<Done>,
 ) {
     while let Some(batch) = batches.recv().await {
+        // It has locked nothing in the target yet: whoever is there now waits for nobody here.
+        let _room = room.take(batch.bytes).await;
         let start = Instant::now();
         let result = caught(writer.write(&*batch)).await;
         let result = result.unwrap_or_else(|panic| Err(Refused::Lost(panic)));

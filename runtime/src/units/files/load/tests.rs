@@ -1,7 +1,7 @@
 use std::fs;
 
 use tempfile::TempDir;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::{disk::LocalDisk, memory::Memory};
@@ -34,8 +34,7 @@ async fn loading(dir: &TempDir, text: &str) -> Arc<Shared<LocalDisk>> {
 async fn pieces(shared: &Arc<Shared<LocalDisk>>, gap: Gap) -> Vec<Parcel> {
     let (parcels, mut sent) = mpsc::channel(1000);
     let memory = Memory::default();
-    let large = Arc::new(Semaphore::new(memory.large_rows() >> 10));
-    let out = Out::new(parcels, &large, memory, 4);
+    let out = Out::new(parcels, &memory.large_rows(), memory, 4);
     let mut feed = FileFeed(Arc::clone(shared));
     let read = async {
         feed.read(0, gap, &out).await.unwrap();
