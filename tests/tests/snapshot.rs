@@ -5,10 +5,13 @@ use std::{sync::Arc, time::Duration};
 use dm_core::{
     control::{SourceConfig, db::DbConfig, record::Secret},
     error::code,
-    full::Consistency,
+    full::{Consistency, Piece, Reading},
     sync::schema::TableName,
 };
-use dm_runtime::{mysql::source::Upstream, ports::Source};
+use dm_runtime::{
+    mysql::source::Upstream,
+    ports::{Source, copy::Reader},
+};
 use dm_tests::{
     Result,
     servers::{Brand, Database, Options, Role},
@@ -123,5 +126,57 @@ async fn a_lock_is_asked_for_again_when_somebody_is_in_its_way() -> Result<()> {
     assert!(early.is_err(), "the table is locked");
     admin.run("UNLOCK TABLES").await?;
     taking.await?;
+    Ok(())
+}
+
+/// As tools do that change tables online. Rows of the other table can be seen as well: it was there
+/// when the snapshot was taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_takes_the_place_of_another_is_not_read() -> Result<()> {
+    for brand in [MYSQL, MARIADB] {
+        let server = Database::start(brand, Role::Source, &Options::default())?;
+        let mut admin = Client::connect(&server).await?;
+        admin
+            .run(
+                "CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY); \
+                 INSERT INTO d.t VALUES (1); CREATE TABLE d.u LIKE d.t; DO SLEEP(1.1); \
+                 CREATE TABLE d.new LIKE d.t; DO SLEEP(1.1)",
+            )
+            .await?;
+        let source = upstream(&server);
+        let of_d = |name: &TableName| name.schema == "d";
+        let mut snapshot = source.snapshot(Consistency::Auto, 1, of_d).await?;
+        let reader = &mut snapshot.readers[0];
+        let name = |table: &str| TableName::new("d", table);
+        let all = snapshot.tables.iter().map(|it| Reading::new(&it.table));
+        let readings: Vec<_> = all.collect();
+        let reading = |table: &str| {
+            let found = readings.iter().find(|it| *it.table() == name(table));
+            found.expect("it is there").clone()
+        };
+        let whole = Piece::default();
+        let mut rows = 0;
+        reader.read(&reading("t"), &whole).await?;
+        while reader.next().await?.is_some() {
+            rows += 1;
+        }
+        assert_eq!(rows, 1);
+        admin
+            .run(
+                "DO SLEEP(1.1); RENAME TABLE d.t TO d.old, d.new TO d.t; \
+                 CREATE INDEX i ON d.u (id)",
+            )
+            .await?;
+        // Who only alters a table does not end the snapshot, where that can be told.
+        let altered = reader.read(&reading("u"), &whole).await;
+        if brand == MYSQL {
+            altered?;
+            assert!(reader.next().await?.is_none());
+        }
+        let Err(error) = reader.read(&reading("t"), &whole).await else {
+            panic!("{brand:?}: rows of another table");
+        };
+        assert!(error.is(&code::DB_DRIVER_ERROR), "{error}");
+    }
     Ok(())
 }

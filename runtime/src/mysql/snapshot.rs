@@ -4,7 +4,10 @@
 //! read, and not for what comes before and behind that. Where the user may hold nobody off, rows
 //! are those of any moment between two places of the binlog.
 
-use std::{collections::BTreeMap, time::Duration};
+mod locks;
+mod names;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use dm_core::{
     control::db::DbConfig,
@@ -20,6 +23,10 @@ use futures_util::future::try_join_all;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use self::{
+    locks::{hold, unlocked},
+    names::Names,
+};
 use super::{
     conn::{Conn, Fault, RawRow, Row, Rows},
     definition,
@@ -45,21 +52,20 @@ const SESSION: [&str; 4] = [
     // Values as they are stored.
     "SET character_set_results=NULL",
 ];
-/// How long a lock lasts at most whose owner is not heard of.
-const LOCK_TIMEOUT: &str = "SET SESSION wait_timeout=30";
 /// How long a reader waits for a word of the server: where there are very many tables, or very many
 /// rows were deleted before the first one that is left.
 const SILENCE_MAX: Duration = Duration::from_secs(900);
 /// Lets what was read be altered while the snapshot goes on.
 const BEFORE_ROWS: &str = "SAVEPOINT dm";
 const BEHIND_ROWS: &str = "ROLLBACK TO SAVEPOINT dm";
-/// No limits, and sizes as they are now: what some servers have and others don't know.
-const ON_SOME: [&str; 3] = [
+/// What some servers don't know, and some users may not: no limits, sizes as they are now, and on
+/// MariaDB, which keeps what was read from being altered as long as a binlog might be written.
+const ON_SOME: [&str; 4] = [
     "SET SESSION information_schema_stats_expiry=0",
     "SET SESSION max_execution_time=0",
     "SET SESSION max_statement_time=0",
+    "SET SESSION sql_log_bin=0",
 ];
-const UNKNOWN_VARIABLE: u16 = 1193;
 /// The user lacks a right.
 const DENIED: [u16; 5] = [1044, 1045, 1142, 1143, 1227];
 /// The server ends, or somebody has ended the connection or the query; or the table was altered,
@@ -75,6 +81,8 @@ pub struct SnapshotReader {
     time_zone: String,
     /// Of the query that is being read.
     rows: Rows,
+    /// What tables are called; nothing before the snapshot is taken.
+    names: Option<Arc<Names>>,
 }
 
 /// Takes a snapshot; see [`crate::ports::Source::snapshot`].
@@ -86,14 +94,28 @@ pub(super) async fn take(
 ) -> Result<Snapshot<SnapshotReader>> {
     let mut attempt = 1;
     loop {
-        let tables = tables(source, &is_wanted).await?;
-        let (from, until, readers) = begin(source, consistency, readers, &tables).await?;
+        let (tables, before) = tables(source, &is_wanted).await?;
+        let Begun {
+            from,
+            until,
+            mut readers,
+            held,
+        } = begin(source, consistency, readers, &tables).await?;
+        let names = Names::new(source, before, &tables).await?;
         // Nothing changed in between, so this is what the snapshot sees.
-        let again = self::tables(source, &is_wanted).await?;
+        let (again, after) = self::tables(source, &is_wanted).await?;
+        drop(held);
         let definitions = |all: &[SnapshotTable]| -> Vec<Table> {
             all.iter().map(|each| each.table.clone()).collect()
         };
-        if definitions(&again) == definitions(&tables) {
+        if let Some(names) = names
+            && names.made == after
+            && definitions(&again) == definitions(&tables)
+        {
+            let names = Arc::new(names);
+            for reader in &mut readers {
+                reader.names = Some(Arc::clone(&names));
+            }
             info!(
                 source = source.id(),
                 tables = tables.len(),
@@ -111,8 +133,12 @@ pub(super) async fn take(
             });
         }
         if attempt == ATTEMPTS {
-            return Err(failed(
-                "tables were altered whenever a snapshot was taken of them",
+            let text = "tables were altered whenever a snapshot was taken of them";
+            // Waiting may help.
+            let error = Error::new(&code::DB_DRIVER_ERROR, text).with_scope(Scope::Upstream);
+            return Err(error.with_workaround(
+                "Grant BACKUP_ADMIN to the user of the source (MySQL 8), who can keep tables from \
+                 being altered then; or wait until whoever alters them is done.",
             ));
         }
         warn!(
@@ -183,133 +209,68 @@ async fn views(
     Ok(views)
 }
 
+/// A snapshot that nobody has looked at yet.
+struct Begun {
+    from: Location,
+    until: Option<Location>,
+    readers: Vec<SnapshotReader>,
+    /// Keeps tables from being altered, where that is possible.
+    held: Option<Conn>,
+}
+
 /// Begins the snapshots of all connections.
 async fn begin(
     source: &Upstream,
     consistency: Consistency,
     count: usize,
     tables: &[SnapshotTable],
-) -> Result<(Location, Option<Location>, Vec<SnapshotReader>)> {
+) -> Result<Begun> {
     let mut readers = Vec::with_capacity(count);
     for _ in 0..count {
         readers.push(SnapshotReader::open(source).await?);
     }
-    let hold = hold(source, consistency, tables).await?;
-    if hold.is_none() && !source.tells_what_is_committed().await? {
+    let (lock, held) = hold(source, consistency, tables).await?;
+    if lock.is_none() && !source.tells_what_is_committed().await? {
         return Err(unlocked());
     }
-    let before = source.place().await?;
+    let from = source.place().await?;
     let begin = readers
         .iter_mut()
         .map(|reader| reader.run("START TRANSACTION WITH CONSISTENT SNAPSHOT"));
     try_join_all(begin).await?;
-    let until = match hold {
-        Some(conn) => {
-            release(conn).await;
+    let until = match lock {
+        Some(lock) => {
+            // Only that it still was there says that nobody wrote meanwhile.
+            lock.release(source).await?;
             None
         }
         // Also where nothing seems to have happened: something may be about to.
         None => Some(source.place().await?),
     };
-    Ok((before, until, readers))
+    Ok(Begun {
+        from,
+        until,
+        readers,
+        held,
+    })
 }
 
-/// A position comes before the transaction that ends there can be seen: what is in between would
-/// be neither in the rows nor behind the position. A set of GTIDs has what can be seen.
-fn unlocked() -> Error {
-    Error::new(
-        &code::DUMP_UNIT_GLOBAL_LOCK,
-        "Couldn't acquire global lock: without one, only GTIDs of MySQL tell what rows lack",
-    )
-    .with_scope(Scope::Upstream)
-    .with_workaround(
-        "Grant RELOAD, or LOCK TABLES on the tables, to the user of the source. MySQL with \
-         `gtid_mode=ON` and `enable-gtid: true` in the source file needs neither \
-         (`--consistency none`).",
-    )
-}
-
-/// Holds writers off in the way that is asked for, as long as the connection is there that comes
-/// out. Whoever writes into other tables need not be held off: those are not read.
-async fn hold(
-    source: &Upstream,
-    consistency: Consistency,
-    tables: &[SnapshotTable],
-) -> Result<Option<Conn>> {
-    let is_auto = consistency == Consistency::Auto;
-    if is_auto || consistency == Consistency::Flush {
-        match locked(source, "FLUSH TABLES WITH READ LOCK").await? {
-            Ok(conn) => return Ok(Some(conn)),
-            Err(refusal) if !is_auto => return Err(refusal),
-            Err(refusal) => warn!(source = source.id(), %refusal, "locking single tables instead"),
-        }
-    }
-    if (is_auto || consistency == Consistency::Lock) && !tables.is_empty() {
-        let tables = tables.iter().map(|it| format!("{} READ", it.table.name));
-        let sql = format!("LOCK TABLES {}", tables.collect::<Vec<_>>().join(","));
-        match locked(source, &sql).await? {
-            Ok(conn) => return Ok(Some(conn)),
-            Err(refusal) if !is_auto => return Err(refusal),
-            Err(refusal) => warn!(source = source.id(), %refusal, "locking nothing instead"),
-        }
-    }
-    Ok(None)
-}
-
-/// Takes a lock; the inner error is that the user may not.
-async fn locked(source: &Upstream, sql: &str) -> Result<Result<Conn>> {
-    const LOCK_WAIT_TIMEOUT: u16 = 1205;
-    let mut reader = SnapshotReader::open(source).await?;
-    // Should this worker freeze or its machine vanish, nobody else would give the lock back.
-    reader.run(LOCK_TIMEOUT).await?;
-    let mut attempt = 1;
-    loop {
-        let Err(fault) = reader.conn.query(sql).await else {
-            return Ok(Ok(reader.conn));
-        };
-        let text: String = sql.chars().take(100).collect();
-        let refusal = Error::new(&code::DUMP_UNIT_GLOBAL_LOCK, "Couldn't acquire global lock")
-            .with_scope(Scope::Upstream)
-            .with_cause(format!("{text}: {fault}"));
-        match fault.code() {
-            Some(number) if DENIED.contains(&number) => return Ok(Err(refusal)),
-            Some(LOCK_WAIT_TIMEOUT) if attempt < ATTEMPTS => {}
-            Some(LOCK_WAIT_TIMEOUT) => {
-                return Err(refusal.with_workaround(
-                    "Queries or transactions that take long keep the lock from being taken: wait \
-                     for their end, or end them, then resume.",
-                ));
-            }
-            _ => return Err(source.unreachable(&fault)),
-        }
-        warn!(source = source.id(), %fault, "somebody is in the way of a lock, trying again");
-        attempt += 1;
-        sleep(PAUSE).await;
-    }
-}
-
-/// Gives a lock back; at the latest the end of the connection does it.
-async fn release(mut conn: Conn) {
-    if let Err(fault) = conn.query("UNLOCK TABLES").await {
-        warn!(%fault, "a lock ends with its connection");
-    }
-}
-
-/// The definitions of the tables that are wanted, in order of their names.
+/// The definitions of the tables that are wanted, in order of their names, and when they were made
+/// or altered.
 async fn tables(
     source: &Upstream,
     is_wanted: impl Fn(&TableName) -> bool,
-) -> Result<Vec<SnapshotTable>> {
+) -> Result<(Vec<SnapshotTable>, BTreeMap<TableName, String>)> {
     let mut reader = SnapshotReader::open(source).await?;
     let rows = reader
         .ask(
             "SELECT TABLE_SCHEMA,TABLE_NAME,TABLE_ROWS,DATA_LENGTH,TABLE_TYPE,TABLES.ENGINE,\
-             TRANSACTIONS FROM information_schema.TABLES \
+             TRANSACTIONS,CREATE_TIME FROM information_schema.TABLES \
              LEFT JOIN information_schema.ENGINES ON ENGINES.ENGINE=TABLES.ENGINE \
              WHERE TABLE_TYPE IN ('BASE TABLE','SYSTEM VERSIONED')",
         )
         .await?;
-    let mut tables = BTreeMap::new();
+    let (mut tables, mut made) = (BTreeMap::new(), BTreeMap::new());
     for row in &rows {
         let name = TableName::new(row.text(0), row.text(1));
         if is_system_schema(&name.schema) || !is_wanted(&name) {
@@ -324,10 +285,11 @@ async fn tables(
                 rows: row.number(2),
                 bytes: row.number(3),
             };
+            made.insert(name.clone(), row.text(7));
             tables.insert(name, table);
         }
     }
-    Ok(tables.into_values().collect())
+    Ok((tables.into_values().collect(), made))
 }
 
 /// Refuses a table that a snapshot does not hold still.
@@ -365,7 +327,7 @@ impl SnapshotReader {
             }
             for sql in ON_SOME {
                 match conn.query(sql).await {
-                    Err(fault) if fault.code() == Some(UNKNOWN_VARIABLE) => {}
+                    Err(fault) if fault.code().is_some() => {}
                     set => drop(set?),
                 }
             }
@@ -377,6 +339,7 @@ impl SnapshotReader {
             db: db.clone(),
             time_zone: "+00:00".to_owned(),
             rows: Rows::default(),
+            names: None,
         })
     }
 
@@ -404,14 +367,23 @@ impl SnapshotReader {
     }
 }
 
+/// What tells how a table, a view or, without a table, a schema is made.
+fn show_create(name: &TableName) -> String {
+    let kind = if name.table.is_empty() {
+        "DATABASE"
+    } else {
+        "TABLE"
+    };
+    format!("SHOW CREATE {kind} {name}")
+}
+
 impl Definer for SnapshotReader {
     async fn definition(&mut self, name: &TableName) -> Result<Definition> {
-        let kind = if name.table.is_empty() {
-            "DATABASE"
-        } else {
-            "TABLE"
-        };
-        let sql = format!("SHOW CREATE {kind} {name}");
+        let noted = self.names.as_ref().and_then(|it| it.definitions.get(name));
+        if let Some(definition) = noted {
+            return Ok(definition.clone());
+        }
+        let sql = show_create(name);
         let rows = self.ask(&sql).await?;
         let row = rows.first();
         let row = row.ok_or_else(|| failed(&format!("{sql} has no answer")))?;
@@ -458,7 +430,11 @@ impl Reader for SnapshotReader {
         let sql = reading.rows(piece);
         let rows = self.conn.rows(&sql).await;
         self.rows = rows.map_err(|fault| self.refused(&sql, &fault))?;
-        Ok(())
+        // From now on until all rows are read the table keeps its name.
+        match &self.names {
+            Some(names) => names.check(reading.table()).await,
+            None => Ok(()),
+        }
     }
 
     async fn next(&mut self) -> Result<Option<RawRow>> {

@@ -85,7 +85,7 @@ impl Upstream {
         &self.config.from
     }
 
-    async fn flavor(&self) -> Result<Flavor> {
+    pub(super) async fn flavor(&self) -> Result<Flavor> {
         let version = first_value(self.ask("SELECT VERSION()").await?);
         Ok(flavor_of(&version.unwrap_or_default()))
     }

@@ -1,0 +1,148 @@
+//! Who is held off while a snapshot is taken, and for how long.
+
+use dm_core::{
+    error::{Error, Result, Scope, code},
+    full::Consistency,
+};
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::{ATTEMPTS, DENIED, PAUSE, SnapshotReader};
+use crate::{
+    mysql::{conn::Conn, source::Upstream},
+    ports::copy::SnapshotTable,
+};
+
+/// How long a lock lasts at most whose owner is not heard of.
+const LOCK_TIMEOUT: &str = "SET SESSION wait_timeout=30";
+const LOCK_WAIT_TIMEOUT: u16 = 1205;
+
+/// A lock, as long as its connection is there.
+pub(super) struct Lock(Conn);
+
+impl Lock {
+    /// Gives it back.
+    ///
+    /// # Errors
+    /// 10001: it was lost before, and nobody was held off any more.
+    pub(super) async fn release(self, source: &Upstream) -> Result<()> {
+        let Self(mut conn) = self;
+        let released = conn.query("UNLOCK TABLES").await;
+        released
+            .map(drop)
+            .map_err(|fault| source.unreachable(&fault))
+    }
+}
+
+/// Keeps tables from being made, altered and dropped, if the server and the user's rights allow
+/// that: writers are not held off. The end of the connection gives it back.
+///
+/// Whoever waits for its end may have begun a change, which a global lock in turn would wait for.
+/// So that one comes first.
+async fn hold_definitions(mut reader: SnapshotReader) -> Result<Option<Conn>> {
+    reader.run(LOCK_TIMEOUT).await?;
+    let locked = reader.conn.query("LOCK INSTANCE FOR BACKUP").await;
+    Ok(locked.is_ok().then_some(reader.conn))
+}
+
+/// Holds writers off in the way that is asked for, and where that is possible whoever alters tables.
+/// Whoever writes into other tables need not be held off: those are not read.
+pub(super) async fn hold(
+    source: &Upstream,
+    consistency: Consistency,
+    tables: &[SnapshotTable],
+) -> Result<(Option<Lock>, Option<Conn>)> {
+    let is_auto = consistency == Consistency::Auto;
+    let mut busy = None;
+    // Nobody is held off while it connects.
+    let reader = SnapshotReader::open(source).await?;
+    if is_auto || consistency == Consistency::Flush {
+        match locked(source, "FLUSH TABLES WITH READ LOCK").await? {
+            Locked::Lock(lock) => return Ok((Some(lock), hold_definitions(reader).await?)),
+            Locked::Denied(error) | Locked::Busy(error) if !is_auto => return Err(error),
+            Locked::Denied(error) => {
+                warn!(source = source.id(), %error, "locking single tables instead");
+            }
+            Locked::Busy(error) => {
+                warn!(source = source.id(), %error, "locking single tables instead");
+                busy = Some(error);
+            }
+        }
+    }
+    let held = hold_definitions(reader).await?;
+    if (is_auto || consistency == Consistency::Lock) && !tables.is_empty() {
+        let tables = tables.iter().map(|it| format!("{} READ", it.table.name));
+        let sql = format!("LOCK TABLES {}", tables.collect::<Vec<_>>().join(","));
+        match locked(source, &sql).await? {
+            Locked::Lock(lock) => return Ok((Some(lock), held)),
+            Locked::Busy(error) => return Err(error),
+            Locked::Denied(error) if !is_auto => return Err(error),
+            Locked::Denied(error) => {
+                warn!(source = source.id(), %error, "the user may not lock single tables");
+            }
+        }
+    }
+    // Whoever may hold writers off does not do without, only because it takes a while.
+    busy.map_or(Ok((None, held)), Err)
+}
+
+/// How taking a lock ended.
+enum Locked {
+    Lock(Lock),
+    /// The user may not.
+    Denied(Error),
+    /// Somebody is in the way for long.
+    Busy(Error),
+}
+
+async fn locked(source: &Upstream, sql: &str) -> Result<Locked> {
+    let mut reader = SnapshotReader::open(source).await?;
+    // Should this worker freeze or its machine vanish, nobody else would give the lock back.
+    reader.run(LOCK_TIMEOUT).await?;
+    let mut attempt = 1;
+    loop {
+        let Err(fault) = reader.conn.query(sql).await else {
+            return Ok(Locked::Lock(Lock(reader.conn)));
+        };
+        match fault.code() {
+            Some(number) if DENIED.contains(&number) => {
+                let text: String = sql.chars().take(100).collect();
+                let error =
+                    Error::new(&code::DUMP_UNIT_GLOBAL_LOCK, "Couldn't acquire global lock");
+                return Ok(Locked::Denied(
+                    error
+                        .with_scope(Scope::Upstream)
+                        .with_cause(format!("{text}: {fault}")),
+                ));
+            }
+            Some(LOCK_WAIT_TIMEOUT) if attempt < ATTEMPTS => {}
+            Some(LOCK_WAIT_TIMEOUT) => {
+                // Unlike without a right, waiting may help.
+                let error = source.unreachable(&fault);
+                return Ok(Locked::Busy(error.with_workaround(
+                    "Queries or transactions that take long keep the lock from being taken: wait \
+                     for their end, or end them.",
+                )));
+            }
+            _ => return Err(source.unreachable(&fault)),
+        }
+        warn!(source = source.id(), %fault, "somebody is in the way of a lock, trying again");
+        attempt += 1;
+        sleep(PAUSE).await;
+    }
+}
+
+/// A position comes before the transaction that ends there can be seen: what is in between would
+/// be neither in the rows nor behind the position. A set of GTIDs has what can be seen.
+pub(super) fn unlocked() -> Error {
+    Error::new(
+        &code::DUMP_UNIT_GLOBAL_LOCK,
+        "Couldn't acquire global lock: without one, only GTIDs of MySQL tell what rows lack",
+    )
+    .with_scope(Scope::Upstream)
+    .with_workaround(
+        "Grant RELOAD, or LOCK TABLES on the tables, to the user of the source. MySQL with \
+         `gtid_mode=ON` and `enable-gtid: true` in the source file needs neither \
+         (`--consistency none`).",
+    )
+}
