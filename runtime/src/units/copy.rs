@@ -24,6 +24,7 @@ use dm_core::{
     guard::Guard,
     lifecycle::{self, Job, Outcome},
     sync::{
+        ddl::Rules,
         progress::Location,
         schema::{Quoted, Table, TableName},
     },
@@ -40,7 +41,7 @@ pub(crate) use self::settings::Settings;
 use self::{
     define::{Definitions, Wanted},
     pieces::{Pieces, Work},
-    plan::Plan,
+    plan::{Plan, is_excluded},
     rows::{Shared, SnapshotFeed},
 };
 pub(super) use self::{
@@ -127,14 +128,13 @@ impl<K: Connect> Moving<K> {
             self.events.send(lifecycle::Event::Initialised);
             return Ok(());
         }
-        // An error is told by whoever uses the rule.
-        let is_wanted = |name: &TableName| !matches!(rules.target(name), Ok(None));
+        let is_wanted = |name: &TableName| !is_excluded(&rules, name);
         let mut snapshot = source
             .snapshot(settings.consistency, settings.threads, is_wanted)
             .await
             .map_err(again)?;
         if let Some(noted) = &noted {
-            missed(noted, &mut snapshot).await?;
+            missed(noted, &rules, &mut snapshot).await?;
         }
         if snapshot.tables.is_empty() {
             let error = nothing();
@@ -343,7 +343,11 @@ async fn look(job: &Job, source: &impl Source, from: &Location) -> Result<(), Fa
 
 /// Makes sure that the source has no table of which something is noted and that a snapshot lacks: a
 /// server does not list what its user may not read.
-async fn missed<R: Reader>(noted: &Copy, snapshot: &mut Snapshot<R>) -> Result<(), Failure> {
+async fn missed<R: Reader>(
+    noted: &Copy,
+    rules: &Rules,
+    snapshot: &mut Snapshot<R>,
+) -> Result<(), Failure> {
     let Snapshot {
         tables,
         views,
@@ -356,7 +360,8 @@ async fn missed<R: Reader>(noted: &Copy, snapshot: &mut Snapshot<R>) -> Result<(
     let tables = tables.iter().map(|it| &it.table.name);
     let listed: BTreeSet<_> = tables.chain(views.iter().map(|view| &view.name)).collect();
     for (name, table) in &noted.tables {
-        if !table.is_gone && !listed.contains(name) && reader.is_there(name).await.map_err(again)? {
+        let is_wanted = !table.is_gone && !is_excluded(rules, name);
+        if is_wanted && !listed.contains(name) && reader.is_there(name).await.map_err(again)? {
             let text = format!("{name} was not there when the tables were listed");
             let error = Error::new(&code::DUMP_UNIT_RUNTIME, text);
             return Err(Failure::Again(error.with_scope(Scope::Upstream)));

@@ -15,6 +15,8 @@ use dm_core::{
     },
 };
 
+use tracing::warn;
+
 use super::{
     ANEW,
     define::{Restart, missing},
@@ -24,6 +26,23 @@ use crate::ports::{
     Target,
     copy::{Copy, CopyTable, Snapshot, SnapshotTable},
 };
+
+/// What stands before the definition of a table whose rows do not count any more.
+const DOOMED: char = '-';
+
+/// Notes that rows do not count any more, unless it is noted.
+fn doom(table: &mut CopyTable) -> bool {
+    let counts = !table.definition.starts_with(DOOMED);
+    if counts {
+        table.definition.insert(0, DOOMED);
+    }
+    counts
+}
+
+/// Whether the rules of a task leave a table out. An error is told by whoever uses the rule.
+pub(super) fn is_excluded(rules: &Rules, name: &TableName) -> bool {
+    matches!(rules.target(name), Ok(None))
+}
 
 /// What a run has to do, from what is noted and what the source has now.
 pub(super) struct Plan {
@@ -87,7 +106,8 @@ impl Plan {
         let place = (plan.copy.from != *from).then(|| from.clone());
         for SnapshotTable { table, .. } in tables {
             keeps_rows_apart(table)?;
-            let noted = before.remove(&table.name).filter(|noted| !noted.is_gone);
+            let noted = before.remove(&table.name);
+            let noted = noted.filter(|noted| !noted.is_gone || !noted.pieces.is_empty());
             let entry = plan.entry(table, noted, (rules, goes_on), place.as_ref())?;
             if entry.pieces.is_empty() && !Reading::new(table).has_key() && until.is_some() {
                 return Err(unlocked(&table.name));
@@ -96,8 +116,23 @@ impl Plan {
         }
         // They were dropped since, or have another name now, under which they are copied anew.
         // Nothing that the binlog says of them concerns the target any more.
-        for (name, noted) in before {
-            if !noted.is_gone {
+        for (name, mut noted) in before {
+            if is_excluded(rules, &name) {
+                if !noted.is_gone {
+                    warn!(table = %name, target = %noted.target, "it is not copied any more, and \
+                        what is there of it stays");
+                }
+                // Should it be wanted again, its rows are known, and are too old by then.
+                doom(&mut noted);
+                let excluded = CopyTable {
+                    is_gone: true,
+                    keys: Vec::new(),
+                    ..noted
+                };
+                plan.copy.tables.insert(name, excluded);
+                continue;
+            }
+            if !noted.is_gone || !noted.pieces.is_empty() {
                 plan.restarts.insert(name.clone(), Restart::gone(&noted));
             }
             let gone = CopyTable {
@@ -111,14 +146,16 @@ impl Plan {
         Ok(plan)
     }
 
-    /// What was noted, without the definitions of tables that are about to go: should the source
-    /// come back to one, the rows would still count. Nothing if none go.
+    /// What was noted, and that rows which are about to go do not count: should the source come
+    /// back to the definition of their table, or the task to another mode, they would. Nothing if
+    /// none go.
     pub(super) fn doomed(&self, mut noted: Copy) -> Option<Copy> {
-        let goes = |name: &TableName| self.restarts.get(name).is_some_and(|it| it.drops);
+        let goes = |name: &TableName, table: &CopyTable| {
+            self.restarts.contains_key(name) && !table.pieces.is_empty()
+        };
         let mut any = false;
-        for (_, table) in noted.tables.iter_mut().filter(|(name, _)| goes(name)) {
-            table.definition.clear();
-            any = true;
+        for (_, table) in noted.tables.iter_mut().filter(|(name, it)| goes(name, it)) {
+            any |= doom(table);
         }
         any.then_some(noted)
     }
@@ -175,9 +212,9 @@ impl Plan {
                 return Err(rerouted(name, &noted.target, &target));
             }
             let is_complete = is_begun && gaps(name, noted.pieces.clone())?.is_empty();
-            let is_same = noted.definition == definition;
+            let counts = is_begun && !noted.definition.starts_with(DOOMED);
+            let is_same = noted.definition.trim_start_matches(DOOMED) == definition;
             let can_go_on = Reading::new(table).has_key() || !Guard::CopyKeyless.holds();
-            let counts = is_begun && !noted.definition.is_empty();
             if goes_on && counts && (is_complete || is_same && can_go_on) {
                 self.begun.insert(name.clone());
                 return Ok(noted);
@@ -285,7 +322,7 @@ mod tests {
     use std::sync::Arc;
 
     use dm_core::{
-        control::{SourceConfig, SubtaskConfig},
+        control::{SourceConfig, SubtaskConfig, rules::BlockAllowList},
         full::{Copied, KeyValue, Piece},
         sync::schema::{Key, KeyPart},
     };
@@ -315,8 +352,21 @@ mod tests {
     }
 
     fn plan(noted: &Copy, source: &Table) -> Plan {
+        plan_of("all", noted, source)
+    }
+
+    fn plan_of(mode: &str, noted: &Copy, source: &Table) -> Plan {
+        plan_with(mode, &["d"], noted, source)
+    }
+
+    fn plan_with(mode: &str, schemas: &[&str], noted: &Copy, source: &Table) -> Plan {
+        let wanted = schemas.iter().map(|&schema| schema.to_owned()).collect();
         let task = SubtaskConfig {
-            mode: "all".into(),
+            mode: mode.into(),
+            block_allow_list: Some(BlockAllowList {
+                do_dbs: Some(wanted),
+                ..BlockAllowList::default()
+            }),
             ..SubtaskConfig::default()
         };
         let rules = Rules::new(&task).unwrap();
@@ -362,11 +412,64 @@ mod tests {
         assert!(anew.restarts[name].drops && anew.begun.is_empty());
         let doomed = anew.doomed(noted.clone()).unwrap();
         let back = plan(&doomed, &before);
-        assert!(back.restarts[name].drops && back.begun.is_empty());
+        assert!(back.restarts.contains_key(name) && back.begun.is_empty());
+        assert_eq!(back.doomed(doomed.clone()), None);
+        assert!(plan(&doomed, &altered).restarts[name].drops);
         // Nor if all of them had been there.
         let mut whole = doomed;
         whole.tables.get_mut(name).unwrap().pieces[0].piece.upto = None;
-        assert!(plan(&whole, &before).restarts[name].drops);
+        assert!(plan(&whole, &before).restarts.contains_key(name));
         assert_eq!(plan(&noted, &before).doomed(noted), None);
+    }
+
+    /// Its rows are in the way of nothing, and known should it be wanted again.
+    #[test]
+    fn a_table_may_be_excluded_and_wanted_again() {
+        let source = table(&["id"]);
+        let other = TableName::new("other", "t");
+        let mut noted = Copy::default();
+        noted.tables = plan(&noted, &source).copy.tables;
+        let mut entry = noted.tables[&source.name].clone();
+        entry.pieces = vec![Copied {
+            number: 1,
+            piece: Piece::default(),
+        }];
+        entry.target = other.clone();
+        entry.rows = 7;
+        noted.tables.insert(other.clone(), entry);
+        let without = plan(&noted, &source);
+        assert!(!without.restarts.contains_key(&other));
+        let kept = &without.copy.tables[&other];
+        assert!(kept.is_gone && kept.pieces.len() == 1);
+        assert!(without.copy.is_complete().is_ok());
+        // It does not come back by itself.
+        let again = plan(&without.copy, &source);
+        assert_eq!(again.copy.tables[&other], *kept);
+        let wanted = Table {
+            name: other.clone(),
+            ..source
+        };
+        let with = plan_with("all", &["d", "other"], &without.copy, &wanted);
+        assert_eq!(with.restarts[&other].rows, 7);
+        assert!(!with.restarts[&other].drops && with.begun.is_empty());
+    }
+
+    /// The mode without a binlog empties the table, is ended amid that, and becomes the other one.
+    #[test]
+    fn another_mode_does_not_bring_rows_back() {
+        let source = table(&["id"]);
+        let mut noted = Copy::default();
+        noted.tables = plan(&noted, &source).copy.tables;
+        let entry = noted.tables.get_mut(&source.name).unwrap();
+        entry.pieces = vec![Copied {
+            number: 1,
+            piece: Piece::default(),
+        }];
+        let full = plan_of("full", &noted, &source);
+        assert!(!full.restarts[&source.name].drops);
+        let doomed = full.doomed(noted.clone()).unwrap();
+        assert!(plan(&noted, &source).begun.contains(&source.name));
+        let all = plan(&doomed, &source);
+        assert!(all.begun.is_empty() && !all.restarts[&source.name].drops);
     }
 }
