@@ -158,11 +158,30 @@ impl Dump<'_> {
                 problems.add(lacks("`--consistency lock`", "LOCK TABLES", &place));
             }
             (Consistency::Auto, Some(_)) if !self.user.may_flush() => {
+                if !self.goes_on {
+                    let problem = self.several_moments();
+                    problems.add(Problem::fail(problem.reason, problem.advice));
+                    return;
+                }
                 self.check_without(problems);
             }
-            (Consistency::None, _) => self.check_without(problems),
+            (Consistency::None, _) => {
+                if !self.goes_on {
+                    problems.add(self.several_moments());
+                }
+                self.check_without(problems);
+            }
             _ => {}
         }
+    }
+
+    /// Of a snapshot without any lock.
+    fn several_moments(&self) -> Problem {
+        Problem::warn(
+            "nobody is held off while the snapshot is taken, and no binlog follows: rows are of \
+             several moments",
+            self.user.advice(&["RELOAD"], "*.*"),
+        )
     }
 
     /// Whether a snapshot can do without any lock.
@@ -329,6 +348,32 @@ mod tests {
             found[0].advice.contains("GRANT SELECT ON all of it"),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn without_a_lock_a_binlog_has_to_follow() {
+        let select = "GRANT SELECT ON *.* TO `u`@`%`";
+        let tables: Tables = [table("t", &["a"], 1)]
+            .map(|facts| (facts.table.name.clone(), facts))
+            .into();
+        let cases = [
+            ("auto", true, None),
+            ("none", true, None),
+            ("auto", false, Some(State::Fail)),
+            ("none", false, Some(State::Warn)),
+        ];
+        for (consistency, goes_on, expected) in cases {
+            let dump = Dump {
+                user: &user(&[select]),
+                tables: &tables,
+                schemas: ["d".to_owned()].into(),
+                consistency: consistency.parse().unwrap(),
+                by_gtid: true,
+                goes_on,
+            };
+            let states: Vec<_> = dump.check().into_iter().map(|it| it.state).collect();
+            assert_eq!(states, Vec::from_iter(expected), "{consistency} {goes_on}");
+        }
     }
 
     #[test]

@@ -18,9 +18,9 @@ mod settings;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use dm_core::{
-    control::subtask::Mode,
+    control::{SubtaskConfig, subtask::Mode},
     error::{Error, Result, Scope, code},
-    full::{Gap, Reading},
+    full::{Consistency, Gap, Reading},
     guard::Guard,
     lifecycle::{self, Job, Outcome},
     sync::{
@@ -133,6 +133,7 @@ impl<K: Connect> Moving<K> {
             .snapshot(settings.consistency, settings.threads, is_wanted)
             .await
             .map_err(again)?;
+        is_of_one_moment(task, &settings, &snapshot)?;
         if let Some(noted) = &noted {
             missed(noted, &rules, &mut snapshot).await?;
         }
@@ -387,6 +388,35 @@ pub(super) fn can_be_followed<'a>(
         }
     }
     Ok(())
+}
+
+/// Whether a snapshot is of one moment, or the binlog that follows makes it so, or the user does
+/// not mind.
+///
+/// # Errors
+/// 32004: nothing would ever put its rows right.
+pub(super) fn is_of_one_moment<R>(
+    task: &SubtaskConfig,
+    settings: &Settings,
+    snapshot: &Snapshot<R>,
+) -> Result<()> {
+    if snapshot.until.is_none() || Mode::parse(&task.mode).is_some_and(Mode::has_sync) {
+        return Ok(());
+    }
+    if settings.consistency == Consistency::None {
+        warn!(
+            task = task.name,
+            "rows are of several moments, as `--consistency none` has it: no binlog follows"
+        );
+        return Ok(());
+    }
+    let text = "Couldn't acquire global lock: without one, rows are of several moments, and no \
+                binlog follows that would put them right";
+    let error = Error::new(&code::DUMP_UNIT_GLOBAL_LOCK, text).with_scope(Scope::Upstream);
+    Err(error.with_workaround(
+        "Grant RELOAD, or LOCK TABLES on the tables, to the user of the source; or say \
+         `--consistency none` (`mydumpers: extra-args`) if nobody writes, or you do not mind.",
+    ))
 }
 
 /// Refuses a table whose rows later changes would not find.

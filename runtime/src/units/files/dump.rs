@@ -127,6 +127,7 @@ impl<K: Connect> Moving<K> {
             .snapshot(settings.consistency, settings.threads, is_wanted)
             .await
             .map_err(again)?;
+        is_of_one_moment(task, &settings, &snapshot)?;
         let Snapshot {
             from,
             until,
