@@ -37,7 +37,7 @@ struct World {
 impl World {
     /// `None` where the servers are not ours to break.
     async fn new(schema: &'static str) -> Result<Option<Self>> {
-        let Some((source, target)) = servers(schema, &Options::default()).await? else {
+        let Some((source, target)) = servers(MYSQL, schema, &Options::default()).await? else {
             return Ok(None);
         };
         let job = job(schema, &source, &target).await?;
@@ -63,13 +63,24 @@ impl World {
         target: Database,
         job: Job,
     ) -> Result<Self> {
-        // However fast the machine is, there are seconds for what is to happen meanwhile.
+        Self::copying_for(4, schema, source, target, job).await
+    }
+
+    /// The same with so many seconds for what is to happen meanwhile, however fast the machine is.
+    async fn copying_for(
+        seconds: u64,
+        schema: &'static str,
+        source: Database,
+        target: Database,
+        job: Job,
+    ) -> Result<Self> {
+        let pause = seconds as f64 / (ROWS / 500) as f64;
         let mut there = Client::connect(&target).await?;
         there
             .run(&format!(
                 "CREATE DATABASE {schema}; USE {schema}; CREATE TABLE n {TABLE_N}; \
                  CREATE TRIGGER slow BEFORE INSERT ON n FOR EACH ROW \
-                 SET @slow = IF(NEW.id % 500 = 0, SLEEP(0.02), 0)"
+                 SET @slow = IF(NEW.id % 500 = 0, SLEEP({pause}), 0)"
             ))
             .await?;
         let this = Self::started(schema, source, target, job)?;
@@ -89,7 +100,10 @@ impl World {
 
     fn is_not_over(&self) {
         let log = self.worker.log();
-        assert!(!log.contains("all is copied"), "it was too fast: {log}");
+        assert!(
+            !log.contains("copy: all is copied"),
+            "it was too fast: {log}"
+        );
     }
 
     /// What `dm-worker status` says.
@@ -136,18 +150,25 @@ impl World {
 }
 
 /// A source with rows, and a target; `None` where they are not ours to break.
-async fn servers(schema: &str, target: &Options) -> Result<Option<(Database, Database)>> {
-    let source = Database::start(MYSQL, Role::Source, &Options::default())?;
+async fn servers(
+    brand: Brand,
+    schema: &str,
+    target: &Options,
+) -> Result<Option<(Database, Database)>> {
+    let source = Database::start(brand, Role::Source, &Options::default())?;
     let target = Database::start(MYSQL, Role::Target, target)?;
     if !(source.is_ours() && target.is_ours()) {
         println!("skipped: needs servers that it may break");
         return Ok(None);
     }
     let mut client = Client::connect(&source).await?;
+    let depth = match brand {
+        MYSQL => "cte_max_recursion_depth",
+        Brand::Mariadb => "max_recursive_iterations",
+    };
     client
         .run(&format!(
-            "CREATE DATABASE {schema}; USE {schema}; \
-             SET SESSION cte_max_recursion_depth = 100000000; \
+            "CREATE DATABASE {schema}; USE {schema}; SET SESSION {depth} = 100000000; \
              CREATE TABLE n {TABLE_N}; \
              CREATE TABLE k (x INT, pad VARCHAR(200)); \
              INSERT INTO n WITH RECURSIVE r (i) AS \
@@ -204,7 +225,7 @@ async fn a_target_without_room_is_waited_for() -> Result<()> {
         ],
         ..Options::default()
     };
-    let Some((source, target)) = servers(schema, &options).await? else {
+    let Some((source, target)) = servers(MYSQL, schema, &options).await? else {
         return Ok(());
     };
     let mut there = Client::connect(&target).await?;
@@ -226,7 +247,7 @@ async fn a_target_without_room_is_waited_for() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_right_to_read_that_is_taken_away_is_missed() -> Result<()> {
     let schema = "fault_select";
-    let Some((source, target)) = servers(schema, &Options::default()).await? else {
+    let Some((source, target)) = servers(MYSQL, schema, &Options::default()).await? else {
         return Ok(());
     };
     let mut job = job(schema, &source, &target).await?;
@@ -264,7 +285,7 @@ async fn a_right_to_read_that_is_taken_away_is_missed() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_right_to_write_that_is_taken_away_is_missed() -> Result<()> {
     let schema = "fault_insert";
-    let Some((source, target)) = servers(schema, &Options::default()).await? else {
+    let Some((source, target)) = servers(MYSQL, schema, &Options::default()).await? else {
         return Ok(());
     };
     let mut job = job(schema, &source, &target).await?;
@@ -301,7 +322,7 @@ async fn a_row_that_is_too_large_for_the_target_is_named() -> Result<()> {
         args: vec!["--max-allowed-packet=8M".to_owned()],
         ..Options::default()
     };
-    let Some((source, target)) = servers(schema, &options).await? else {
+    let Some((source, target)) = servers(MYSQL, schema, &options).await? else {
         return Ok(());
     };
     let mut here = Client::connect(&source).await?;
@@ -320,4 +341,34 @@ async fn a_row_that_is_too_large_for_the_target_is_named() -> Result<()> {
         .run("SET GLOBAL max_allowed_packet = 64 << 20")
         .await?;
     world.arrives().await
+}
+
+/// What comes behind the copy is gone before it is over: it is told now, and not when it is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_binlog_that_is_purged_meanwhile_is_missed_at_once() -> Result<()> {
+    for (brand, gtid) in [(MYSQL, true), (MYSQL, false), (Brand::Mariadb, true)] {
+        let schema = "fault_purge";
+        let Some((source, target)) = servers(brand, schema, &Options::default()).await? else {
+            return Ok(());
+        };
+        let mut job = job(schema, &source, &target).await?;
+        job.gtid = gtid;
+        let world = World::copying_for(60, schema, source, target, job).await?;
+        let mut client = Client::connect(&world.source).await?;
+        client
+            .run(&format!(
+                "UPDATE {schema}.n SET v = v + 1 WHERE id = 1; FLUSH BINARY LOGS"
+            ))
+            .await?;
+        let files = client.rows("SHOW BINARY LOGS").await?;
+        let last = files.last().and_then(|row| row[0].clone());
+        let last = last.expect("a server with a binlog has a file");
+        client
+            .run(&format!("PURGE BINARY LOGS TO '{last}'"))
+            .await?;
+        let words = ["Paused", "1236", "purged", "binlog_expire_logs_seconds"];
+        world.says(&words).await?;
+        world.is_not_over();
+    }
+    Ok(())
 }

@@ -359,14 +359,20 @@ impl Upstream {
 
     async fn end_of(&self, flavor: Flavor, status: Row) -> Result<SourceEnd> {
         let (position, gtids) = self.place_of(flavor, status).await?;
-        let purged = match flavor {
-            Flavor::Mysql => first_value(self.ask("SELECT @@GLOBAL.gtid_purged").await?),
-            Flavor::Mariadb => None,
+        let files = self.files().await;
+        let purged = match (flavor, files.first()) {
+            (Flavor::Mysql, _) => first_value(self.ask("SELECT @@GLOBAL.gtid_purged").await?),
+            (Flavor::Mariadb, Some((oldest, _))) => {
+                let before = format!("SELECT BINLOG_GTID_POS({},4)", quoted(oldest));
+                // Or it was purged just now.
+                first_value(self.query(&before).await.unwrap_or_default())
+            }
+            (Flavor::Mariadb, None) => None,
         };
         Ok(SourceEnd {
             position,
             gtids,
-            files: self.files().await,
+            files,
             purged: GtidSet::parse(flavor, &purged.unwrap_or_default())?,
         })
     }

@@ -202,9 +202,9 @@ impl Binlog {
             files: (self.files.iter().skip(self.purged))
                 .map(|file| (file.name.clone(), file.size))
                 .collect(),
-            purged: match (self.plan.flavor(), self.files.get(self.purged)) {
-                (Flavor::Mysql, Some(first)) => first.before.clone(),
-                (flavor, _) => GtidSet::empty(flavor),
+            purged: match self.files.get(self.purged) {
+                Some(first) => first.before.clone(),
+                None => GtidSet::empty(self.plan.flavor()),
             },
         }
     }
