@@ -54,6 +54,7 @@ mod tests {
                 name: "PRIMARY".into(),
                 primary: true,
                 unique: true,
+                hashed: false,
                 parts: vec![KeyPart {
                     column: Some(0),
                     prefix: None,

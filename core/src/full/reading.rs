@@ -106,7 +106,9 @@ impl Reading {
             };
             key.parts.iter().map(part).collect()
         };
-        let keys = table.unique_keys().filter(|key| !key.parts.is_empty());
+        let keys = table
+            .unique_keys()
+            .filter(|key| !key.parts.is_empty() && !key.hashed);
         // The rows themselves lie in the order of the primary key.
         let best = keys
             .filter_map(|key| Some((key, parts(key)?)))

@@ -124,6 +124,9 @@ pub struct Key {
     pub primary: bool,
     /// Whether it is unique; true for the primary key.
     pub unique: bool,
+    /// Whether its index has hashes in place of values, which are in no order. So have long unique
+    /// keys of MariaDB.
+    pub hashed: bool,
     /// Its columns in key order.
     pub parts: Vec<KeyPart>,
 }
@@ -159,6 +162,7 @@ mod tests {
             name: name.into(),
             primary: name == "PRIMARY",
             unique: name != "plain",
+            hashed: false,
             parts: columns
                 .iter()
                 .map(|&column| KeyPart {

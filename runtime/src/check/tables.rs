@@ -101,7 +101,7 @@ pub(super) async fn read(
     );
     let mut parts: BTreeMap<TableName, Vec<Row>> = BTreeMap::new();
     conn.each(&sql, |row| {
-        let name = name_at(&row, 4);
+        let name = name_at(&row, 5);
         if tables.contains_key(&name) {
             parts.entry(name).or_default().push(row);
         }
@@ -222,6 +222,7 @@ pub(super) mod tests {
             name: "PRIMARY".into(),
             primary: true,
             unique: true,
+            hashed: false,
             parts: parts.collect(),
         };
         Facts {

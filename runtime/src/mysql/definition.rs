@@ -19,7 +19,7 @@ pub(super) fn condition(name: &TableName) -> String {
 pub(crate) const COLUMN: &str = "COLUMN_NAME,DATA_TYPE,COLUMN_TYPE,CHARACTER_SET_NAME,\
     COLLATION_NAME,IS_NULLABLE,EXTRA,CHARACTER_MAXIMUM_LENGTH";
 /// What [`keys_of`] wants to know, of `information_schema.STATISTICS`.
-pub(crate) const KEY_PART: &str = "INDEX_NAME,NON_UNIQUE,COLUMN_NAME,SUB_PART";
+pub(crate) const KEY_PART: &str = "INDEX_NAME,NON_UNIQUE,COLUMN_NAME,SUB_PART,INDEX_TYPE";
 
 /// The query for the columns of a table.
 pub(super) fn columns(name: &TableName) -> String {
@@ -80,6 +80,7 @@ pub(crate) fn keys_of(parts: &[impl Values], columns: &[ColumnInfo]) -> Vec<Key>
             name,
             primary,
             unique: part.text(1) == "0",
+            hashed: part.text(4).eq_ignore_ascii_case("hash"),
             parts: Vec::new(),
         });
         let column = part.text(2);

@@ -20,6 +20,7 @@ fn key(name: &str, columns: &[usize]) -> Key {
         name: name.into(),
         primary: name == "PRIMARY",
         unique: true,
+        hashed: false,
         parts: columns.iter().map(part).collect(),
     }
 }
@@ -297,4 +298,51 @@ fn an_invalid_member_is_noticed() {
     assert!(reading.is_invalid(values(&[Some(b"0")])) && !reading.is_invalid(values(&[Some(b"")])));
     let reading = Reading::new(&table(vec![column("a", "text", None)], vec![]));
     assert!(!reading.has_enum() && !reading.is_invalid(values(&[Some(b"")])));
+}
+
+#[test]
+fn tidb_gets_texts_in_a_way_that_it_takes() {
+    let table = table(
+        vec![
+            column("a", "varchar", Some("latin1")),
+            column("b", "varchar", Some("gbk")),
+            column("c", "varchar", Some("greek")),
+        ],
+        vec![],
+    );
+    let row = || {
+        [&b"\x80'\xe9"[..], b"\xb0\xa1\\", b"\xe1"]
+            .map(Some)
+            .into_iter()
+    };
+    let written = |reading: Reading| {
+        let mut out = Vec::new();
+        assert!(reading.write(row(), &mut out));
+        out
+    };
+    for dialect in [Dialect::MySql, Dialect::MariaDb] {
+        assert_eq!(
+            written(Reading::for_target(&table, dialect)),
+            "('\u{20ac}\\'\u{e9}',_gbk x'b0a15c',_greek x'e1')".as_bytes()
+        );
+    }
+    let mut expected = "('\u{20ac}\\'\u{e9}',_binary'".as_bytes().to_vec();
+    expected.extend_from_slice(b"\xb0\xa1\\\\',_greek x'e1')");
+    assert_eq!(
+        written(Reading::for_target(&table, Dialect::TiDb)),
+        expected
+    );
+}
+
+/// Its index would have to be sorted, by the beginnings of long values.
+#[test]
+fn a_key_of_hashes_has_no_order() {
+    let hashed = Key {
+        hashed: true,
+        ..key("u", &[0])
+    };
+    let columns = || vec![column("a", "text", None), column("b", "int", None)];
+    assert!(!Reading::new(&table(columns(), vec![hashed.clone()])).has_key());
+    let both = Reading::new(&table(columns(), vec![hashed, key("v", &[1])]));
+    assert!(both.rows(&Piece::default()).contains("FORCE INDEX (`v`)"));
 }

@@ -343,6 +343,7 @@ mod tests {
                 name: "PRIMARY".to_owned(),
                 primary: true,
                 unique: true,
+                hashed: false,
                 parts: vec![KeyPart {
                     column: Some(0),
                     prefix: None,
