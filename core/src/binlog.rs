@@ -20,6 +20,7 @@ mod rows;
 mod table_map;
 mod value;
 
+pub(crate) use charset::latin1_text;
 pub use column::{Column, ColumnKind};
 pub use decoder::Decoder;
 pub use error::{BinlogError, Result};
@@ -36,7 +37,7 @@ pub use value::{
     Charset, ColumnHint, Dialect, Form, KeyFold, is_invalid_enum, write_condition, write_key,
     write_literal,
 };
-pub(crate) use value::{write_binary, write_quoted};
+pub(crate) use value::{write_binary, write_latin1, write_quoted};
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! Charsets and collations by the numbers and names of both servers.
 
+use alloc::string::String;
+
 /// What has to be done with the bytes of a character column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Charset {
@@ -112,6 +114,11 @@ const LATIN1_HIGH: [char; 32] = [
     '\u{90}', '\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}', '\u{2022}', '\u{2013}', '\u{2014}',
     '\u{2dc}', '\u{2122}', '\u{161}', '\u{203a}', '\u{153}', '\u{9d}', '\u{17e}', '\u{178}',
 ];
+
+/// A text in MySQL's latin1.
+pub(crate) fn latin1_text(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| latin1(*byte)).collect()
+}
 
 /// The character that a byte stands for in MySQL's latin1.
 pub(super) fn latin1(byte: u8) -> char {

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 pub use super::charset::Charset;
 pub use key::{KeyFold, write_key};
-pub(crate) use text::{write_binary, write_quoted};
+pub(crate) use text::{write_binary, write_latin1, write_quoted};
 
 use super::{
     BinlogError, Column, ColumnKind, Result,

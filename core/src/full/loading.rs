@@ -18,6 +18,8 @@ enum Special {
     Nothing,
     /// Its texts must be UTF-8, also where those of others are in binary.
     Utf8,
+    /// Its texts are in another character set than UTF-8.
+    Charset,
     /// A value that is empty or zero is invalid.
     Enum,
 }
@@ -37,7 +39,10 @@ impl Loading {
             let special = match &*column.type_name {
                 "json" | "uuid" | "inet4" | "inet6" => Special::Utf8,
                 "enum" => Special::Enum,
-                _ => Special::Nothing,
+                _ => match column.charset.as_deref() {
+                    None | Some("utf8" | "utf8mb3" | "utf8mb4" | "ascii") => Special::Nothing,
+                    Some(_) => Special::Charset,
+                },
             };
             (column.name.to_lowercase(), special)
         });
@@ -59,10 +64,13 @@ impl Loading {
             Some(columns) => columns.iter().map(name_of).map(special).collect(),
             None => self.columns.iter().map(|(_, special)| *special).collect(),
         };
-        if !preamble.is_utf8_or_binary() {
-            // The server makes UTF-8 of what is in another character set.
-            for special in all.iter_mut().filter(|it| **it == Special::Utf8) {
-                *special = Special::Nothing;
+        for special in &mut all {
+            match special {
+                // The server makes UTF-8 of what is in another character set.
+                Special::Utf8 if !preamble.is_utf8_or_binary() => *special = Special::Nothing,
+                Special::Charset if preamble.is_of_dumpling() => *special = Special::Utf8,
+                Special::Charset => *special = Special::Nothing,
+                _ => {}
             }
         }
         Tuples(all)
@@ -201,5 +209,40 @@ mod tests {
         assert_eq!(parts("()"), [""]);
         assert_eq!(parts("("), [""]);
         assert_eq!(parts(""), [""]);
+    }
+
+    /// Dumpling's files have UTF-8 in them, whatever they say; others what is stored.
+    #[test]
+    fn texts_of_dumpling_are_utf8() {
+        let column = |charset: &str| ColumnInfo {
+            name: charset.into(),
+            type_name: "varchar".into(),
+            charset: Some(charset.into()),
+            ..ColumnInfo::default()
+        };
+        let loading = Loading::new(&Table {
+            name: TableName::new("d", "t"),
+            columns: ["latin1", "utf8mb4"].map(column).to_vec(),
+            keys: vec![],
+        });
+        let head = |statements: &[&str]| {
+            let mut preamble = Preamble::default();
+            for statement in statements {
+                assert!(preamble.take(statement.as_bytes()).unwrap(), "{statement}");
+            }
+            written(&loading.tuples(None, &preamble), "('é','é')").0
+        };
+        let keys = "/*!40014 SET FOREIGN_KEY_CHECKS=0*/;";
+        let names = "/*!40101 SET NAMES binary*/;";
+        let zone = "/*!40103 SET TIME_ZONE='+00:00' */;";
+        assert_eq!(head(&[keys, names]), "(_utf8mb4'é','é')");
+        for others in [
+            &[names, keys][..],
+            &[keys, names, zone],
+            &[names, keys, zone],
+            &[],
+        ] {
+            assert_eq!(head(others), "('é','é')");
+        }
     }
 }

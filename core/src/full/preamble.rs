@@ -15,15 +15,17 @@ pub struct Preamble {
     pub charset: Option<String>,
     /// The time zone of timestamps.
     pub time_zone: Option<String>,
+    /// Whether it spoke of foreign keys before it named a character set, as Dumpling does and
+    /// mydumper does not.
+    pub foreign_keys_first: bool,
 }
 
 /// Variables that change nothing of what rows are, or that every session for rows sets its own way.
-const PASSED_OVER: [&str; 10] = [
+const PASSED_OVER: [&str; 9] = [
     "autocommit",
     "character_set_client",
     "character_set_results",
     "collation_connection",
-    "foreign_key_checks",
     "innodb_strict_mode",
     "sql_log_bin",
     "sql_notes",
@@ -44,6 +46,14 @@ impl Preamble {
             charset.as_deref(),
             None | Some("binary" | "utf8" | "utf8mb3" | "utf8mb4")
         )
+    }
+
+    /// Whether texts are in UTF-8 though it names binary: Dumpling gets them so from its source.
+    /// Our own files name a time zone.
+    pub(super) fn is_of_dumpling(&self) -> bool {
+        self.foreign_keys_first
+            && self.time_zone.is_none()
+            && self.charset.as_deref() == Some("binary")
     }
 
     /// Takes a statement over. Returns whether it is one of those that stand around rows.
@@ -105,6 +115,7 @@ impl Preamble {
             .unwrap_or(&name)
             .trim();
         match name {
+            "foreign_key_checks" => self.foreign_keys_first |= self.charset.is_none(),
             // A variable of the file's own.
             _ if name.starts_with('@') => {}
             _ if PASSED_OVER.contains(&name) => {}
@@ -174,6 +185,7 @@ mod tests {
         let some = |charset: &str, zone: Option<&str>| Preamble {
             charset: Some(charset.into()),
             time_zone: zone.map(Into::into),
+            foreign_keys_first: zone.is_none(),
         };
         let dumpling = [
             "/*!40014 SET FOREIGN_KEY_CHECKS=0*/;",

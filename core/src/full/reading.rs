@@ -9,7 +9,7 @@ use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
 
 pub use self::lines::Lines;
 use crate::{
-    binlog::{write_binary, write_quoted},
+    binlog::{Dialect, latin1_text, write_binary, write_latin1, write_quoted},
     sync::schema::{ColumnInfo, Key, KeyPart, Quoted, Table, TableName},
 };
 
@@ -51,12 +51,16 @@ enum Form {
     Number,
     /// In quotes.
     Text,
+    /// In quotes, as UTF-8.
+    Latin1,
     /// In quotes, as bytes.
     Binary,
     /// In quotes, with the escapes of the existing dumper.
     Escaped,
     /// The same, and UTF-8 whatever the session's character set is.
     Utf8,
+    /// The same where it is more than ASCII, and made UTF-8 of.
+    EscapedLatin1,
     /// In hexadecimal digits, and in a character set if it is text.
     Hex(Option<String>),
 }
@@ -79,6 +83,15 @@ impl Reading {
     #[must_use]
     pub fn new(table: &Table) -> Self {
         Self::with(table, Column::new)
+    }
+
+    /// The same for rows that go into a server of this dialect.
+    #[must_use]
+    pub fn for_target(table: &Table, dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::TiDb => Self::with(table, Column::for_tidb),
+            Dialect::MySql | Dialect::MariaDb => Self::new(table),
+        }
     }
 
     /// The same for dump files, whose texts are in the character sets of their columns
@@ -323,10 +336,23 @@ impl Column {
         }
     }
 
+    /// TiDB takes no texts in other character sets, but keeps the bytes of a binary literal in
+    /// those that it knows.
+    fn for_tidb(column: &ColumnInfo) -> Self {
+        let simple = Self::new(column);
+        let form = match &simple.form {
+            Form::Hex(Some(charset)) if matches!(&**charset, "gbk" | "gb18030") => Form::Binary,
+            form => form.clone(),
+        };
+        Self { form, ..simple }
+    }
+
     fn for_files(column: &ColumnInfo) -> Self {
         let form = match &*column.type_name {
             // No server makes such a value of a text in binary.
             "json" | "uuid" | "inet4" | "inet6" => Form::Utf8,
+            // The existing loader reads UTF-8, whatever files say.
+            _ if column.charset.as_deref() == Some("latin1") => Form::EscapedLatin1,
             _ if column.charset.is_some() => Form::Escaped,
             _ => match Form::of(column) {
                 Form::Text => Form::Escaped,
@@ -367,6 +393,8 @@ impl Form {
             "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "enum"
             | "set" => match column.charset.as_deref() {
                 None | Some("utf8" | "utf8mb3" | "utf8mb4" | "ascii") => Self::Text,
+                // The server turns it back into the same bytes, or into those of its column.
+                Some("latin1") => Self::Latin1,
                 // To a session with UTF-8 this is no text.
                 Some(other) => Self::Hex(Some(other.to_owned())),
             },
@@ -385,13 +413,12 @@ impl Form {
         match self {
             Self::Number => into.extend_from_slice(value),
             Self::Text => write_quoted(into, value),
+            Self::Latin1 => write_latin1(into, value),
             Self::Binary => write_binary(into, value, value.len()),
             Self::Escaped => quote(value, into),
-            Self::Utf8 => {
-                // Servers read this, and loaders that don't know it pass over a comment.
-                into.extend_from_slice(b"/*!40101 _utf8mb4*/");
-                quote(value, into);
-            }
+            Self::EscapedLatin1 if value.is_ascii() => quote(value, into),
+            Self::EscapedLatin1 => utf8(latin1_text(value).as_bytes(), into),
+            Self::Utf8 => utf8(value, into),
             Self::Hex(charset) => {
                 if let Some(charset) = charset {
                     into.push(b'_');
@@ -402,6 +429,13 @@ impl Form {
             }
         }
     }
+}
+
+/// Appends a text that is UTF-8 whatever the session's character set is. Servers read what says so,
+/// and loaders that don't know it pass over a comment.
+fn utf8(text: &[u8], into: &mut Vec<u8>) {
+    into.extend_from_slice(b"/*!40101 _utf8mb4*/");
+    quote(text, into);
 }
 
 /// Appends a text in quotes, as the existing dumper does.

@@ -104,7 +104,7 @@ pub(crate) fn write_binary(out: &mut Vec<u8>, value: &[u8], len: usize) {
 
 /// Every character of latin1 is one of Unicode, and the server turns it back into the same byte. So
 /// the target's column may have either charset.
-fn write_latin1(out: &mut Vec<u8>, value: &[u8]) {
+pub(crate) fn write_latin1(out: &mut Vec<u8>, value: &[u8]) {
     out.push(b'\'');
     for byte in value {
         match byte {

@@ -203,6 +203,13 @@ fn values_in_files_are_as_they_are_stored() {
             r#"'é\0\n\r\Z\\\'\"	'"#,
         ),
         ("text", Some("gbk"), b"\x41\x5c", r"'A\\'"),
+        ("text", Some("latin1"), b"caf'", r"'caf\''"),
+        (
+            "text",
+            Some("latin1"),
+            b"'\xe9",
+            "/*!40101 _utf8mb4*/'\\'\u{e9}'",
+        ),
         (
             "json",
             None,

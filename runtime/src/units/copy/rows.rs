@@ -7,6 +7,7 @@ use std::{
 };
 
 use dm_core::{
+    binlog::Dialect,
     error::{Error, Result, code},
     full::{Copied, Gap, KeyValue, Lines, Reading, gaps},
     sync::schema::TableName,
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     verb: &'static str,
     /// Bytes that a statement may have.
     room: usize,
+    /// Of the target.
+    dialect: Dialect,
     tables: Vec<SnapshotTable>,
     /// The table of the target for each.
     targets: Vec<TableName>,
@@ -192,7 +195,7 @@ impl<R: Reader> Feed for SnapshotFeed<R> {
 
     async fn read(&mut self, table: usize, mut gap: Gap, out: &Out) -> Result<(), Failure> {
         let Self { reader, shared } = self;
-        let reading = Reading::new(&shared.tables[table].table);
+        let reading = Reading::for_target(&shared.tables[table].table, shared.dialect);
         reader.read(&reading, &gap.piece).await.map_err(again)?;
         let head = reading.insert(shared.verb, &shared.targets[table].to_string());
         let mut open = Open::new(match &shared.lines[table] {
@@ -252,6 +255,7 @@ impl Shared {
         Ok(Self {
             verb: settings.verb(again),
             room: room(target),
+            dialect: target.dialect(),
             tables,
             targets,
             lines: lines.into(),

@@ -104,7 +104,7 @@ proptest! {
 /// What a statement makes of a row may be many times as large.
 #[test]
 fn lines_become_statements_of_a_limited_size() {
-    let table = table(&[column("a", "varchar", Some("latin1"))]);
+    let table = table(&[column("a", "varchar", Some("greek"))]);
     let lines = Lines::new(&table, &table, false).unwrap();
     let rows = b"\n".repeat(100);
     let (mut left, mut parts) = (&rows[..], Vec::new());
