@@ -13,6 +13,7 @@ mod loading;
 mod metadata;
 mod preamble;
 mod reading;
+mod rounding;
 mod statement;
 
 pub use self::{
@@ -25,5 +26,6 @@ pub use self::{
     metadata::{Header, Metadata},
     preamble::Preamble,
     reading::{KeyValue, Lines, Piece, Reading, Value},
+    rounding::rounds,
     statement::{Insert, Splitter, is_blank, rest_of},
 };

@@ -135,8 +135,8 @@ async fn tables_that_are_not_the_same() -> Result<()> {
         "CREATE DATABASE {schema}; USE {schema}; \
          CREATE TABLE latin (id INT PRIMARY KEY, t VARCHAR(20) CHARACTER SET latin1); \
          INSERT INTO latin VALUES (1, 'é'), (2, NULL), (3, '\\\\\\t\\n'); \
-         CREATE TABLE narrow (id INT PRIMARY KEY, d DECIMAL(5,2), t VARCHAR(9)); \
-         INSERT INTO narrow VALUES (1, 1.55, 'a  '), (2, 2, 'b'); \
+         CREATE TABLE wider (id INT PRIMARY KEY, d DECIMAL(5,1), t VARCHAR(9)); \
+         INSERT INTO wider VALUES (1, 1.5, 'a  '), (2, 2, 'b'); \
          CREATE TABLE bad (id INT PRIMARY KEY, e ENUM('a','b')); \
          INSERT IGNORE INTO bad VALUES (1, 'a'), (2, 'none'), (3, NULL); \
          CREATE TABLE more (id INT PRIMARY KEY, t VARCHAR(9)); INSERT INTO more VALUES (1, ''); \
@@ -147,7 +147,7 @@ async fn tables_that_are_not_the_same() -> Result<()> {
         .run(&format!(
             "CREATE DATABASE {schema}; USE {schema}; \
              CREATE TABLE latin (id INT PRIMARY KEY, t VARCHAR(20) CHARACTER SET utf8mb4); \
-             CREATE TABLE narrow (id INT PRIMARY KEY, d DECIMAL(5,1), t VARCHAR(9)); \
+             CREATE TABLE wider (id INT PRIMARY KEY, d DECIMAL(5,2), t VARCHAR(1)); \
              CREATE TABLE more (id INT PRIMARY KEY, n INT NOT NULL DEFAULT 7, t VARCHAR(9))"
         ))
         .await?;
@@ -158,8 +158,8 @@ async fn tables_that_are_not_the_same() -> Result<()> {
     for (sql, expected) in [
         ("GROUP_CONCAT(HEX(t) ORDER BY id) FROM latin", "C3A9,5C090A"),
         (
-            "GROUP_CONCAT(d, '|', t, '|' ORDER BY id) FROM narrow",
-            "1.6|a  |,2.0|b|",
+            "GROUP_CONCAT(d, '|', t, '|' ORDER BY id) FROM wider",
+            "1.50|a|,2.00|b|",
         ),
         ("GROUP_CONCAT(id, '=', n, t) FROM more", "1=7"),
     ] {
@@ -170,7 +170,7 @@ async fn tables_that_are_not_the_same() -> Result<()> {
     let equal = sql::compare(&mut here, &mut there, &same).await;
     equal.map_err(|error| worker.explain(error))?;
     assert_eq!(worker.log().matches(WARNED).count(), 1, "{}", worker.log());
-    // `narrow`, `one`.
+    // `wider`, `one`.
     assert_eq!(count(&mut there, "load").await?, 2);
     Ok(())
 }
@@ -258,6 +258,39 @@ async fn does_not_fit(
     Ok(())
 }
 
+/// Sessions are strict, and nevertheless round without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_be_rounded_is_refused() -> Result<()> {
+    let (source, target) = servers(MYSQL, MYSQL)?;
+    let schema = "lines_rounded";
+    let (mut here, mut there) = (
+        Client::connect(&source).await?,
+        Client::connect(&target).await?,
+    );
+    let table = |digits| {
+        format!(
+            "CREATE DATABASE {schema}; USE {schema}; \
+             CREATE TABLE t (id INT PRIMARY KEY, d DECIMAL(9,{digits}))"
+        )
+    };
+    here.run(&table(3)).await?;
+    here.run("INSERT INTO t VALUES (1, 1.125)").await?;
+    there.run(&table(2)).await?;
+    let mut job = Job::new(&source, &target, &[schema]).await?;
+    job.mode = "full";
+    job.task_extra = "ignore-checking-items: [all]\n".to_owned();
+    let mut worker = Worker::standalone(&job)?;
+    let said = "its column `d` is decimal(9,2), which rounds values of decimal(9,3)";
+    worker.logged(said, LIMIT).await?;
+    assert_eq!(there.value("SELECT COUNT(*) FROM t").await?, "0");
+    worker.kill()?;
+    there.run("ALTER TABLE t MODIFY d DECIMAL(20,4)").await?;
+    worker.restart()?;
+    worker.logged("the copy is over", LIMIT).await?;
+    assert_eq!(there.value("SELECT d FROM t").await?, "1.1250");
+    Ok(())
+}
+
 /// A row whose key is there: it is replaced, or an error, or stays, as the task says.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_are_there() -> Result<()> {
@@ -316,7 +349,7 @@ async fn rows_that_are_larger_as_statements() -> Result<()> {
         .collect();
     client
         .run(&format!(
-            "CREATE DATABASE {schema} CHARACTER SET latin1; USE {schema}; \
+            "CREATE DATABASE {schema} CHARACTER SET greek; USE {schema}; \
              CREATE TABLE t (id INT PRIMARY KEY, e ENUM('a'), {}); \
              SET SESSION cte_max_recursion_depth = 100000, sql_mode = ''; \
              INSERT INTO t (id, e) WITH RECURSIVE n (i) AS \

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dm_core::{
-    full::Reading,
+    full::{Reading, rounds},
     sync::schema::{ColumnInfo, Key, Quoted, Table, TableName},
 };
 
@@ -162,6 +162,13 @@ fn compare(route: &Route<'_>, target: &Facts, does: Does, problems: &mut Problem
         if other.generated {
             let reason =
                 format!("the target's column {name} is computed, which the source's is not");
+            problems.add(serious(reason).about(&about));
+        }
+        if rounds(column, other) {
+            let reason = format!(
+                "the target's column {name} is {}, which rounds values of {}",
+                other.column_type, column.column_type
+            );
             problems.add(serious(reason).about(&about));
         }
         let (charset, to) = (charset(column), charset(other));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dm_core::{
     error::{Error, Result, Scope, code},
-    full::Reading,
+    full::{Reading, rounds},
     sync::{
         ddl::{Context, Kind, Piece, Role, Rules, Statement, classify},
         progress::{Applied as Progress, Location},
@@ -282,3 +282,8 @@ pub(super) fn missing(table: &TableName, what: &str) -> Error {
         .with_scope(Scope::Downstream)
         .with_workaround("Drop the table, to have it made as the source has it; or alter it.")
 }
+            Some(other) if rounds(column, other) => {
+                let (to, from) = (&other.column_type, &column.column_type);
+                let what = format!("its column {name} is {to}, which rounds values of {from}");
+                return Err(missing(&target.name, &what));
+            }

@@ -1,0 +1,111 @@
+//! Whether a column rounds what another one has: strict sessions refuse what is too long or too
+//! large for a column, and round what is too precise without a word.
+
+use crate::sync::schema::ColumnInfo;
+
+/// Whether the target's column would round values of the source's.
+#[must_use]
+pub fn rounds(source: &ColumnInfo, target: &ColumnInfo) -> bool {
+    let (Some(from), Some(to)) = (Kind::of(source), Kind::of(target)) else {
+        return false;
+    };
+    match (from, to) {
+        (Kind::Exact { behind: a, .. }, Kind::Exact { behind: b, .. })
+        | (Kind::Moment { behind: a }, Kind::Moment { behind: b }) => a > b,
+        (Kind::Exact { digits, .. }, Kind::Floating { digits: exact }) => digits > exact,
+        (Kind::Floating { .. }, Kind::Exact { .. }) => true,
+        (Kind::Floating { digits: a }, Kind::Floating { digits: b }) => a > b,
+        (Kind::Moment { .. }, Kind::Day) => true,
+        _ => false,
+    }
+}
+
+/// What values are like.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// So many decimal digits, and how many of them are behind the point.
+    Exact { digits: u32, behind: u32 },
+    /// So many decimal digits are certainly kept.
+    Floating { digits: u32 },
+    /// A time, with or without a date, and so many digits behind the seconds.
+    Moment { behind: u32 },
+    /// A date.
+    Day,
+}
+
+impl Kind {
+    fn of(column: &ColumnInfo) -> Option<Self> {
+        let mut numbers = numbers(&column.column_type);
+        let whole = |digits| Self::Exact { digits, behind: 0 };
+        Some(match &*column.type_name {
+            "tinyint" => whole(3),
+            "smallint" => whole(5),
+            // All of them are exact in 24 bits.
+            "mediumint" => whole(6),
+            "int" => whole(10),
+            "bigint" => whole(20),
+            "decimal" => Self::Exact {
+                digits: numbers.next().unwrap_or(10),
+                behind: numbers.next().unwrap_or(0),
+            },
+            "float" => Self::Floating { digits: 6 },
+            "double" => Self::Floating { digits: 15 },
+            "time" | "datetime" | "timestamp" => Self::Moment {
+                behind: numbers.next().unwrap_or(0),
+            },
+            "date" => Self::Day,
+            _ => return None,
+        })
+    }
+}
+
+/// The numbers in the brackets of a type: `decimal(5,2) unsigned`.
+fn numbers(column_type: &str) -> impl Iterator<Item = u32> {
+    let inside = column_type.split_once('(').map_or("", |(_, rest)| rest);
+    let inside = inside.split_once(')').map_or("", |(inside, _)| inside);
+    inside.split(',').map_while(|text| text.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(text: &str) -> ColumnInfo {
+        let name = text.split(['(', ' ']).next().unwrap_or_default();
+        ColumnInfo {
+            type_name: name.into(),
+            column_type: text.into(),
+            ..ColumnInfo::default()
+        }
+    }
+
+    #[test]
+    fn what_is_too_precise_is_told() {
+        for (from, to, expected) in [
+            ("decimal(5,2)", "decimal(5,1)", true),
+            ("decimal(5,2) unsigned", "decimal(9,2)", false),
+            ("decimal(5,2)", "int", true),
+            ("decimal(5,0)", "int unsigned", false),
+            ("decimal(6,2)", "float", false),
+            ("decimal(20,2)", "double", true),
+            ("int", "decimal(10)", false),
+            ("int", "float", true),
+            ("mediumint", "float", false),
+            ("bigint unsigned", "double", true),
+            ("int(11)", "double", false),
+            ("double", "float", true),
+            ("float", "double", false),
+            ("float", "decimal(60,30)", true),
+            ("double(8,2)", "double", false),
+            ("datetime(6)", "datetime", true),
+            ("datetime", "timestamp(3)", false),
+            ("time(3)", "time(2)", true),
+            ("datetime", "date", true),
+            ("date", "datetime", false),
+            ("varchar(9)", "varchar(3)", false),
+            ("int", "varchar(20)", false),
+        ] {
+            assert_eq!(rounds(&column(from), &column(to)), expected, "{from}, {to}");
+        }
+    }
+}
