@@ -228,7 +228,10 @@ impl<K: Connect> Observer<K> {
         let status = match unit {
             UnitKind::Sync => {
                 let facts = self.facts.of(source, &task.name);
-                Some(UnitStatus::Sync(Box::new(sync_status(&facts, end))))
+                let mut status = sync_status(&facts, end);
+                let copied = self.facts.copy(source, &task.name);
+                status.dump_io_total_bytes = copied.bytes.load(Relaxed);
+                Some(UnitStatus::Sync(Box::new(status)))
             }
             UnitKind::Dump => {
                 let facts = self.facts.copy(source, &task.name);
@@ -334,7 +337,6 @@ fn sync_status(facts: &SyncFacts, end: Option<&SourceEnd>) -> SyncStatus {
         total_rps: rates.total,
         recent_rps: rates.recent,
         io_total_bytes: facts.target_bytes.load(Relaxed),
-        dump_io_total_bytes: 0,
         ..<_>::default()
     }
 }

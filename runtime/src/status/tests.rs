@@ -144,7 +144,7 @@ fn recorded_sync_units_follow_from_where_they_were() {
             facts.note_flushed(&at, &at);
             let end = source_end(&recorded.master_binlog, &recorded.master_binlog_gtid);
             let told = pb::SyncStatus::from(sync_status(&facts, Some(&end)));
-            // This worker does not dump, and the rates depend on the time.
+            // The copy tells what it has read, and the rates depend on the time.
             let recorded = pb::SyncStatus {
                 total_tps: told.total_tps,
                 recent_tps: told.recent_tps,
@@ -195,7 +195,8 @@ fn a_dump_says_nothing_before_it_has_begun() {
 fn tables(total: Total) -> Vec<TableFacts> {
     let table = |number| {
         let rest = if number == 0 { total } else { Total::default() };
-        TableFacts::new(&TableName::new("d", "t"), rest, Total::default())
+        let size = rest.rows.max(rest.bytes);
+        TableFacts::new(&TableName::new("d", "t"), size, rest, Total::default())
     };
     (0..total.tables).map(table).collect()
 }
@@ -210,14 +211,8 @@ fn a_recorded_dump_follows_from_what_was_done() {
         bytes: 0,
     };
     facts.begin(tables(total), &Location::default());
-    let done = [
-        (&facts.tables_done, 5),
-        (&facts.bytes, 502_088),
-        (&facts.rows, 16_008),
-    ];
-    for (counter, done) in done {
-        counter.store(done, Relaxed);
-    }
+    facts.wrote(0, 16_008, 502_088);
+    (0..5).for_each(|table| facts.ended(table));
     facts.unit_ended(None);
     let expected = DumpStatus {
         total_tables: 5,
@@ -246,8 +241,8 @@ fn a_recorded_load_follows_from_what_was_done() {
             bytes: of_files,
         };
         facts.begin(tables(total), &from);
-        facts.bytes.store(bytes, Relaxed);
-        facts.tables_done.store(1, Relaxed);
+        facts.wrote(0, 0, bytes);
+        facts.ended(0);
         facts.unit_ended(None);
         let told = pb::LoadStatus::from(load_status(&facts, true));
         let expected = pb::LoadStatus {
@@ -269,8 +264,8 @@ fn a_load_from_files_begins_with_nothing() {
         bytes,
     };
     facts.begin(tables(total(0)), &Location::default());
-    facts.bytes.store(1000, Relaxed);
-    facts.tables_done.store(2, Relaxed);
+    facts.wrote(0, 9, 1000);
+    (0..2).for_each(|table| facts.ended(table));
     facts.unit_ended(None);
     facts.forget_dump();
     let progress = |is_over| {
@@ -280,7 +275,7 @@ fn a_load_from_files_begins_with_nothing() {
     assert_eq!(progress(false), (0, 0, "0.00 %".into()));
     assert_eq!(progress(true), (0, 0, "100.00 %".into()));
     facts.begin(tables(total(4000)), &Location::default());
-    facts.bytes.store(500, Relaxed);
+    facts.wrote(0, 0, 500);
     // Also when it goes on.
     facts.forget_dump();
     assert_eq!(progress(false), (500, 4000, "12.50 %".into()));

@@ -263,7 +263,7 @@ impl<K: Connect> Moving<K> {
         let mut known: Vec<_> = work
             .iter()
             .map(|(index, gaps)| {
-                let SnapshotTable { table, rows, .. } = &tables[*index];
+                let SnapshotTable { table, rows, bytes } = &tables[*index];
                 let noted = copy.tables.get(&table.name);
                 let done = Total {
                     tables: u64::from(gaps.is_empty()),
@@ -274,7 +274,7 @@ impl<K: Connect> Moving<K> {
                     rows: *rows,
                     ..Total::default()
                 };
-                (index, TableFacts::new(&table.name, total, done))
+                (index, TableFacts::new(&table.name, *bytes, total, done))
             })
             .collect();
         known.sort_by_key(|(index, _)| *index);

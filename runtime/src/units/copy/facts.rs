@@ -51,6 +51,8 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct TableFacts {
     name: TableName,
+    /// Which part of all it is: about so many bytes.
+    size: u64,
     total: Total,
     done: Total,
     /// When it was begun, and what was done by then.
@@ -58,10 +60,11 @@ pub(crate) struct TableFacts {
 }
 
 impl TableFacts {
-    /// What there is to do of a table, and what is done.
-    pub(crate) fn new(name: &TableName, total: Total, done: Total) -> Self {
+    /// What there is to do of a table of about so many bytes, and what is done.
+    pub(crate) fn new(name: &TableName, size: u64, total: Total, done: Total) -> Self {
         Self {
             name: name.clone(),
+            size: size.max(1),
             total: Total { tables: 1, ..total },
             done,
             begun: None,
@@ -124,6 +127,19 @@ impl Total {
     }
 }
 
+/// Which part of all tables is there. Each counts by its size: some have few rows, and large ones.
+fn part_of(tables: &[TableFacts]) -> f64 {
+    if tables.iter().all(|table| table.done.tables > 0) {
+        return 1.0;
+    }
+    let size = |table: &TableFacts| table.size as f64;
+    let done = tables
+        .iter()
+        .map(|table| size(table) * table.total.part(table.done));
+    let all: f64 = tables.iter().map(size).sum();
+    (done.sum::<f64>() / all).min(PART_MAX)
+}
+
 impl CopyFacts {
     /// A run begins, with these tables by their numbers.
     pub(crate) fn begin(&self, tables: Vec<TableFacts>, from: &Location) {
@@ -137,7 +153,7 @@ impl CopyFacts {
         *state = State {
             begun: Some((Instant::now(), done.bytes)),
             took: None,
-            part: total.part(done),
+            part: part_of(&tables),
             total,
             tables,
             without_keys: 0,
@@ -147,7 +163,7 @@ impl CopyFacts {
     }
 
     /// So much more of a table is there.
-    pub(in crate::units) fn wrote(&self, table: usize, rows: u64, bytes: u64) {
+    pub(crate) fn wrote(&self, table: usize, rows: u64, bytes: u64) {
         self.rows.fetch_add(rows, Relaxed);
         self.bytes.fetch_add(bytes, Relaxed);
         let mut state = self.state();
@@ -159,7 +175,7 @@ impl CopyFacts {
     }
 
     /// All of a table is there.
-    pub(in crate::units) fn ended(&self, table: usize) {
+    pub(crate) fn ended(&self, table: usize) {
         self.tables_done.fetch_add(1, Relaxed);
         let mut state = self.state();
         if let Some(TableFacts { done, .. }) = state.tables.get_mut(table) {
@@ -289,7 +305,7 @@ impl CopyFacts {
     #[must_use]
     pub fn part(&self) -> f64 {
         let state = self.state();
-        let part = state.total.part(self.done());
+        let part = part_of(&state.tables);
         if state.without_keys > 0 {
             part.min(PART_MAX)
         } else {
@@ -310,7 +326,7 @@ impl CopyFacts {
     pub fn left(&self) -> Option<Duration> {
         let state = self.state();
         let (begun, _) = state.begun?;
-        let part = state.total.part(self.done());
+        let part = part_of(&state.tables);
         let seconds = begun.elapsed().as_secs_f64().max(1.0);
         time_left(part, (part - state.part) / seconds)
     }
@@ -393,7 +409,7 @@ mod tests {
                 rows: 50,
                 ..Total::default()
             };
-            TableFacts::new(&TableName::new("d", name), total, Total::default())
+            TableFacts::new(&TableName::new("d", name), 0, total, Total::default())
         };
         facts.begin(vec![table("a"), table("b")], &Location::default());
         assert_eq!((facts.part(), facts.left()), (0.0, None));
@@ -425,5 +441,25 @@ mod tests {
         assert!(facts.to_string().ends_with(", 2 tables without keys"));
         facts.needs_keys(0);
         assert_eq!(facts.part(), 1.0);
+    }
+
+    /// Few rows may be most of the work.
+    #[test]
+    fn a_table_counts_by_its_size() {
+        let facts = CopyFacts::default();
+        let table = |size, rows| {
+            let total = Total {
+                rows,
+                ..Total::default()
+            };
+            TableFacts::new(&TableName::new("d", "t"), size, total, Total::default())
+        };
+        let tables = vec![table(9_000, 10), table(1_000, 100_000)];
+        facts.begin(tables, &Location::default());
+        facts.wrote(0, 5, 0);
+        assert_eq!(facts.part(), 0.45);
+        facts.wrote(1, 100_000, 0);
+        facts.ended(1);
+        assert_eq!(facts.part(), 0.55);
     }
 }

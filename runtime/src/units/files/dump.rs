@@ -171,12 +171,12 @@ impl<K: Connect> Moving<K> {
         for reader in &mut readers {
             reader.set_time_zone(&zone).await.map_err(again)?;
         }
-        let known = tables.iter().map(|SnapshotTable { table, rows, .. }| {
+        let known = tables.iter().map(|it| {
             let total = Total {
-                rows: *rows,
+                rows: it.rows,
                 ..Total::default()
             };
-            TableFacts::new(&table.name, total, Total::default())
+            TableFacts::new(&it.table.name, it.bytes, total, Total::default())
         });
         self.facts.begin(known.collect(), &from);
         let plan = Arc::new(Plan {
@@ -186,8 +186,8 @@ impl<K: Connect> Moving<K> {
             work: Work::new(work.into_iter().map(chunks).collect()),
             head: head(&zone),
             settings,
-        });
             room: self.memory.large_rows(),
+        });
         if let Some(reader) = readers.first_mut() {
             plan.definitions(reader, &views).await?;
         }
@@ -327,9 +327,9 @@ impl<D: Disk> Plan<D> {
                 begin = writer.total();
                 writer.text.extend_from_slice(insert.as_bytes());
             }
-            let before = writer.text.len();
             // Until it is written, which a text this long is at once.
             let _room = self.room.take(sql_bytes(&row)).await;
+            let before = writer.text.len();
             if !reading.write(row.values(), &mut writer.text) {
                 let text = "a row of the source has not as many values as its table has columns";
                 return Err(Failure::Other(Error::new(&code::DUMP_UNIT_RUNTIME, text)));

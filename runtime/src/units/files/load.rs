@@ -278,7 +278,7 @@ impl<K: Connect> Moving<K> {
                 rows: copy.tables.get(&table.name).map_or(0, |noted| noted.rows),
                 bytes: total.bytes.saturating_sub(left),
             };
-            TableFacts::new(&table.name, total, done)
+            TableFacts::new(&table.name, total.bytes, total, done)
         });
         self.facts.begin(known.collect(), &copy.from);
     }
