@@ -26,8 +26,9 @@ use dm_core::{
 pub(crate) fn directory(task: &SubtaskConfig) -> Result<Option<PathBuf>> {
     let dir = &task.load.dir;
     let mode = Mode::parse(&task.mode);
-    // It has the task's name behind it by now.
-    let is_usual = dir.starts_with(&LoadConfig::standard().dir);
+    // It has the task's name behind it by now, unless the configuration was never adjusted.
+    let usual = LoadConfig::standard().dir;
+    let is_usual = *dir == usual || *dir == format!("{usual}.{}", task.name);
     let needs_files = mode.is_some_and(|mode| mode.has_dump() != mode.has_load());
     let moves_rows = mode.is_some_and(|mode| mode.has_dump() || mode.has_load());
     if !moves_rows || is_usual && !needs_files {
@@ -55,6 +56,7 @@ mod tests {
     fn a_directory_that_is_named_is_used() {
         let of = |mode: &str, dir: &str| {
             let mut task = SubtaskConfig {
+                name: "t".into(),
                 mode: mode.into(),
                 ..SubtaskConfig::default()
             };
@@ -68,7 +70,9 @@ mod tests {
         for mode in ["dump", "load", "load&sync"] {
             assert_eq!(of(mode, usual), Ok(Some(usual.into())), "{mode}");
         }
-        assert_eq!(of("all", "/a.t"), Ok(Some("/a.t".into())));
+        for named in ["/a.t", "./dumped_data_of_all.t", "./dumped_data/t.t"] {
+            assert_eq!(of("all", named), Ok(Some(named.into())));
+        }
         assert_eq!(of("full", "file:///a.t"), Ok(Some("/a.t".into())));
         assert_eq!(of("incremental", "/a"), Ok(None));
         assert!(of("all", "s3://a/t").is_err());
