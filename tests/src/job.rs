@@ -93,6 +93,8 @@ pub struct Job {
     pub dump_dir: Option<PathBuf>,
     /// `on-duplicate-logical`, if the task says anything of it.
     pub on_duplicate: Option<&'static str>,
+    /// The names of its rules for other names in the target, which `task_extra` has.
+    pub routes: &'static [&'static str],
     /// More lines for the task file.
     pub task_extra: String,
     /// More lines for the source file.
@@ -121,6 +123,7 @@ impl Job {
             dump: (4, ""),
             dump_dir: None,
             on_duplicate: None,
+            routes: &[],
             task_extra: String::new(),
             source_extra: String::new(),
         })
@@ -179,6 +182,9 @@ impl Job {
         }
         if let Some(policy) = self.on_duplicate {
             let _ = writeln!(yaml, "  loader: {{on-duplicate-logical: {policy}}}");
+        }
+        if !self.routes.is_empty() {
+            let _ = writeln!(yaml, "  route-rules: [{}]", self.routes.join(", "));
         }
         let (threads, arguments) = self.dump;
         let _ = write!(

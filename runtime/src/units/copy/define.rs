@@ -72,7 +72,29 @@ impl<T: Target> Definitions<'_, T> {
             .collect();
         for schema in &schemas {
             let definition = definer.definition(schema).await.map_err(super::again)?;
-            self.run(schema, definition).await?;
+            let ddls = self.ddls(schema, definition)?;
+            for ddl in &ddls {
+                ended(self.target.ddl(ddl).await)?;
+            }
+            // Where routes are those of single tables, the schema may be made and not be theirs.
+            let mut others = BTreeSet::new();
+            for Wanted { name, .. } in new().filter(|table| table.name.schema == schema.schema) {
+                others.insert(TableName::new(self.target_of(name)?.schema, ""));
+            }
+            for mut ddl in ddls {
+                let [made] = &*ddl.piece.targets else {
+                    continue;
+                };
+                let (made, sql) = (Quoted(&made.schema).to_string(), ddl.piece.sql.clone());
+                for other in others
+                    .iter()
+                    .filter(|other| !ddl.piece.targets.contains(other))
+                {
+                    ddl.piece.sql = sql.replacen(&made, &Quoted(&other.schema).to_string(), 1);
+                    ddl.piece.targets = vec![other.clone()];
+                    ended(self.target.ddl(&ddl).await)?;
+                }
+            }
         }
         for Wanted { name: of, source } in new() {
             let name = self.target_of(of)?;
@@ -253,7 +275,7 @@ pub(super) fn ended(applied: Applied) -> Result<(), Failure> {
     })
 }
 
-/// Whether a table of the target has a column for each value.
+/// Whether a table of the target has a column for each value, as it is.
 fn compare(source: &Table, target: &Table) -> Result<()> {
     for column in source.columns.iter().filter(|column| !column.generated) {
         let same = |other: &&dm_core::sync::schema::ColumnInfo| {
@@ -270,6 +292,11 @@ fn compare(source: &Table, target: &Table) -> Result<()> {
                     &format!("its column {name} is computed, which the source's is not"),
                 ));
             }
+            Some(other) if rounds(column, other) => {
+                let (to, from) = (&other.column_type, &column.column_type);
+                let what = format!("its column {name} is {to}, which rounds values of {from}");
+                return Err(missing(&target.name, &what));
+            }
             Some(_) => {}
         }
     }
@@ -282,8 +309,3 @@ pub(super) fn missing(table: &TableName, what: &str) -> Error {
         .with_scope(Scope::Downstream)
         .with_workaround("Drop the table, to have it made as the source has it; or alter it.")
 }
-            Some(other) if rounds(column, other) => {
-                let (to, from) = (&other.column_type, &column.column_type);
-                let what = format!("its column {name} is {to}, which rounds values of {from}");
-                return Err(missing(&target.name, &what));
-            }

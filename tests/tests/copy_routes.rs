@@ -1,0 +1,167 @@
+//! Copies whose tables are called otherwise in the target, or go into one, and views beside them.
+
+use std::time::{Duration, Instant};
+
+use dm_tests::{
+    Result,
+    job::Job,
+    servers::{Brand, Database, Options, Role},
+    sql::Client,
+    worker::Worker,
+};
+use tokio::time::sleep;
+
+/// How long a busy machine may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Rows of a table that takes some seconds.
+const ROWS: u64 = 60_000;
+/// The schema whose tables go elsewhere, where to, and one that stays.
+const FROM: &str = "route_from";
+const TO: &str = "route_to";
+const STAYS: &str = "route_stays";
+/// Its user may read, and hold nobody off.
+const USER: &str = "route_reader";
+
+async fn fill(client: &mut Client) -> Result<()> {
+    let rows = format!(
+        "WITH RECURSIVE r (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < {ROWS})"
+    );
+    client
+        .run(&format!(
+            "SET SESSION cte_max_recursion_depth = 1000000; CREATE DATABASE {FROM}; USE {FROM}; \
+             CREATE TABLE a1 (id INT PRIMARY KEY, v INT, pad CHAR(200), KEY v (v)); \
+             CREATE TABLE a2 LIKE a1; CREATE TABLE `plain `` one` LIKE a1; \
+             CREATE TABLE text_key (a VARCHAR(40) PRIMARY KEY, v INT, KEY (v, a)); \
+             INSERT INTO a1 {rows} SELECT i * 2, i % 97, REPEAT('a', 190) FROM r; \
+             INSERT INTO a2 {rows} SELECT i * 2 + 1, i % 89, REPEAT('b', 190) FROM r; \
+             INSERT INTO `plain `` one` SELECT * FROM a1; \
+             INSERT INTO text_key {rows} SELECT HEX(i * 2654435761 % 4294967296), i FROM r; \
+             CREATE DATABASE {STAYS}; USE {STAYS}; CREATE TABLE t (id INT PRIMARY KEY, v INT); \
+             INSERT INTO t VALUES (1, 1), (2, 2); \
+             CREATE VIEW a_view_of_a_view AS SELECT 1 AS one; \
+             CREATE VIEW v AS SELECT id, v * 2 AS twice FROM t; \
+             CREATE OR REPLACE VIEW a_view_of_a_view AS SELECT twice FROM v; \
+             CREATE USER {USER} IDENTIFIED BY 'secret'; \
+             GRANT SELECT, SHOW VIEW, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO {USER}",
+        ))
+        .await
+}
+
+/// The task, with routes, whose source is reached as that user.
+async fn job(source: &Database, target: &Database) -> Result<Job> {
+    let mut job = Job::new(source, target, &[FROM, STAYS]).await?;
+    (job.mode, job.dump.0, job.gtid) = ("all", 2, true);
+    job.source.user = USER.into();
+    job.source.password = "secret".into();
+    job.routes = &["merged", "plain", "texts"];
+    let route = |name: &str, from: &str, to: &str| {
+        format!(
+            "  {name}: {{schema-pattern: {FROM}, table-pattern: {from:?}, target-schema: {TO}, \
+             target-table: {to:?}}}\n"
+        )
+    };
+    job.task_extra = format!(
+        "routes:\n{}{}{}",
+        route("merged", "a*", "merged"),
+        route("plain", "plain*", "an other"),
+        route("texts", "text_key", "texts"),
+    );
+    Ok(job)
+}
+
+/// Without a lock, under load, killed meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_go_elsewhere() -> Result<()> {
+    let source = &Database::start(Brand::Mysql, Role::Source, &Options::default())?;
+    let target = &Database::start(Brand::Mysql, Role::Target, &Options::default())?;
+    let (mut here, mut there) = (
+        Client::connect(source).await?,
+        Client::connect(target).await?,
+    );
+    fill(&mut here).await?;
+    let job = job(source, target).await?;
+    let mut worker = Worker::standalone(&job)?;
+    worker.logged(" copying ", LIMIT).await?;
+    let mut kills = 0;
+    for round in 1..=400_u64 {
+        here.run(&format!(
+            "USE {FROM}; UPDATE a1 SET v = v + 1 WHERE id = {round} * 200; \
+             DELETE FROM a2 WHERE id = {round} * 90 + 1; \
+             UPDATE a2 SET id = id + 1000000 WHERE id = {round} * 94 + 1; \
+             INSERT INTO `plain `` one` VALUES ({round} * 2 - 1, {round}, 'new'); \
+             UPDATE text_key SET a = CONCAT('x', a) WHERE v = {round} * 100"
+        ))
+        .await?;
+        if round % 50 == 0 && kills < 3 && !worker.log().contains("the copy is over") {
+            worker.kill()?;
+            worker.restart()?;
+            kills += 1;
+        }
+    }
+    assert!(kills > 0, "it was too fast");
+    // A change of structure waits for all that was written before.
+    here.run(&format!(
+        "CREATE TABLE {STAYS}.the_end (id INT PRIMARY KEY)"
+    ))
+    .await?;
+    let start = Instant::now();
+    while !there.tables(STAYS).await?.iter().any(|it| it == "the_end") {
+        if start.elapsed() > LIMIT {
+            return Err(worker.explain("the end does not arrive".into()));
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    for (theirs, ours) in [
+        (
+            format!("(SELECT * FROM {FROM}.a1 UNION ALL SELECT * FROM {FROM}.a2) x"),
+            format!("{TO}.merged"),
+        ),
+        (format!("{FROM}.`plain `` one`"), format!("{TO}.`an other`")),
+        (format!("{FROM}.text_key"), format!("{TO}.texts")),
+        (format!("{STAYS}.v"), format!("{STAYS}.v")),
+        (
+            format!("{STAYS}.a_view_of_a_view"),
+            format!("{STAYS}.a_view_of_a_view"),
+        ),
+    ] {
+        let all = |from: &str| format!("SELECT * FROM {from} ORDER BY 1");
+        let (a, b) = (
+            here.rows(&all(&theirs)).await?,
+            there.rows(&all(&ours)).await?,
+        );
+        assert!(
+            !a.is_empty() && a == b,
+            "{ours}: {} and {} rows",
+            a.len(),
+            b.len()
+        );
+    }
+    let keys = format!(
+        "SELECT COUNT(DISTINCT TABLE_NAME, INDEX_NAME) FROM information_schema.STATISTICS \
+         WHERE TABLE_SCHEMA = '{TO}'"
+    );
+    assert_eq!(there.value(&keys).await?, "6");
+    worker.stop()
+}
+
+/// Where no binlog follows, nothing would make rows be of one moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_lock_a_full_copy_is_refused() -> Result<()> {
+    let source = &Database::start(Brand::Mysql, Role::Source, &Options::default())?;
+    let target = &Database::start(Brand::Mysql, Role::Target, &Options::default())?;
+    fill(&mut Client::connect(source).await?).await?;
+    let mut job = job(source, target).await?;
+    job.task_extra = "ignore-checking-items: [all]\n".into();
+    job.routes = &[];
+    job.mode = "full";
+    let mut worker = Worker::standalone(&job)?;
+    worker.logged("no binlog follows", LIMIT).await?;
+    worker.logged("--consistency none", LIMIT).await?;
+    worker.kill()?;
+    job.dump.1 = "--consistency none";
+    let mut worker = Worker::standalone(&job)?;
+    worker.logged("the copy is over", LIMIT).await?;
+    assert!(worker.log().contains("rows are of several moments"));
+    assert!(worker.wait(LIMIT)?.success());
+    Ok(())
+}
