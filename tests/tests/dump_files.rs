@@ -147,10 +147,11 @@ async fn a_recorded_dump_is_loaded() -> Result<()> {
     let counts = there
         .value(
             "SELECT CONCAT_WS(' ', (SELECT COUNT(*) FROM d.`all types`), (SELECT COUNT(*) FROM \
-             d.comp), (SELECT COUNT(*) FROM d.nokey), (SELECT COUNT(*) FROM d.nothing))",
+             d.comp), (SELECT COUNT(*) FROM d.nokey), (SELECT COUNT(*) FROM d.nothing), (SELECT \
+             COUNT(*) FROM d.many))",
         )
         .await?;
-    assert_eq!(counts, "2 3 3 0");
+    assert_eq!(counts, "2 3 3 0 16000");
     // It is somebody else's.
     assert!(recorded.join("metadata").exists());
 
@@ -162,6 +163,11 @@ async fn a_recorded_dump_is_loaded() -> Result<()> {
         "d-schema-create.sql",
         "d.comp-schema.sql",
         "d.comp.0000000000000.sql",
+        "d.all types-schema.sql",
+        "d.nokey-schema.sql",
+        "d.nokey.0000000000000.sql",
+        "d.many-schema.sql",
+        "d.many.0000000000000.sql",
     ] {
         let read = |dir: &Path| fs::read_to_string(dir.join(name));
         let ours = read(&dir)?.replace("/*!40103 SET TIME_ZONE='+00:00'*/;\n", "");
