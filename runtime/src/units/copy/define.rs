@@ -82,15 +82,13 @@ impl<T: Target> Definitions<'_, T> {
                 others.insert(TableName::new(self.target_of(name)?.schema, ""));
             }
             for mut ddl in ddls {
-                let [made] = &*ddl.piece.targets else {
+                let (sql, made) = (ddl.piece.sql.clone(), ddl.piece.targets.clone());
+                let [TableName { schema, .. }] = &*made else {
                     continue;
                 };
-                let (made, sql) = (Quoted(&made.schema).to_string(), ddl.piece.sql.clone());
-                for other in others
-                    .iter()
-                    .filter(|other| !ddl.piece.targets.contains(other))
-                {
-                    ddl.piece.sql = sql.replacen(&made, &Quoted(&other.schema).to_string(), 1);
+                for other in others.iter().filter(|other| !made.contains(other)) {
+                    let (before, now) = (Quoted(schema), Quoted(&other.schema));
+                    ddl.piece.sql = sql.replacen(&before.to_string(), &now.to_string(), 1);
                     ddl.piece.targets = vec![other.clone()];
                     ended(self.target.ddl(&ddl).await)?;
                 }
