@@ -68,9 +68,9 @@ const ON_SOME: [&str; 4] = [
 ];
 /// The user lacks a right.
 const DENIED: [u16; 5] = [1044, 1045, 1142, 1143, 1227];
-/// The server ends, or somebody has ended the connection or the query; or the table was altered,
-/// which another snapshot tells more about.
-const LOST: [u16; 7] = [1053, 1317, 1412, 1927, 1969, 3024, 4031];
+/// The server ends, or somebody has ended the connection or the query, or alters the table for
+/// long; or the table was altered, which another snapshot tells more about.
+const LOST: [u16; 9] = [1053, 1205, 1213, 1317, 1412, 1927, 1969, 3024, 4031];
 
 /// A connection that sees a snapshot.
 pub struct SnapshotReader {
@@ -318,7 +318,10 @@ fn has_moments(name: &TableName, row: &Row) -> Result<()> {
 
 impl SnapshotReader {
     async fn open(source: &Upstream) -> Result<Self> {
-        let db: &DbConfig = source.db();
+        Self::connect(source.db()).await
+    }
+
+    async fn connect(db: &DbConfig) -> Result<Self> {
         let open = async {
             let mut conn = Conn::open(db).await?;
             conn.wait_for(SILENCE_MAX);
@@ -333,7 +336,7 @@ impl SnapshotReader {
             }
             Ok(conn)
         };
-        let conn = open.await.map_err(|fault| source.unreachable(&fault))?;
+        let conn = open.await.map_err(|fault| broken(&fault, db))?;
         Ok(Self {
             conn,
             db: db.clone(),
@@ -419,7 +422,9 @@ impl Reader for SnapshotReader {
         let Some(sql) = reading.range() else {
             return Ok(None);
         };
+        self.run(BEFORE_ROWS).await?;
         let rows = self.ask(&sql).await?;
+        self.run(BEHIND_ROWS).await?;
         let bound = |index| rows.first()?.text(index).parse().ok();
         // Neither of a table without rows, nor of decimals.
         Ok(bound(0).zip(bound(1)))

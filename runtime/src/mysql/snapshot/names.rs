@@ -4,10 +4,11 @@
 //! readers of `t` the rows of `new`, if that was there when the snapshot was taken. (Of a table
 //! that was made later a server says so: error 1412.) So do tools that change tables online.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use dm_core::{
     binlog::Flavor,
+    control::db::DbConfig,
     error::{Error, Result, Scope, code},
     sync::schema::TableName,
 };
@@ -21,17 +22,21 @@ use crate::{
 
 /// No such table.
 const GONE: u16 = 1146;
+/// All that is asked here is answered at once.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// The tables of a snapshot by their names.
 pub(super) struct Names {
-    /// When each was made or altered, as `information_schema` has it. MySQL keeps that when a table
-    /// gets another name, MariaDB does not.
+    /// When each was made or altered, to the second, as `information_schema` has it.
     pub(super) made: BTreeMap<TableName, String>,
     /// What each is made with.
     pub(super) definitions: BTreeMap<TableName, Definition>,
     /// When the snapshot was taken, at the latest.
     taken: String,
-    flavor: Flavor,
+    /// Whether a table that gets another name keeps that time: MySQL 8.0 has it in its dictionary,
+    /// others ask a file.
+    keeps_time: bool,
+    db: DbConfig,
     /// A connection that sees names as they are now.
     now: Mutex<SnapshotReader>,
 }
@@ -45,6 +50,9 @@ impl Names {
     ) -> Result<Option<Self>> {
         let flavor = source.flavor().await?;
         let mut now = SnapshotReader::open(source).await?;
+        now.conn.wait_for(SILENCE_MAX);
+        let major = now.conn.version().split('.').next().unwrap_or_default();
+        let major: u32 = major.parse().unwrap_or_default();
         let mut definitions = BTreeMap::new();
         for SnapshotTable { table, .. } in tables {
             let sql = show_create(&table.name);
@@ -67,7 +75,8 @@ impl Names {
             made,
             definitions,
             taken,
-            flavor,
+            keeps_time: flavor == Flavor::Mysql && major >= 8,
+            db: source.db().clone(),
             now: Mutex::new(now),
         }))
     }
@@ -81,12 +90,22 @@ impl Names {
             "SELECT CREATE_TIME FROM information_schema.TABLES WHERE {}",
             definition::condition(table)
         );
-        let rows = self.now.lock().await.ask(&sql).await?;
+        let mut conn = self.now.lock().await;
+        let rows = match conn.conn.query(&sql).await {
+            // It may have had nothing to say for hours, and any other one will do.
+            Err(fault) if fault.code().is_none() => {
+                *conn = SnapshotReader::connect(&self.db).await?;
+                conn.conn.wait_for(SILENCE_MAX);
+                conn.ask(&sql).await?
+            }
+            rows => rows.map_err(|fault| conn.refused(&sql, &fault))?,
+        };
+        drop(conn);
         let now = rows.first().map(|row| row.text(0)).unwrap_or_default();
         let is_same = match self.made.get(table) {
             Some(made) if *made == now => true,
             // Altered since: rows of before can still be read, or the server says that they can't.
-            Some(_) => self.flavor == Flavor::Mysql && now > self.taken,
+            Some(_) => self.keeps_time && now > self.taken,
             None => false,
         };
         if is_same {

@@ -162,7 +162,7 @@ async fn split<R: Reader>(
     table: &SnapshotTable,
     gaps: Vec<Gap>,
 ) -> Result<Vec<Gap>, Failure> {
-    if table.bytes <= SPLIT_BYTES {
+    if table.bytes <= SPLIT_BYTES || gaps.is_empty() {
         return Ok(gaps);
     }
     let reading = Reading::new(&table.table);
