@@ -44,6 +44,15 @@ pub(super) fn is_excluded(rules: &Rules, name: &TableName) -> bool {
     matches!(rules.target(name), Ok(None))
 }
 
+/// Whether a table was excluded amid the copy and is not any more.
+pub(super) fn is_wanted_again(rules: &Rules, name: &TableName, noted: &CopyTable) -> bool {
+    was_excluded(noted) && !is_excluded(rules, name)
+}
+
+fn was_excluded(noted: &CopyTable) -> bool {
+    noted.is_gone && noted.definition.starts_with(DOOMED)
+}
+
 /// What a run has to do, from what is noted and what the source has now.
 pub(super) struct Plan {
     pub(super) copy: Copy,
@@ -107,7 +116,7 @@ impl Plan {
         for SnapshotTable { table, .. } in tables {
             keeps_rows_apart(table)?;
             let noted = before.remove(&table.name);
-            let noted = noted.filter(|noted| !noted.is_gone || !noted.pieces.is_empty());
+            let noted = noted.filter(|noted| !noted.is_gone || was_excluded(noted));
             let entry = plan.entry(table, noted, (rules, goes_on), place.as_ref())?;
             if entry.pieces.is_empty() && !Reading::new(table).has_key() && until.is_some() {
                 return Err(unlocked(&table.name));
@@ -119,25 +128,31 @@ impl Plan {
         for (name, mut noted) in before {
             if is_excluded(rules, &name) {
                 if !noted.is_gone {
-                    warn!(table = %name, target = %noted.target, "it is not copied any more, and \
-                        what is there of it stays");
+                    warn!(
+                        table = %name,
+                        target = %noted.target,
+                        keys = noted.keys.len(),
+                        "it is not copied any more, and what is there of it stays, without these \
+                         keys"
+                    );
                 }
                 // Should it be wanted again, its rows are known, and are too old by then.
                 doom(&mut noted);
                 let excluded = CopyTable {
                     is_gone: true,
-                    keys: Vec::new(),
                     ..noted
                 };
                 plan.copy.tables.insert(name, excluded);
                 continue;
             }
-            if !noted.is_gone || !noted.pieces.is_empty() {
+            if !noted.is_gone || was_excluded(&noted) {
                 plan.restarts.insert(name.clone(), Restart::gone(&noted));
             }
             let gone = CopyTable {
                 place: place.clone(),
                 is_gone: true,
+                definition: String::new(),
+                keys: Vec::new(),
                 pieces: Vec::new(),
                 ..noted
             };
