@@ -11,10 +11,31 @@ pub fn rounds(source: &ColumnInfo, target: &ColumnInfo) -> bool {
     };
     match (from, to) {
         (Kind::Exact { behind: a, .. }, Kind::Exact { behind: b, .. })
-        | (Kind::Moment { behind: a }, Kind::Moment { behind: b }) => a > b,
-        (Kind::Exact { digits, .. }, Kind::Floating { digits: exact }) => digits > exact,
-        (Kind::Floating { .. }, Kind::Exact { .. }) => true,
-        (Kind::Floating { digits: a }, Kind::Floating { digits: b }) => a > b,
+        | (Kind::Moment { behind: a, .. }, Kind::Exact { behind: b, .. }) => a > b,
+        (
+            Kind::Exact { digits, behind: a },
+            Kind::Floating {
+                digits: exact,
+                behind: b,
+            },
+        ) => digits > exact || b.is_some_and(|b| a > b),
+        (Kind::Floating { behind: a, .. }, Kind::Exact { behind: b, .. }) => {
+            a.is_none_or(|a| a > b)
+        }
+        (
+            Kind::Floating { digits, behind: a },
+            Kind::Floating {
+                digits: exact,
+                behind: b,
+            },
+        ) => digits > exact || b.is_some_and(|b| a.is_none_or(|a| a > b)),
+        (
+            Kind::Moment { behind: a, has_day },
+            Kind::Moment {
+                behind: b,
+                has_day: keeps,
+            },
+        ) => a > b || has_day && !keeps,
         (Kind::Moment { .. }, Kind::Day) => true,
         _ => false,
     }
@@ -25,10 +46,10 @@ pub fn rounds(source: &ColumnInfo, target: &ColumnInfo) -> bool {
 enum Kind {
     /// So many decimal digits, and how many of them are behind the point.
     Exact { digits: u32, behind: u32 },
-    /// So many decimal digits are certainly kept.
-    Floating { digits: u32 },
+    /// So many decimal digits are certainly kept, and where it says so, so many behind the point.
+    Floating { digits: u32, behind: Option<u32> },
     /// A time, with or without a date, and so many digits behind the seconds.
-    Moment { behind: u32 },
+    Moment { behind: u32, has_day: bool },
     /// A date.
     Day,
 }
@@ -48,10 +69,13 @@ impl Kind {
                 digits: numbers.next().unwrap_or(10),
                 behind: numbers.next().unwrap_or(0),
             },
-            "float" => Self::Floating { digits: 6 },
-            "double" => Self::Floating { digits: 15 },
+            "float" | "double" => Self::Floating {
+                digits: if column.type_name == "float" { 6 } else { 15 },
+                behind: numbers.nth(1),
+            },
             "time" | "datetime" | "timestamp" => Self::Moment {
                 behind: numbers.next().unwrap_or(0),
+                has_day: column.type_name != "time",
             },
             "date" => Self::Day,
             _ => return None,
@@ -97,6 +121,14 @@ mod tests {
             ("float", "double", false),
             ("float", "decimal(60,30)", true),
             ("double(8,2)", "double", false),
+            ("double", "double(8,2)", true),
+            ("double(8,2)", "double(10,2)", false),
+            ("double(10,2)", "decimal(10,2)", false),
+            ("double(10,3)", "decimal(10,2)", true),
+            ("decimal(6,4)", "float(6,2)", true),
+            ("float(7,4)", "float(7,2)", true),
+            ("datetime", "time", true),
+            ("datetime(6)", "bigint", true),
             ("datetime(6)", "datetime", true),
             ("datetime", "timestamp(3)", false),
             ("time(3)", "time(2)", true),
