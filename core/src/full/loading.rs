@@ -20,6 +20,10 @@ enum Special {
     Utf8,
     /// Its texts are in another character set than UTF-8.
     Charset,
+    /// Both an ENUM and in another character set.
+    CharsetEnum,
+    /// Both an ENUM, and its texts must be UTF-8.
+    Utf8Enum,
     /// A value that is empty or zero is invalid.
     Enum,
 }
@@ -38,10 +42,13 @@ impl Loading {
         let columns = table.columns.iter().map(|column| {
             let special = match &*column.type_name {
                 "json" | "uuid" | "inet4" | "inet6" => Special::Utf8,
-                "enum" => Special::Enum,
-                _ => match column.charset.as_deref() {
-                    None | Some("utf8" | "utf8mb3" | "utf8mb4" | "ascii") => Special::Nothing,
-                    Some(_) => Special::Charset,
+                kind => match (kind, column.charset.as_deref()) {
+                    ("enum", None | Some("utf8" | "utf8mb3" | "utf8mb4" | "ascii")) => {
+                        Special::Enum
+                    }
+                    ("enum", Some(_)) => Special::CharsetEnum,
+                    (_, None | Some("utf8" | "utf8mb3" | "utf8mb4" | "ascii")) => Special::Nothing,
+                    (_, Some(_)) => Special::Charset,
                 },
             };
             (column.name.to_lowercase(), special)
@@ -70,6 +77,8 @@ impl Loading {
                 Special::Utf8 if !preamble.is_utf8_or_binary() => *special = Special::Nothing,
                 Special::Charset if preamble.is_of_dumpling() => *special = Special::Utf8,
                 Special::Charset => *special = Special::Nothing,
+                Special::CharsetEnum if preamble.is_of_dumpling() => *special = Special::Utf8Enum,
+                Special::CharsetEnum => *special = Special::Enum,
                 _ => {}
             }
         }
@@ -95,14 +104,14 @@ impl Tuples {
         let mut done = 0;
         for (special, place) in self.0.iter().zip(values(row, escapes)) {
             let value = &row[place.clone()];
-            match special {
-                Special::Utf8 if value.starts_with(b"'") || value.starts_with(b"\"") => {
-                    into.extend_from_slice(&row[done..place.start]);
-                    into.extend_from_slice(UTF8);
-                    done = place.start;
-                }
-                Special::Enum => is_lenient |= [&b"''"[..], b"\"\"", b"0"].contains(&value),
-                _ => {}
+            let is_quoted = value.starts_with(b"'") || value.starts_with(b"\"");
+            if is_quoted && matches!(special, Special::Utf8 | Special::Utf8Enum) {
+                into.extend_from_slice(&row[done..place.start]);
+                into.extend_from_slice(UTF8);
+                done = place.start;
+            }
+            if matches!(special, Special::Enum | Special::Utf8Enum) {
+                is_lenient |= [&b"''"[..], b"\"\"", b"0"].contains(&value);
             }
         }
         into.extend_from_slice(&row[done..]);
@@ -214,15 +223,16 @@ mod tests {
     /// Dumpling's files have UTF-8 in them, whatever they say; others what is stored.
     #[test]
     fn texts_of_dumpling_are_utf8() {
-        let column = |charset: &str| ColumnInfo {
+        let column = |(charset, type_name): (&str, &str)| ColumnInfo {
             name: charset.into(),
-            type_name: "varchar".into(),
+            type_name: type_name.into(),
             charset: Some(charset.into()),
             ..ColumnInfo::default()
         };
+        let columns = [("latin1", "varchar"), ("utf8mb4", "text"), ("gbk", "enum")];
         let loading = Loading::new(&Table {
             name: TableName::new("d", "t"),
-            columns: ["latin1", "utf8mb4"].map(column).to_vec(),
+            columns: columns.map(column).to_vec(),
             keys: vec![],
         });
         let head = |statements: &[&str]| {
@@ -230,19 +240,19 @@ mod tests {
             for statement in statements {
                 assert!(preamble.take(statement.as_bytes()).unwrap(), "{statement}");
             }
-            written(&loading.tuples(None, &preamble), "('é','é')").0
+            written(&loading.tuples(None, &preamble), "('é','é','é')").0
         };
         let keys = "/*!40014 SET FOREIGN_KEY_CHECKS=0*/;";
         let names = "/*!40101 SET NAMES binary*/;";
         let zone = "/*!40103 SET TIME_ZONE='+00:00' */;";
-        assert_eq!(head(&[keys, names]), "(_utf8mb4'é','é')");
+        assert_eq!(head(&[keys, names]), "(_utf8mb4'é','é',_utf8mb4'é')");
         for others in [
             &[names, keys][..],
             &[keys, names, zone],
             &[names, keys, zone],
             &[],
         ] {
-            assert_eq!(head(others), "('é','é')");
+            assert_eq!(head(others), "('é','é','é')");
         }
     }
 }
