@@ -22,9 +22,14 @@ use dm_runtime::{
     relay_log::{self, Stop},
     screen::Screen,
 };
+use tikv_jemallocator::Jemalloc;
 use tokio::time::timeout;
 use tracing::{error, warn};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+/// Rows of some megabytes come and go: it gives memory back that others keep in pieces.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Flags or configuration are wrong, or no master accepts the worker.
 const REFUSED: u8 = 2;
