@@ -45,8 +45,8 @@ async fn hold_definitions(mut reader: SnapshotReader) -> Result<Option<Conn>> {
     Ok(locked.is_ok().then_some(reader.conn))
 }
 
-/// Holds writers off in the way that is asked for, and where that is possible whoever alters tables.
-/// Whoever writes into other tables need not be held off: those are not read.
+/// Holds writers off in the way that is asked for, and where that is possible whoever alters
+/// tables. Whoever writes into other tables need not be held off: those are not read.
 pub(super) async fn hold(
     source: &Upstream,
     consistency: Consistency,
