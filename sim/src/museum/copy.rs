@@ -66,7 +66,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             copied(Kill(0)),
         )
         .needs("target: piece of a copy")
-        .guarded_by(Guard::CopyNote, "convergence"),
+        .guarded_by(Guard::CopyNote, "checkpoint"),
         Exhibit::new(
             "copy: paused in the middle",
             "holds a snapshot open for ever, or begins from zero",
