@@ -41,7 +41,7 @@ pub(crate) use self::settings::Settings;
 use self::{
     define::{Definitions, Wanted},
     pieces::{Pieces, Work},
-    plan::{Plan, is_excluded, is_wanted_again},
+    plan::{Plan, is_excluded, wants_more},
     rows::{Shared, SnapshotFeed},
 };
 pub(super) use self::{
@@ -123,10 +123,7 @@ impl<K: Connect> Moving<K> {
             at: from.clone(),
         };
         if let Some(copy) = &noted
-            && !copy
-                .tables
-                .iter()
-                .any(|(name, table)| is_wanted_again(&rules, name, table))
+            && !wants_more(&rules, copy)
             && self.complete(&definitions(&copy.from), slots, copy).await?
         {
             self.events.send(lifecycle::Event::Initialised);

@@ -14,7 +14,6 @@ use dm_core::{
         schema::{ColumnInfo, Table, TableName},
     },
 };
-
 use tracing::warn;
 
 use super::{
@@ -44,9 +43,11 @@ pub(super) fn is_excluded(rules: &Rules, name: &TableName) -> bool {
     matches!(rules.target(name), Ok(None))
 }
 
-/// Whether a table was excluded amid the copy and is not any more.
-pub(super) fn is_wanted_again(rules: &Rules, name: &TableName, noted: &CopyTable) -> bool {
-    was_excluded(noted) && !is_excluded(rules, name)
+/// Whether a table was excluded amid a copy and is not any more. Of one that is over nothing is
+/// known that it could go on from.
+pub(super) fn wants_more(rules: &Rules, noted: &Copy) -> bool {
+    let mut tables = noted.tables.iter();
+    !noted.is_over && tables.any(|(name, it)| was_excluded(it) && !is_excluded(rules, name))
 }
 
 fn was_excluded(noted: &CopyTable) -> bool {
@@ -375,16 +376,20 @@ mod tests {
         plan_with(mode, &["d"], noted, source)
     }
 
-    fn plan_with(mode: &str, schemas: &[&str], noted: &Copy, source: &Table) -> Plan {
+    fn task(mode: &str, schemas: &[&str]) -> SubtaskConfig {
         let wanted = schemas.iter().map(|&schema| schema.to_owned()).collect();
-        let task = SubtaskConfig {
+        SubtaskConfig {
             mode: mode.into(),
             block_allow_list: Some(BlockAllowList {
                 do_dbs: Some(wanted),
                 ..BlockAllowList::default()
             }),
             ..SubtaskConfig::default()
-        };
+        }
+    }
+
+    fn plan_with(mode: &str, schemas: &[&str], noted: &Copy, source: &Table) -> Plan {
+        let task = task(mode, schemas);
         let rules = Rules::new(&task).unwrap();
         let job = Job {
             source: Arc::new(SourceConfig::standard()),
@@ -458,6 +463,14 @@ mod tests {
         let kept = &without.copy.tables[&other];
         assert!(kept.is_gone && kept.pieces.len() == 1);
         assert!(without.copy.is_complete().is_ok());
+        let rules = |schemas: &[&str]| Rules::new(&task("all", schemas)).unwrap();
+        let over = Copy {
+            is_over: true,
+            ..without.copy.clone()
+        };
+        assert!(!wants_more(&rules(&["d"]), &without.copy));
+        assert!(wants_more(&rules(&["d", "other"]), &without.copy));
+        assert!(!wants_more(&rules(&["d", "other"]), &over));
         // It does not come back by itself.
         let again = plan(&without.copy, &source);
         assert_eq!(again.copy.tables[&other], *kept);
