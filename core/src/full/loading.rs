@@ -40,16 +40,12 @@ impl Loading {
     #[must_use]
     pub fn new(table: &Table) -> Self {
         let columns = table.columns.iter().map(|column| {
-            let special = match &*column.type_name {
-                "json" | "uuid" | "inet4" | "inet6" => Special::Utf8,
-                kind => match (kind, column.charset.as_deref()) {
-                    ("enum", None | Some("utf8" | "utf8mb3" | "utf8mb4" | "ascii")) => {
-                        Special::Enum
-                    }
-                    ("enum", Some(_)) => Special::CharsetEnum,
-                    (_, None | Some("utf8" | "utf8mb3" | "utf8mb4" | "ascii")) => Special::Nothing,
-                    (_, Some(_)) => Special::Charset,
-                },
+            let special = match (&*column.type_name, column.is_utf8()) {
+                ("json" | "uuid" | "inet4" | "inet6", _) => Special::Utf8,
+                ("enum", true) => Special::Enum,
+                ("enum", false) => Special::CharsetEnum,
+                (_, true) => Special::Nothing,
+                (_, false) => Special::Charset,
             };
             (column.name.to_lowercase(), special)
         });

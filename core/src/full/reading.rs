@@ -392,7 +392,8 @@ impl Form {
             | "double" | "year" => Self::Number,
             "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "enum"
             | "set" => match column.charset.as_deref() {
-                None | Some("utf8" | "utf8mb3" | "utf8mb4" | "ascii") => Self::Text,
+                None => Self::Text,
+                Some(_) if column.is_utf8() => Self::Text,
                 // The server turns it back into the same bytes, or into those of its column.
                 Some("latin1") => Self::Latin1,
                 // To a session with UTF-8 this is no text.

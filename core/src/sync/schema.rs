@@ -115,6 +115,16 @@ pub struct ColumnInfo {
     pub length: Option<u64>,
 }
 
+impl ColumnInfo {
+    /// Whether its texts are UTF-8 as they are stored, or it has none.
+    pub(crate) fn is_utf8(&self) -> bool {
+        matches!(
+            self.charset.as_deref(),
+            None | Some("utf8" | "utf8mb3" | "utf8mb4" | "ascii")
+        )
+    }
+}
+
 /// A key of the target's table.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Key {

@@ -6,7 +6,7 @@ use dm_core::{binlog::Flavor, full::Consistency, full::Reading, sync::schema::Ta
 
 use super::{
     grants::Grants,
-    item::{Problem, Problems},
+    item::{Problem, Problems, State},
     tables::{Facts, Tables},
 };
 
@@ -159,8 +159,10 @@ impl Dump<'_> {
             }
             (Consistency::Auto, Some(_)) if !self.user.may_flush() => {
                 if !self.goes_on {
-                    let problem = self.several_moments();
-                    problems.add(Problem::fail(problem.reason, problem.advice));
+                    problems.add(Problem {
+                        state: State::Fail,
+                        ..self.several_moments()
+                    });
                     return;
                 }
                 self.check_without(problems);
@@ -244,7 +246,7 @@ pub(super) fn target(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{State, grants::Names, tables::tests::table};
+    use crate::check::{grants::Names, tables::tests::table};
 
     fn user(rows: &[&str]) -> User {
         User {
