@@ -1,7 +1,7 @@
 //! What an operator does to the relay of a source.
 
 use dm_core::control::Key;
-use etcd_client::{Client, Txn};
+use etcd_client::{Client, Compare, CompareOp, Txn};
 
 use super::{
     Expect, Master, call, delete,
@@ -91,7 +91,12 @@ pub(super) async fn assign_again(etcd: &mut Client, worker: &str) -> Result<()> 
     let key = assignment(worker);
     let answer = etcd.get(key.as_str(), None).await?;
     if let Some(assigned) = answer.kvs().first() {
-        etcd.put(key, assigned.value(), None).await?;
+        // An operator may take it away meanwhile.
+        let unchanged =
+            Compare::mod_revision(key.as_str(), CompareOp::Equal, assigned.mod_revision());
+        let again = put(key, assigned.value_str()?.to_owned());
+        etcd.txn(Txn::new().when([unchanged]).and_then([again]))
+            .await?;
     }
     Ok(())
 }
