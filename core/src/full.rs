@@ -26,6 +26,6 @@ pub use self::{
     metadata::{Header, Metadata},
     preamble::Preamble,
     reading::{KeyValue, Lines, Piece, Reading, Value},
-    rounding::rounds,
+    rounding::{renumbers, rounds},
     statement::{Insert, Splitter, is_blank, rest_of},
 };

@@ -81,12 +81,14 @@ const SCHEMA: &str = "-schema-create";
 const VIEW: &str = "-schema-view";
 const TABLE: &str = "-schema";
 const SQL: &str = ".sql";
+/// What stands behind the names of files whose rows are no statements.
+const OTHER_ROWS: [&str; 4] = [".csv", ".tsv", ".dat", ".parquet"];
 
 impl DumpFile {
     /// Reads the name of a file in a dump directory; nothing if it is that of no such file.
     ///
     /// # Errors
-    /// 11001: it is a dump file's, and it is unclear of what.
+    /// 11001: it is a dump file's, and it is unclear of what, or its rows are no statements.
     pub fn parse(name: &str) -> Result<Option<(Self, Compression)>> {
         if name == METADATA_FILE {
             return Ok(Some((Self::Metadata, Compression::None)));
@@ -104,7 +106,13 @@ impl DumpFile {
             _ => (name, Compression::None),
         };
         let Some(stem) = stem.strip_suffix(SQL) else {
-            return Ok(None);
+            let is_rows = |name: &str| OTHER_ROWS.iter().any(|suffix| name.ends_with(suffix));
+            // However it is packed.
+            let rest = name.rsplit_once('.').map_or("", |(rest, _)| rest);
+            return match is_rows(name) || is_rows(rest) {
+                true => Err(no_statements(name)),
+                false => Ok(None),
+            };
         };
         for (suffix, what) in OTHERS {
             if stem.ends_with(suffix) {
@@ -216,6 +224,13 @@ fn unescape(name: &str) -> Option<String> {
     Some(plain)
 }
 
+fn no_statements(name: &str) -> Error {
+    let message = format!("the rows of the dump file {name} are no SQL statements");
+    Error::new(&code::PARSE_MYDUMPER_META, message).with_workaround(
+        "Dump as SQL (Dumpling: `--filetype sql`), or take the file away if it is of no dump.",
+    )
+}
+
 fn unclear(name: &str, why: &str) -> Error {
     let message = format!("it is unclear of what the dump file {name} is: {why}");
     Error::new(&code::PARSE_MYDUMPER_META, message)
@@ -296,7 +311,9 @@ mod tests {
             "",
             "README",
             "metadata.partial",
-            "d.t.csv",
+            "d.t-metadata",
+            "d.t-checksum",
+            "csv.txt",
             "tidb_lightning_checkpoint.pb",
         ] {
             assert_eq!(parsed(name), None, "{name}");
@@ -319,6 +336,29 @@ mod tests {
         ] {
             let error = DumpFile::parse(name).unwrap_err();
             assert!(error.is(&code::PARSE_MYDUMPER_META), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn rows_that_are_no_statements_are_refused() {
+        for name in [
+            "d.t.csv",
+            "d.t.0000000010000.csv",
+            "d.t.0000000010000.csv.gz",
+            "d.t.0000000010000.csv.snappy",
+            "d.t.0000000010000.csv.lz4",
+            "d.t.00000.dat",
+            "d.t.00000.dat.zst",
+            "d.t.tsv",
+            "d.t.0.parquet",
+        ] {
+            let error = DumpFile::parse(name).unwrap_err();
+            assert!(error.is(&code::PARSE_MYDUMPER_META), "{name}: {error}");
+            assert!(error.workaround.contains("`--filetype sql`"), "{error}");
+        }
+        // These are names of tables.
+        for name in ["d.csv-schema.sql", "d.dat.0.sql.gz"] {
+            assert!(parsed(name).is_some(), "{name}");
         }
     }
 

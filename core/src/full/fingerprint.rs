@@ -54,7 +54,7 @@ mod tests {
                 name: "PRIMARY".into(),
                 primary: true,
                 unique: true,
-                hashed: false,
+                unordered: false,
                 parts: vec![KeyPart {
                     column: Some(0),
                     prefix: None,

@@ -49,6 +49,8 @@ struct Column {
 enum Form {
     /// The text itself.
     Number,
+    /// The text itself, except for minus zero.
+    Floating,
     /// In quotes.
     Text,
     /// In quotes, as UTF-8.
@@ -121,7 +123,7 @@ impl Reading {
         };
         let keys = table
             .unique_keys()
-            .filter(|key| !key.parts.is_empty() && !key.hashed);
+            .filter(|key| !key.parts.is_empty() && !key.unordered);
         // The rows themselves lie in the order of the primary key.
         let best = keys
             .filter_map(|key| Some((key, parts(key)?)))
@@ -317,9 +319,11 @@ impl Column {
     fn new(column: &ColumnInfo) -> Self {
         let (form, suffix) = match &*column.type_name {
             // As text it comes with six digits only; as a DOUBLE with all, and minus zero as it is.
-            "float" => (Form::Number, "*1e0"),
+            "float" => (Form::Floating, "*1e0"),
             // An empty member looks like no member. By number they are told apart.
-            "enum" | "set" if has_empty_member(&column.column_type) => (Form::Number, "+0"),
+            "enum" if has_empty_member(&column.column_type) => (Form::Number, "+0"),
+            // A sum would be a DOUBLE, which has not all of the 64 bits.
+            "set" if has_empty_member(&column.column_type) => (Form::Number, "|0"),
             _ => (Form::of(column), ""),
         };
         let charset = column.charset.clone();
@@ -388,8 +392,10 @@ fn has_empty_member(column_type: &str) -> bool {
 impl Form {
     fn of(column: &ColumnInfo) -> Self {
         match &*column.type_name {
-            "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "decimal" | "float"
-            | "double" | "year" => Self::Number,
+            "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "decimal" | "year" => {
+                Self::Number
+            }
+            "float" | "double" => Self::Floating,
             "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "enum"
             | "set" => match column.charset.as_deref() {
                 None => Self::Text,
@@ -413,6 +419,13 @@ impl Form {
     fn write(&self, value: &[u8], into: &mut Vec<u8>) {
         match self {
             Self::Number => into.extend_from_slice(value),
+            Self::Floating => {
+                into.extend_from_slice(value);
+                if is_minus_zero(value) {
+                    // Whole numbers and those of a fixed point have no sign where they are zero.
+                    into.extend_from_slice(b"e0");
+                }
+            }
             Self::Text => write_quoted(into, value),
             Self::Latin1 => write_latin1(into, value),
             Self::Binary => write_binary(into, value, value.len()),
@@ -430,6 +443,11 @@ impl Form {
             }
         }
     }
+}
+
+/// Whether a text is `-0`, or `-0.00` as of a column with so many digits behind the point.
+fn is_minus_zero(text: &[u8]) -> bool {
+    text.starts_with(b"-0") && text.iter().all(|byte| b"-0.".contains(byte))
 }
 
 /// Appends a text that is UTF-8 whatever the session's character set is. Servers read what says so,

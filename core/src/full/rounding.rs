@@ -1,5 +1,8 @@
-//! Whether a column rounds what another one has: strict sessions refuse what is too long or too
-//! large for a column, and round what is too precise without a word.
+//! Whether a column makes another value of what another one has, without a word: strict sessions
+//! refuse what is too long or too large for a column, but round what is too precise, and take the
+//! number of a member for whatever member has it.
+
+use alloc::string::String;
 
 use crate::sync::schema::ColumnInfo;
 
@@ -39,6 +42,27 @@ pub fn rounds(source: &ColumnInfo, target: &ColumnInfo) -> bool {
         (Kind::Moment { .. }, Kind::Day) => true,
         _ => false,
     }
+}
+
+/// Whether members of the source's ENUM or SET have other numbers in the target's: a copy brings
+/// their names, and the binlog their numbers. Members that the target has in addition stand last.
+#[must_use]
+pub fn renumbers(source: &ColumnInfo, target: &ColumnInfo) -> bool {
+    let has_members = matches!(&*source.type_name, "enum" | "set");
+    if !has_members || source.type_name != target.type_name {
+        return false;
+    }
+    let more = members(target);
+    let more = more.strip_prefix(&*members(source));
+    // Before a quote, the last member would only be a part of another one.
+    !more.is_some_and(|more| more.is_empty() || more.starts_with(','))
+}
+
+/// The members of a type, without the bracket behind them: `enum('a','b''c'`. Servers do not agree
+/// on which characters get a backslash, itself included.
+fn members(column: &ColumnInfo) -> String {
+    let text = &*column.column_type;
+    text.strip_suffix(')').unwrap_or(text).replace('\\', "")
 }
 
 /// What values are like.
@@ -100,6 +124,32 @@ mod tests {
             type_name: name.into(),
             column_type: text.into(),
             ..ColumnInfo::default()
+        }
+    }
+
+    #[test]
+    fn members_with_other_numbers_are_told() {
+        for (from, to, expected) in [
+            ("enum('a','b')", "enum('a','b')", false),
+            ("enum('a','b')", "enum('a','b','c')", false),
+            ("enum('a','b')", "enum('b','a')", true),
+            ("enum('a','b')", "enum('a')", true),
+            ("enum('a','b')", "enum('a','bc')", true),
+            ("enum('b')", "enum('a','b')", true),
+            ("enum('a')", "enum('a'',b')", true),
+            ("enum('it''s','(')", "enum('it''s','(',')')", false),
+            ("set('a','b')", "set('a','b','')", false),
+            ("set('a','b')", "set('b','a')", true),
+            // MySQL and MariaDB, and TiDB.
+            (r"enum('a\\b','c\nd')", r"enum('a\b','c\nd')", false),
+            // Not both of them have numbers, or not the same kind.
+            ("enum('a','b')", "set('b','a')", false),
+            ("enum('a','b')", "varchar(1)", false),
+            ("enum('a','b')", "int", false),
+            ("varchar(1)", "enum('a')", false),
+        ] {
+            let (source, target) = (column(from), column(to));
+            assert_eq!(renumbers(&source, &target), expected, "{from}, {to}");
         }
     }
 

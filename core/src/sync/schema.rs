@@ -134,9 +134,9 @@ pub struct Key {
     pub primary: bool,
     /// Whether it is unique; true for the primary key.
     pub unique: bool,
-    /// Whether its index has hashes in place of values, which are in no order. So have long unique
-    /// keys of MariaDB.
-    pub hashed: bool,
+    /// Whether nothing can be read in its order: its index has hashes in place of values, as long
+    /// unique keys of MariaDB have, or no query may use it (INVISIBLE, IGNORED).
+    pub unordered: bool,
     /// Its columns in key order.
     pub parts: Vec<KeyPart>,
 }
@@ -172,7 +172,7 @@ mod tests {
             name: name.into(),
             primary: name == "PRIMARY",
             unique: name != "plain",
-            hashed: false,
+            unordered: false,
             parts: columns
                 .iter()
                 .map(|&column| KeyPart {

@@ -57,7 +57,7 @@ pub(super) fn unique(name: &str, columns: &[Option<usize>]) -> Key {
         name: name.into(),
         primary: name == "PRIMARY",
         unique: true,
-        hashed: false,
+        unordered: false,
         parts: columns.iter().map(part).collect(),
     }
 }

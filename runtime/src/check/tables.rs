@@ -101,7 +101,7 @@ pub(super) async fn read(
     );
     let mut parts: BTreeMap<TableName, Vec<Row>> = BTreeMap::new();
     conn.each(&sql, |row| {
-        let name = name_at(&row, 5);
+        let name = name_at(&row, 6);
         if tables.contains_key(&name) {
             parts.entry(name).or_default().push(row);
         }
@@ -222,7 +222,7 @@ pub(super) mod tests {
             name: "PRIMARY".into(),
             primary: true,
             unique: true,
-            hashed: false,
+            unordered: false,
             parts: parts.collect(),
         };
         Facts {

@@ -18,8 +18,10 @@ pub(super) fn condition(name: &TableName) -> String {
 /// What [`column()`] wants to know, of `information_schema.COLUMNS`.
 pub(crate) const COLUMN: &str = "COLUMN_NAME,DATA_TYPE,COLUMN_TYPE,CHARACTER_SET_NAME,\
     COLLATION_NAME,IS_NULLABLE,EXTRA,CHARACTER_MAXIMUM_LENGTH";
-/// What [`keys_of`] wants to know, of `information_schema.STATISTICS`.
-pub(crate) const KEY_PART: &str = "INDEX_NAME,NON_UNIQUE,COLUMN_NAME,SUB_PART,INDEX_TYPE";
+/// What [`keys_of`] wants to know, of `information_schema.STATISTICS`. Only newer servers can say
+/// whether queries may not use an index, each in its way: others pass over the comments.
+pub(crate) const KEY_PART: &str = "INDEX_NAME,NON_UNIQUE,COLUMN_NAME,SUB_PART,INDEX_TYPE,\
+    0 /*!80000 OR IS_VISIBLE='NO' */ /*M!100600 OR `IGNORED`='YES' */";
 
 /// The query for the columns of a table.
 pub(super) fn columns(name: &TableName) -> String {
@@ -80,7 +82,7 @@ pub(crate) fn keys_of(parts: &[impl Values], columns: &[ColumnInfo]) -> Vec<Key>
             name,
             primary,
             unique: part.text(1) == "0",
-            hashed: part.text(4).eq_ignore_ascii_case("hash"),
+            unordered: part.text(4).eq_ignore_ascii_case("hash") || part.text(5) == "1",
             parts: Vec::new(),
         });
         let column = part.text(2);
@@ -93,4 +95,39 @@ pub(crate) fn keys_of(parts: &[impl Values], columns: &[ColumnInfo]) -> Vec<Key>
         });
     }
     keys.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mysql::conn::Row;
+
+    #[test]
+    fn keys_that_nothing_is_read_by_are_told() {
+        for (index_type, hidden, expected) in [
+            ("BTREE", "0", false),
+            ("HASH", "0", true),
+            ("BTREE", "1", true),
+        ] {
+            let part = [
+                Some("u"),
+                Some("0"),
+                Some("A"),
+                None,
+                Some(index_type),
+                Some(hidden),
+            ];
+            let part: Row = part.map(|it| it.map(str::to_owned)).into();
+            let column = ColumnInfo {
+                name: "a".to_owned(),
+                ..ColumnInfo::default()
+            };
+            let keys = keys_of(&[part], &[column]);
+            assert_eq!((keys.len(), &*keys[0].name), (1, "u"));
+            assert_eq!(keys[0].unordered, expected, "{index_type} {hidden}");
+            assert_eq!(keys[0].parts[0].column, Some(0));
+        }
+        let expressions = KEY_PART.split(',').count();
+        assert_eq!(expressions, 6, "others count on what stands behind");
+    }
 }

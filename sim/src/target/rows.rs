@@ -94,7 +94,7 @@ fn table(schema: &str, name: &str) -> Table {
         name: if index == 0 { "PRIMARY" } else { "u" }.to_owned(),
         primary: index == 0,
         unique: true,
-        hashed: false,
+        unordered: false,
         parts: vec![KeyPart {
             column: Some(index),
             prefix: None,

@@ -246,7 +246,7 @@ impl Definition {
             name: if number == 0 { "PRIMARY" } else { "second" }.to_owned(),
             primary: number == 0,
             unique: true,
-            hashed: false,
+            unordered: false,
             parts: vec![KeyPart {
                 column: Some(*index),
                 prefix: None,
