@@ -9,7 +9,7 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use super::schema::{Quoted, Table};
+use super::schema::{ColumnInfo, Quoted, Table, TableName};
 use crate::{
     binlog::{Column, ColumnKind, TableMap},
     error::{Error, Result, code},
@@ -33,6 +33,58 @@ pub struct SourceTable {
     pub columns: Vec<SourceColumn>,
     /// When it was created or last rebuilt, in seconds since 1970 on the source's clock, if known.
     pub created: Option<u64>,
+}
+
+/// What a source's table maps tell of columns, besides their types (`binlog_row_metadata`).
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Metadata {
+    /// Nothing.
+    #[default]
+    NoLog,
+    /// Charsets and signs.
+    Minimal,
+    /// Names as well.
+    Full,
+}
+
+/// Compares tables as the source and the target have them now: whether rows that are yet to be
+/// written will be understood.
+///
+/// # Errors
+/// As of [`compare`].
+pub fn look_ahead(source: &Table, target: &Table, metadata: Metadata) -> Result<()> {
+    let column = |column: &ColumnInfo| {
+        let kind = match &*column.type_name {
+            "enum" | "set" => ColumnKind::Enum { bytes: 1 },
+            _ if column.charset.is_some() => ColumnKind::Blob { len_bytes: 1 },
+            name if name.ends_with("int") => ColumnKind::Long,
+            _ => ColumnKind::Double,
+        };
+        let tells = metadata >= Metadata::Minimal;
+        Column {
+            unsigned: tells.then_some(column.unsigned),
+            collation: tells.then_some(0),
+            name: (metadata == Metadata::Full).then(|| column.name.clone()),
+            ..Column::new(kind)
+        }
+    };
+    let TableName { schema, table } = &source.name;
+    let map = TableMap::new(
+        0,
+        schema,
+        table,
+        source.columns.iter().map(column).collect(),
+    );
+    let column = |column: &ColumnInfo| SourceColumn {
+        name: column.name.clone(),
+        unsigned: column.unsigned,
+        charset: column.charset.clone(),
+    };
+    let now = SourceTable {
+        columns: source.columns.iter().map(column).collect(),
+        created: Some(0),
+    };
+    compare(&map, target, &now, 1)
 }
 
 /// Whether a table map leaves something to be guessed.
@@ -140,7 +192,6 @@ fn is_wide(charset: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::schema::{ColumnInfo, TableName};
     use alloc::vec;
 
     const CREATED: u64 = 1000;
@@ -191,6 +242,42 @@ mod tests {
         }
         assert!(!is_vague(&map(columns.clone())));
         compare(&map(columns), &there, &here, WRITTEN).unwrap();
+    }
+
+    #[test]
+    fn what_will_not_be_understood_is_known_before() {
+        let column = |name: &str, kind: &str, charset: Option<&str>| ColumnInfo {
+            name: name.into(),
+            type_name: kind.into(),
+            charset: charset.map(Into::into),
+            ..ColumnInfo::default()
+        };
+        let table = |columns: &[ColumnInfo]| Table {
+            columns: columns.to_vec(),
+            ..table(&[])
+        };
+        let (id, text) = (column("id", "int", None), column("t", "text", Some("gbk")));
+        let here = table(&[id.clone(), text.clone()]);
+        let other = table(&[id.clone(), column("t", "text", Some("utf8mb4"))]);
+        let turned = table(&[text, id.clone()]);
+        let signs = table(&[
+            ColumnInfo {
+                unsigned: true,
+                ..id
+            },
+            here.columns[1].clone(),
+        ]);
+        for (there, understood_from) in [
+            (&here, Metadata::NoLog),
+            (&other, Metadata::Minimal),
+            (&signs, Metadata::Minimal),
+            (&turned, Metadata::Full),
+        ] {
+            for metadata in [Metadata::NoLog, Metadata::Minimal, Metadata::Full] {
+                let is_understood = look_ahead(&here, there, metadata).is_ok();
+                assert_eq!(is_understood, metadata >= understood_from, "{there:?}");
+            }
+        }
     }
 
     /// A column that was renamed since then has no counterpart of that name anywhere.

@@ -30,6 +30,7 @@ impl Known<'_> {
             copies: self.part.copies(),
             follows: self.part.mode.has_sync(),
             cascades: self.source.variables.logs_cascades(),
+            metadata: self.source.variables.row_metadata(),
         }
     }
 

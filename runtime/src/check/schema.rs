@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dm_core::{
-    full::{Reading, rounds},
-    sync::schema::{ColumnInfo, Key, Quoted, Table, TableName},
+    full::{Reading, renumbers, rounds},
+    sync::{
+        agreement::{Metadata, look_ahead},
+        schema::{ColumnInfo, Key, Quoted, Table, TableName},
+    },
 };
 
 use super::{
@@ -40,6 +43,8 @@ pub(super) struct Does {
     pub(super) follows: bool,
     /// The source logs what its foreign keys change.
     pub(super) cascades: bool,
+    /// What its binlog tells of columns.
+    pub(super) metadata: Metadata,
 }
 
 impl There {
@@ -144,13 +149,22 @@ pub(super) fn collations(facts: &Facts) -> BTreeSet<&str> {
 /// A table that is in both.
 fn compare(route: &Route<'_>, target: &Facts, does: Does, problems: &mut Problems) {
     const ALTER: &str = "Alter the target's table, or drop it, to have it made as the source's.";
+    const TELL: &str = " Or let the source's binlog tell, before anything is copied: \
+                        `binlog_row_metadata=FULL`.";
     let source = &route.source.table;
     let about = route.about();
     // Nobody can say what rows in the binlog are like, which may be of former times.
-    let serious = |reason| match does.copies {
+    let serious = |reason: String| match does.copies {
         true => Problem::fail(reason, ALTER),
         false => Problem::warn(reason, ALTER),
     };
+    if does.follows
+        && let Err(error) = look_ahead(source, &target.table, does.metadata)
+    {
+        let mut problem = serious(error.message);
+        problem.advice.push_str(TELL);
+        problems.add(problem.about(&about));
+    }
     let (mut charsets, mut collations) = (Vec::new(), Vec::new());
     for column in source.columns.iter().filter(|column| !column.generated) {
         let name = Quoted(&column.name);
@@ -167,6 +181,13 @@ fn compare(route: &Route<'_>, target: &Facts, does: Does, problems: &mut Problem
         if rounds(column, other) {
             let reason = format!(
                 "the target's column {name} is {}, which rounds values of {}",
+                other.column_type, column.column_type
+            );
+            problems.add(serious(reason).about(&about));
+        }
+        if renumbers(column, other) {
+            let reason = format!(
+                "the target's column {name} is {}, in which members of {} have other numbers",
                 other.column_type, column.column_type
             );
             problems.add(serious(reason).about(&about));

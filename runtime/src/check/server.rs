@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use dm_core::{
     binlog::Flavor,
     control::{SourceConfig, db::DbConfig},
+    sync::agreement::Metadata,
 };
 
 use super::item::Problem;
@@ -12,7 +13,7 @@ use crate::mysql::conn::Row;
 
 /// What is asked of a server; it leaves out what it does not know.
 pub(super) const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN (\
-    'version','server_id','log_bin','binlog_format','binlog_row_image',\
+    'version','server_id','log_bin','binlog_format','binlog_row_image','binlog_row_metadata',\
     'binlog_row_value_options','binlog_checksum','gtid_mode','lower_case_table_names',\
     'partial_revokes','max_connections','max_user_connections','binlog_expire_logs_seconds',\
     'expire_logs_days','max_binlog_total_size','binlog_space_limit')";
@@ -76,6 +77,15 @@ impl Variables {
     /// Whether what foreign keys change is in the binlog.
     pub(super) fn logs_cascades(&self) -> bool {
         self.flavor() == Flavor::Mysql && self.version() >= (9, 6)
+    }
+
+    /// What table maps tell of columns; nothing where the server knows no such setting.
+    pub(super) fn row_metadata(&self) -> Metadata {
+        match &*self.get("binlog_row_metadata").to_uppercase() {
+            "FULL" => Metadata::Full,
+            "MINIMAL" => Metadata::Minimal,
+            _ => Metadata::NoLog,
+        }
     }
 
     pub(super) fn check_version(&self, config: &SourceConfig) -> Option<Problem> {

@@ -5,11 +5,11 @@ const COPY: Does = Does {
     copies: true,
     follows: true,
     cascades: false,
+    metadata: Metadata::Minimal,
 };
 const FOLLOW: Does = Does {
     copies: false,
-    follows: true,
-    cascades: false,
+    ..COPY
 };
 
 fn route(source: &Facts) -> Route<'_> {
@@ -69,6 +69,19 @@ fn what_rows_would_not_fit_into_is_named() {
 }
 
 #[test]
+fn members_with_other_numbers_are_named() {
+    let source = table("t", &["a", "e enum('x','y')"], 1);
+    let target = table("t", &["a", "e enum('y','x')"], 1);
+    let expected = "the target's column `e` is enum('y','x'), in which members of enum('x','y') \
+                    have other numbers [`d`.`t`]";
+    for (does, state) in [(COPY, "fail"), (FOLLOW, "warn")] {
+        assert_eq!(met(&source, &target, does), [format!("{state} {expected}")]);
+    }
+    let more = table("t", &["a", "e enum('x','y','z')"], 1);
+    assert_eq!(met(&source, &more, COPY), Vec::<String>::new());
+}
+
+#[test]
 fn keys_and_characters_are_compared() {
     let source = table("t", &["a", "b varchar(9)", "c varchar(9)"], 1);
     let mut target = table("t", &["a", "b varchar(9)", "c varchar(9)"], 2);
@@ -88,6 +101,32 @@ fn keys_and_characters_are_compared() {
         found.lines().all(|line| line.starts_with("warn")),
         "{found}"
     );
+}
+
+#[test]
+fn what_the_binlog_will_not_tell_is_missed_before_a_copy() {
+    let source = table("t", &["a", "b varchar(9)"], 1);
+    let mut target = source.clone();
+    target.table.columns[1].charset = Some("latin1".into());
+    let silent = |does| Does {
+        metadata: Metadata::NoLog,
+        ..does
+    };
+    let expected = "column `b` of `d`.`t` cannot be matched with column `b` of `d`.`t`: its text \
+                    is utf8mb4, not latin1, and the source's binlog doesn't tell [`d`.`t`]";
+    assert_eq!(
+        met(&source, &target, silent(COPY))[0],
+        format!("fail {expected}")
+    );
+    let found = met(&source, &target, silent(FOLLOW));
+    assert!(found.contains(&format!("warn {expected}")), "{found:?}");
+    let full = Does {
+        follows: false,
+        ..silent(COPY)
+    };
+    for does in [COPY, full] {
+        assert_eq!(met(&source, &target, does).len(), 1, "only its characters");
+    }
 }
 
 #[test]
