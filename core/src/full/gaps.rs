@@ -1,9 +1,9 @@
 //! What of a table is not copied yet.
 //!
 //! A table is read in the order of its key and cut into pieces, several of which are under way at a
-//! time. A crash leaves gaps between those that arrived. Keys can only be compared by the source,
-//! so every piece has a number that says where among the others it lies, with room between two
-//! numbers for what a gap is cut into when it is read again.
+//! time, in order within what is read by one. A crash leaves gaps between those that arrived. Keys
+//! can only be compared by the source, so every piece has a number that says where among the others
+//! it lies, with room between two numbers for what a gap is cut into when it is read again.
 
 use alloc::{format, vec::Vec};
 
@@ -38,6 +38,8 @@ pub struct Gap {
     before: u64,
     /// The number of the piece behind it; nothing if it goes on to the end of the table.
     behind: Option<u64>,
+    /// The piece that has what was cut off already: its number, and behind which row it begins.
+    begun: Option<(u64, Option<KeyValue>)>,
     /// The rows.
     pub piece: Piece,
 }
@@ -65,11 +67,11 @@ pub fn gaps(table: &TableName, mut copied: Vec<Copied>) -> Result<Vec<Gap>> {
         }
         gap = piece.upto.map(|upto| Gap {
             before: number,
-            behind: None,
             piece: Piece {
                 after: Some(upto),
                 upto: None,
             },
+            ..Gap::whole()
         });
     }
     gaps.extend(gap);
@@ -82,6 +84,7 @@ impl Gap {
         Self {
             before: 0,
             behind: None,
+            begun: None,
             piece: Piece::default(),
         }
     }
@@ -101,6 +104,7 @@ impl Gap {
             gaps.push(Self {
                 before: rest.before,
                 behind: Some(behind),
+                begun: None,
                 piece: Piece {
                     after,
                     upto: Some(key),
@@ -112,15 +116,20 @@ impl Gap {
         gaps
     }
 
-    /// Cuts off a piece that ends with the row of this key. Nothing if there is no room for one
-    /// more: then the rest of the gap has to be one piece.
+    /// Cuts off what ends with the row of this key: a piece that has all of the gap up to there,
+    /// and takes the place of the one that was cut off before. However large a table is, little has
+    /// to be noted of it. Nothing if there is no room for a piece: then all of the gap has to be
+    /// one.
     pub fn cut(&mut self, upto: KeyValue) -> Option<Copied> {
-        let number = self.number();
-        if self.behind.is_some_and(|behind| number + 1 >= behind) {
-            return None;
+        if self.begun.is_none() {
+            let number = self.number();
+            if self.behind.is_some_and(|behind| number + 1 >= behind) {
+                return None;
+            }
+            self.begun = Some((number, self.piece.after.clone()));
         }
-        self.before = number;
-        let after = self.piece.after.replace(upto.clone());
+        let (number, after) = self.begun.clone()?;
+        self.piece.after = Some(upto.clone());
         Some(Copied {
             number,
             piece: Piece {
@@ -130,16 +139,21 @@ impl Gap {
         })
     }
 
-    /// What is left of it, as one piece.
+    /// All of it, with what was cut off before.
     #[must_use]
     pub fn rest(self) -> Copied {
+        let number = self.number();
+        let (number, after) = self.begun.unwrap_or((number, self.piece.after));
         Copied {
-            number: self.number(),
-            piece: self.piece,
+            number,
+            piece: Piece {
+                after,
+                upto: self.piece.upto,
+            },
         }
     }
 
-    /// The number of the next piece: the first parts of the room are used before the later ones.
+    /// The number of a piece: the first parts of the room are used before the later ones.
     fn number(&self) -> u64 {
         let room = match self.behind {
             Some(behind) => (behind - self.before) / PARTS,
@@ -232,14 +246,16 @@ mod tests {
                 }
                 // The last run is not broken off.
                 let (size, arrives) = sizes.next().unwrap_or((7, u64::MAX));
-                let pieces = left.into_iter().flat_map(|gap| read(gap, rows, size));
-                for (index, piece) in pieces.enumerate() {
-                    if arrives.rotate_right(index as u32) & 1 == 1 {
-                        for row in rows_of(&piece.piece, rows) {
-                            prop_assert!(seen.insert(row), "row {} twice", row);
-                        }
-                        copied.push(piece);
+                for (index, gap) in left.into_iter().enumerate() {
+                    let mut pieces = read(gap, rows, size);
+                    // Those of a gap arrive in order.
+                    let bits = arrives.rotate_right(8 * index as u32) & 0xff;
+                    pieces.truncate(if bits == 0xff { usize::MAX } else { bits as usize % 9 });
+                    let Some(noted) = pieces.pop() else { continue };
+                    for row in rows_of(&noted.piece, rows) {
+                        prop_assert!(seen.insert(row), "row {} twice", row);
                     }
+                    copied.push(noted);
                 }
             }
             prop_assert_eq!(seen.len() as u64, rows);

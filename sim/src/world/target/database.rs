@@ -438,6 +438,9 @@ impl Database {
         let job = state.job(source);
         job.passed(&self.trace, source, claim);
         job.writes += 1;
+        if let Some(what) = job.repeats(cargo) {
+            self.trace.violate("exactly-once", what);
+        }
         let copied = job.copied(cargo, lost);
         if let Err(refusal) = copied {
             return Applied::Failed {

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use dm_core::sync::progress::{Applied as Progress, Fence, Location, SlotProgress};
+use dm_core::{
+    full::{KeyValue, Piece},
+    sync::progress::{Applied as Progress, Fence, Location, SlotProgress},
+};
 use dm_runtime::ports::{
     Checkpoint,
     copy::{Body, Cargo, Copy},
@@ -98,23 +101,51 @@ impl Job {
         let (Some(noted), Some(stored)) = (noted, self.tables.get_mut(&table.table)) else {
             return refuse(1146, format!("there is no table {table}, or no note of it"));
         };
-        if noted
-            .pieces
-            .iter()
-            .any(|piece| piece.number == copied.number)
+        let known = noted.pieces.iter_mut();
+        let known = known.into_iter().find(|it| it.number == copied.number);
+        if let Some(known) = &known
+            && !grows(&known.piece, &copied.piece)
         {
             return refuse(1062, format!("piece {} of {table} is there", copied.number));
         }
+        let mut all = stored.rows.clone();
         for row in rows_of(sql) {
-            stored.rows.replace(&stored.definition, row);
+            if sql.starts_with(b"INSERT") {
+                let done = all.insert(&stored.definition, row);
+                done.or_else(|what| refuse(1062, what))?;
+            } else {
+                all.replace(&stored.definition, row);
+            }
         }
+        stored.rows = all;
         if lost {
             return Ok(());
         }
-        noted.pieces.push(copied.clone());
+        match known {
+            Some(known) => *known = copied.clone(),
+            None => noted.pieces.push(copied.clone()),
+        }
         noted.rows += rows;
         noted.bytes += sql.len() as u64;
         Ok(())
+    }
+
+    /// Whether a row was copied before, as far as keys of one number tell.
+    pub(super) fn repeats(&self, cargo: &Cargo) -> Option<String> {
+        let noted = self.copy.as_ref()?.tables.get(&cargo.table)?;
+        let number = cargo.copied.number;
+        let known = noted.pieces.iter().find(|it| it.number == number)?;
+        let upto: i64 = known.piece.upto.as_ref()?.0.first()?.parse().ok()?;
+        let stored = self.tables.get(&cargo.table.table)?;
+        let Body::Statements(sql) = &cargo.body else {
+            return None;
+        };
+        if stored.definition.uniques.first() != Some(&0) {
+            return None;
+        }
+        let mut rows = rows_of(sql).into_iter();
+        let row = rows.find(|row| row[0].is_some_and(|key| key <= upto))?;
+        Some(format!("row {row:?} of {} was copied before", cargo.table))
     }
 
     /// Other slots take the place of those that are there.
@@ -156,4 +187,19 @@ pub(super) struct Claim {
     /// How many takeovers its run knows of.
     pub(super) run: u64,
     pub(super) seq: Option<u64>,
+}
+
+/// Whether a piece has all that it had before, and more.
+fn grows(before: &Piece, now: &Piece) -> bool {
+    // Keys of numbers, or of files and places in them.
+    let parts = |key: &KeyValue| -> Vec<(Option<i128>, String)> {
+        let parts = key.0.iter();
+        parts.map(|it| (it.parse().ok(), it.clone())).collect()
+    };
+    let is_further = match (&before.upto, &now.upto) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(before), Some(now)) => parts(now) > parts(before),
+    };
+    before.after == now.after && is_further
 }

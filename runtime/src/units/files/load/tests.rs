@@ -18,13 +18,14 @@ async fn loading(dir: &TempDir, text: &str) -> Arc<Shared<LocalDisk>> {
     let table = LoadTable {
         target: name.clone(),
         name,
+        verb: "INSERT",
+        tail: String::new(),
         loading: Loading::default(),
         time_zone: "+00:00".to_owned(),
         files: files.unwrap().data,
     };
     Arc::new(Shared {
         dir,
-        verb: "INSERT",
         room: 64 << 20,
         tables: vec![table],
     })
@@ -75,12 +76,11 @@ async fn what_was_loaded_is_passed_over() {
     let text = [large(3, 0), large(3, 3), large(1, 6)].concat();
     let shared = loading(&dir, &text).await;
     let mut rows = 0;
-    let mut noted = Vec::new();
     for piece in pieces(&shared, all()).await {
         assert!(piece.rows > 0 || piece.is_last);
         rows += piece.rows;
-        noted.push(piece.copied);
-        let left = gaps(&TableName::new("d", "t"), noted.clone()).unwrap();
+        // It has what came before it.
+        let left = gaps(&TableName::new("d", "t"), vec![piece.copied]).unwrap();
         let mut count = rows;
         for gap in left {
             for piece in pieces(&shared, gap).await {
@@ -101,8 +101,16 @@ async fn each_row_stands_below_its_columns() {
     let shared = loading(&dir, text).await;
     let free: Vec<_> = pieces(&shared, all()).await;
     assert_eq!(free.iter().map(|it| it.rows).collect::<Vec<_>>(), [1, 2]);
-    let mut gap = all().split(vec![place("d.t.0.sql", 1000)]).remove(0);
-    while gap.cut(place("d.t.0.sql", 0)).is_some() {}
+    let behind = Copied {
+        number: 2,
+        piece: Piece {
+            after: Some(place("d.t.0.sql", 1000)),
+            upto: None,
+        },
+    };
+    let gap = gaps(&TableName::new("d", "t"), vec![behind])
+        .unwrap()
+        .remove(0);
     let narrow = pieces(&shared, gap).await;
     let text: String = narrow
         .iter()
