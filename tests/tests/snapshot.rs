@@ -1,6 +1,9 @@
 //! Snapshots of a source: what keeps writers off, and for how long.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use dm_core::{
     control::{SourceConfig, db::DbConfig, record::Secret},
@@ -17,7 +20,7 @@ use dm_tests::{
     servers::{Brand, Database, Options, Role},
     sql::Client,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 const MYSQL: Brand = Brand::Mysql;
 const MARIADB: Brand = Brand::Mariadb;
@@ -126,6 +129,68 @@ async fn a_lock_is_asked_for_again_when_somebody_is_in_its_way() -> Result<()> {
     assert!(early.is_err(), "the table is locked");
     admin.run("UNLOCK TABLES").await?;
     taking.await?;
+    Ok(())
+}
+
+/// A global lock that waits for a query holds off who writes, and who wants the query's tables.
+/// Whoever may not see the query tries, and gives back what it got of the lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_do_not_wait_for_a_long_query() -> Result<()> {
+    for brand in [MYSQL, MARIADB] {
+        let server = Database::start(brand, Role::Source, &Options::default())?;
+        let mut admin = Client::connect(&server).await?;
+        admin
+            .run(
+                "CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY); \
+                 CREATE TABLE d.u LIKE d.t; INSERT INTO d.t VALUES (1); \
+                 CREATE USER reader IDENTIFIED BY 'secret'; \
+                 GRANT SELECT, RELOAD, LOCK TABLES, REPLICATION CLIENT ON *.* TO reader",
+            )
+            .await?;
+        let mut slow = Client::connect(&server).await?;
+        let query = tokio::spawn(async move {
+            let asked = slow.rows("SELECT SLEEP(120) FROM d.t").await;
+            // It is ended.
+            drop(asked);
+        });
+        let of_d = |name: &TableName| name.schema == "d";
+        // Who sees it does not try, once it has run for a while.
+        sleep(Duration::from_secs(6)).await;
+        let seeing = upstream(&server);
+        match seeing.snapshot(Consistency::Flush, 1, of_d).await {
+            Err(error) => assert!(error.message.contains("SELECT SLEEP(120)"), "{error}"),
+            Ok(_) => assert_eq!(brand, MARIADB, "there no lock waits for who only reads"),
+        }
+        // And holds off whoever writes in another way.
+        seeing.snapshot(Consistency::Auto, 1, of_d).await?;
+
+        let blind = as_user(&server, "reader", "secret");
+        let taking = blind.snapshot(Consistency::Flush, 1, of_d);
+        let writing = async {
+            let mut writer = Client::connect(&server).await?;
+            let brief = "SET SESSION lock_wait_timeout = 1, innodb_lock_wait_timeout = 1";
+            writer.run(brief).await?;
+            sleep(Duration::from_secs(3)).await;
+            let (start, mut written) = (Instant::now(), 0);
+            while written < 2 && start.elapsed() < Duration::from_secs(25) {
+                let insert = format!("INSERT INTO d.u VALUES ({written})");
+                // Between two attempts.
+                let done = writer.run(&insert).await.is_ok();
+                written += u64::from(done);
+                sleep(Duration::from_millis(200)).await;
+            }
+            Ok::<_, dm_tests::Error>(written)
+        };
+        let (taken, written) = tokio::join!(taking, writing);
+        assert_eq!(taken.is_ok(), brand == MARIADB);
+        assert_eq!(written?, 2, "{brand:?}: the lock is kept");
+
+        let id = "SELECT ID FROM information_schema.PROCESSLIST WHERE INFO LIKE 'SELECT SLEEP%'";
+        let id = admin.value(id).await?;
+        admin.run(&format!("KILL {id}")).await?;
+        query.await?;
+        seeing.snapshot(Consistency::Flush, 1, of_d).await?;
+    }
     Ok(())
 }
 

@@ -244,8 +244,12 @@ async fn begin(
             lock.release(source).await?;
             None
         }
-        // Also where nothing seems to have happened: something may be about to.
-        None => Some(source.place().await?),
+        // Also where nothing seems to have happened: something may be about to. What is committed
+        // can be seen some moments before its GTID is.
+        None => {
+            sleep(PAUSE).await;
+            Some(source.place().await?)
+        }
     };
     Ok(Begun {
         from,

@@ -1,6 +1,7 @@
 //! Who is held off while a snapshot is taken, and for how long.
 
 use dm_core::{
+    binlog::Flavor,
     error::{Error, Result, Scope, code},
     full::Consistency,
 };
@@ -16,6 +17,12 @@ use crate::{
 /// How long a lock lasts at most whose owner is not heard of.
 const LOCK_TIMEOUT: &str = "SET SESSION wait_timeout=30";
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
+/// Holds off everybody who writes.
+const GLOBAL: &str = "FLUSH TABLES WITH READ LOCK";
+/// A query that has run for so many seconds may well run for as long again.
+const LONG_S: u64 = 5;
+const WAIT: &str = "Queries or transactions that take long keep the lock from being taken: wait \
+                    for their end, or end them.";
 
 /// A lock, as long as its connection is there.
 pub(super) struct Lock(Conn);
@@ -57,7 +64,7 @@ pub(super) async fn hold(
     // Nobody is held off while it connects.
     let reader = SnapshotReader::open(source).await?;
     if is_auto || consistency == Consistency::Flush {
-        match locked(source, "FLUSH TABLES WITH READ LOCK").await? {
+        match locked(source, GLOBAL).await? {
             Locked::Lock(lock) => return Ok((Some(lock), hold_definitions(reader).await?)),
             Locked::Denied(error) | Locked::Busy(error) if !is_auto => return Err(error),
             Locked::Denied(error) => {
@@ -101,9 +108,30 @@ async fn locked(source: &Upstream, sql: &str) -> Result<Locked> {
     reader.run(LOCK_TIMEOUT).await?;
     let mut attempt = 1;
     loop {
+        // MariaDB's waits for nobody who only reads.
+        if sql == GLOBAL
+            && source.flavor().await? == Flavor::Mysql
+            && let Some(query) = long_query(&mut reader.conn).await
+        {
+            if attempt == ATTEMPTS {
+                let text = format!("Couldn't acquire global lock: {query} is in the way");
+                let error = Error::new(&code::DB_DRIVER_ERROR, text).with_scope(Scope::Upstream);
+                return Ok(Locked::Busy(error.with_workaround(WAIT)));
+            }
+            warn!(
+                source = source.id(),
+                query, "somebody is in the way of a lock"
+            );
+            attempt += 1;
+            sleep(PAUSE).await;
+            continue;
+        }
         let Err(fault) = reader.conn.query(sql).await else {
             return Ok(Locked::Lock(Lock(reader.conn)));
         };
+        // A global lock that waits for queries in vain is kept nevertheless.
+        let given_back = reader.conn.query("UNLOCK TABLES").await;
+        given_back.map_err(|fault| source.unreachable(&fault))?;
         match fault.code() {
             Some(number) if DENIED.contains(&number) => {
                 let text: String = sql.chars().take(100).collect();
@@ -119,10 +147,7 @@ async fn locked(source: &Upstream, sql: &str) -> Result<Locked> {
             Some(LOCK_WAIT_TIMEOUT) => {
                 // Unlike without a right, waiting may help.
                 let error = source.unreachable(&fault);
-                return Ok(Locked::Busy(error.with_workaround(
-                    "Queries or transactions that take long keep the lock from being taken: wait \
-                     for their end, or end them.",
-                )));
+                return Ok(Locked::Busy(error.with_workaround(WAIT)));
             }
             _ => return Err(source.unreachable(&fault)),
         }
@@ -130,6 +155,24 @@ async fn locked(source: &Upstream, sql: &str) -> Result<Locked> {
         attempt += 1;
         sleep(PAUSE).await;
     }
+}
+
+/// A query that a global lock would wait for, while all who write wait for the lock, and all who
+/// want the tables of that query. Only as far as the user may see it.
+async fn long_query(conn: &mut Conn) -> Option<String> {
+    // Id, User, Host, db, Command, Time, State, Info.
+    let all = conn.query("SHOW PROCESSLIST").await.ok()?;
+    let mut long = all.into_iter().filter_map(|row| {
+        let column = |index: usize| row.get(index).cloned().flatten().unwrap_or_default();
+        let is_query = matches!(&*column(4), "Query" | "Execute") && column(1) != "system user";
+        let (seconds, text) = (column(5).parse().unwrap_or(0_u64), column(7));
+        let is_long = is_query && seconds >= LONG_S && !text.is_empty();
+        is_long.then(|| {
+            let (id, text) = (column(0), text.chars().take(60).collect::<String>());
+            format!("query {id}, which has run for {seconds} s (`{text}`)")
+        })
+    });
+    long.next()
 }
 
 /// A position comes before the transaction that ends there can be seen: what is in between would
