@@ -7,7 +7,7 @@ use dm_core::{
     error::{Error, Result, code},
     guard::Guard,
     sync::{
-        ddl::{Context, Kind, Piece, Statement, classify},
+        ddl::{Context, Kind, Piece, Role, Statement, classify},
         progress::{Applied as Progress, TxnId},
         schema::TableName,
     },
@@ -15,7 +15,10 @@ use dm_core::{
 use tracing::{debug, info};
 
 use super::{Failure, run::Run};
-use crate::ports::{Applied, Ddl, Source, Target};
+use crate::{
+    ports::{Applied, Ddl, Source, Target},
+    units::copy::ANEW,
+};
 
 /// A statement that may only run when nothing else does.
 pub(super) struct Barrier {
@@ -89,6 +92,10 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                 {
                     let what = "a schema that was dropped while its tables were being copied";
                     return Err(refuse(&sql, what));
+                }
+                if is_half_done(&pieces, |name| self.tables.has(name, &txn)) {
+                    let what = "giving tables other names of which only some were copied since";
+                    return Err(refuse(&sql, what).with_workaround(ANEW));
                 }
                 pieces.retain(|piece| {
                     !(piece.sources.iter()).all(|(_, name)| self.tables.has(name, &txn))
@@ -223,6 +230,18 @@ impl<S: Source, T: Target> Run<'_, S, T> {
     }
 }
 
+/// Whether a statement moves rows between tables some of which have what it did, and some not:
+/// what is in them would get lost.
+fn is_half_done(pieces: &[Piece], has: impl Fn(&TableName) -> bool) -> bool {
+    let moves = |piece: &&Piece| {
+        let mut roles = piece.sources.iter().map(|(role, _)| *role);
+        roles.any(|role| matches!(role, Role::NewName | Role::Partner))
+    };
+    let names = pieces.iter().filter(moves).flat_map(|it| &it.sources);
+    let (done, left): (Vec<_>, Vec<_>) = names.partition(|(_, name)| has(name));
+    !done.is_empty() && !left.is_empty()
+}
+
 /// A DDL that was filtered out when some slots passed it, and is not any more.
 fn unfiltered() -> Error {
     Error::new(
@@ -245,4 +264,54 @@ pub(super) fn refuse(sql: &str, what: &str) -> Error {
         "Make the change in the target by hand, then start the task behind it: set `meta` to \
              the end location in this message and remove the task's checkpoint.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use dm_core::{control::SubtaskConfig, sync::ddl::Rules};
+
+    use super::*;
+
+    fn is_refused(sql: &str, copied_later: &[&str]) -> bool {
+        let context = Context {
+            schema: "d",
+            sql_mode: 0,
+            lower_case_names: false,
+        };
+        let Statement::Ddl(ddl) = classify(sql, context).unwrap() else {
+            panic!("{sql}");
+        };
+        let pieces = Rules::new(&SubtaskConfig::default())
+            .unwrap()
+            .apply(&ddl)
+            .unwrap();
+        let has = |name: &TableName| copied_later.contains(&&*name.table);
+        is_half_done(&pieces, has)
+    }
+
+    /// `t` was copied behind the swap, its former rows are gone.
+    #[test]
+    fn names_change_for_all_tables_or_for_none() {
+        let swap = "RENAME TABLE t TO old, new TO t";
+        for (later, refused) in [
+            (&[][..], false),
+            (&["t"], true),
+            (&["t", "new"], true),
+            (&["t", "old", "new"], false),
+            (&["other"], false),
+        ] {
+            assert_eq!(is_refused(swap, later), refused, "{later:?}");
+        }
+        assert!(is_refused("ALTER TABLE t RENAME TO u", &["t"]));
+        let exchange = "ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u";
+        assert!(is_refused(exchange, &["u"]));
+        // These are left out, or run, one by one.
+        for sql in [
+            "DROP TABLE t, u",
+            "CREATE TABLE u LIKE t",
+            "ALTER TABLE t ADD c INT",
+        ] {
+            assert!(!is_refused(sql, &["t"]), "{sql}");
+        }
+    }
 }
