@@ -164,7 +164,7 @@ impl Job {
             gtids,
         } = &self.start;
         let _ = writeln!(yaml, "mysql-instances:\n- source-id: {}", self.source_id);
-        if self.mode == "incremental" {
+        if self.mode == "incremental" && !file.is_empty() {
             let _ = write!(
                 yaml,
                 "  meta:\n    binlog-name: {file}\n    binlog-pos: {position}\n"

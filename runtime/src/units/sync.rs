@@ -47,7 +47,7 @@ use self::{
     slots::{BATCH_BYTES_MAX, Slots},
     tables::{Later, Tables},
 };
-use super::{Breaks, Stop, StopSignal, rules, stopped, tasks::Tasks};
+use super::{Breaks, Stop, StopSignal, copy::hand_over, rules, stopped, tasks::Tasks};
 use crate::{
     memory::Memory,
     ports::{Connect, Events, Recovered, Source, Target, copy::Copy},
@@ -129,7 +129,7 @@ impl<K: Connect> SyncUnit<K> {
             }
             match result {
                 Ok(Ended::Stopped) => return Outcome::Ok(Reply::Stopped),
-                Ok(Ended::Resized | Ended::Better) => {}
+                Ok(Ended::HandedOver | Ended::Resized | Ended::Better) => {}
                 Err(Failure::Fenced(error)) => return Outcome::Fenced(error),
                 Err(Failure::Relay(error)) => {
                     if let Some(relay) = &mut self.relay {
@@ -172,6 +172,15 @@ impl<K: Connect> SyncUnit<K> {
             ..
         } = recovered;
         let mut beginning = None;
+        if progress.is_empty()
+            && checkpoint.is_none()
+            && task.meta.is_none()
+            && let Some(copy) = target.copy().await?
+        {
+            // What was copied while the task did nothing else goes on where it began.
+            hand_over(&*target, &self.job, &copy).await?;
+            return Ok(Ended::HandedOver);
+        }
         if progress.is_empty() {
             if checkpoint.is_some() {
                 // Up to the takeover its owner may have applied what was not there at the probe.

@@ -71,6 +71,8 @@ pub(super) struct Run<'a, S: Source, T: Target> {
 pub(super) enum Ended {
     /// It was.
     Stopped,
+    /// Progress was noted, to begin with.
+    HandedOver,
     /// The number of slots is to change, and everything is drained for it.
     Resized,
     /// The binlog is to be read from somewhere else, and everything is drained for it.
