@@ -138,6 +138,8 @@ guards! {
     DdlPieces = "ddl-pieces",
 
     // The copy of tables.
+    /// A snapshot has the rows of its place in the binlog, not of a moment before.
+    CopyMoment = "copy-moment",
     /// The binlog goes on from where the first snapshot was taken.
     CopyFrom = "copy-from",
     /// What changed between two snapshots is written in safe mode.

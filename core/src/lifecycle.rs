@@ -68,7 +68,7 @@ pub use crate::sync::progress::Fence;
 pub use config::{Assignment, Config};
 pub use effect::{ControlCall, Effect, Job, Range, Start, Stop, UnitCall};
 pub use input::{Argument, Command, Entry, Event, Input, Outcome, Reply};
-pub use resume::{relay_resumable, subtask_resumable};
+pub use resume::{BEGIN_ANEW, relay_resumable, subtask_resumable};
 pub use ticket::{Era, Ticket};
 pub use view::{Problem, RelayView, SourceView, SubtaskView, View};
 pub use worker::Worker;

@@ -290,6 +290,7 @@ impl<K: Connect> Units<K> {
                     events,
                     mark,
                     memory,
+                    tries: <_>::default(),
                 };
                 let ended = moving.run(unit, path.as_deref(), stop).await;
                 copy.unit_ended(exit(&ended));

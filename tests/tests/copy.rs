@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use dm_tests::{
     Result,
-    job::Job,
+    job::{Job, Start},
     servers::{Brand, Database, Options, Role},
     sql::{self, Client},
     types::{Columns, TypesTable},
@@ -190,6 +190,75 @@ async fn killed_while_it_copies() -> Result<()> {
     outcome.map_err(|error| worker.explain(error))?;
     assert!(loads(target).await? > 0);
     worker.stop()
+}
+
+/// What was copied alone is followed later, by the same task in another mode, from where it began.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_over_is_followed() -> Result<()> {
+    let source = &Database::start(MYSQL, Role::Source, &Options::default())?;
+    let target = &Database::start(MYSQL, Role::Target, &local_infile(true))?;
+    let mut client = Client::connect(source).await?;
+    for (schema, mode) in [("copy_all", "all"), ("copy_incremental", "incremental")] {
+        let table = "n (id INT PRIMARY KEY, v INT)";
+        client
+            .run(&format!(
+                "CREATE DATABASE {schema}; CREATE TABLE {schema}.{table}; \
+                 INSERT INTO {schema}.n VALUES (1, 1), (2, 2), (3, 3)"
+            ))
+            .await?;
+        let mut job = Job::new(source, target, &[schema]).await?;
+        (job.mode, job.gtid) = ("full", true);
+        let mut worker = Worker::standalone(&job)?;
+        worker.logged("the copy is over", LIMIT).await?;
+        assert!(worker.wait(LIMIT)?.success());
+        // Nobody follows by now.
+        client
+            .run(&format!(
+                "USE {schema}; INSERT INTO n VALUES (4, 4); UPDATE n SET v = 20 WHERE id = 2; \
+                 DELETE FROM n WHERE id = 3"
+            ))
+            .await?;
+        job.mode = mode;
+        // The file names no start.
+        job.start = Start::default();
+        worker.write_files(&job)?;
+        worker.restart()?;
+        let outcome = job.caught_up(source, target, LIMIT).await;
+        outcome.map_err(|error| worker.explain(error))?;
+        worker.stop()?;
+    }
+    Ok(())
+}
+
+/// A row that somebody else puts into a table of the copy's own, or that is the same to the target
+/// as another, is not replaced without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_in_the_way_is_missed() -> Result<()> {
+    let source = &Database::start(MYSQL, Role::Source, &Options::default())?;
+    for lines in [true, false] {
+        let target = &Database::start(MYSQL, Role::Target, &local_infile(lines))?;
+        let schema = if lines { "copy_way_lines" } else { "copy_way" };
+        fill(source, schema).await?;
+        let mut job = Job::new(source, target, &[schema]).await?;
+        (job.mode, job.gtid) = ("all", true);
+        let mut worker = Worker::standalone(&job)?;
+        worker.logged(" copying ", LIMIT).await?;
+        let mut there = Client::connect(target).await?;
+        let row = format!("INSERT INTO {schema}.n VALUES ({ROWS}, -1, '')");
+        there.run(&row).await?;
+        worker.logged("Error 1062", LIMIT).await?;
+        let found = format!("SELECT v FROM {schema}.n WHERE id = {ROWS}");
+        assert_eq!(there.value(&found).await?, "-1", "{}", worker.log());
+        there
+            .run(&format!("DELETE FROM {schema}.n WHERE id = {ROWS}"))
+            .await?;
+        worker.kill()?;
+        worker.restart()?;
+        let outcome = job.caught_up(source, target, LIMIT).await;
+        outcome.map_err(|error| worker.explain(error))?;
+        worker.stop()?;
+    }
+    Ok(())
 }
 
 /// Ends all connections but one's own.

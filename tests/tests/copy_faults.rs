@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const MYSQL: Brand = Brand::Mysql;
 /// Rows that take some seconds.
 const ROWS: u64 = 100_000;
-const TABLE_N: &str = "(id INT PRIMARY KEY, v INT, pad CHAR(200))";
+const TABLE_N: &str = "(id INT PRIMARY KEY, v INT, pad CHAR(200)) DEFAULT CHARSET utf8mb4";
 /// A user of the worker's own, whose privileges are taken away.
 const USER: &str = "mover";
 
@@ -87,8 +87,8 @@ impl World {
         this.worker.logged(" copying ", LIMIT).await?;
         let start = Instant::now();
         let (meta, task) = (this.job.meta_schema(), &this.job.task);
-        let pieces = format!("SELECT COUNT(*) > 2 FROM {meta}.{task}_copy WHERE number > 0");
-        while there.value(&pieces).await.unwrap_or_default() != "1" {
+        let some = format!("SELECT SUM(`rows`) > 1000 FROM {meta}.{task}_copy");
+        while there.value(&some).await.unwrap_or_default() != "1" {
             if start.elapsed() > LIMIT {
                 return Err(this.worker.explain("nothing is copied".into()));
             }

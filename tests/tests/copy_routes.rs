@@ -99,6 +99,7 @@ async fn tables_go_elsewhere() -> Result<()> {
         }
     }
     assert!(kills > 0, "it was too fast");
+    worker.logged("the copy is over", LIMIT).await?;
     // A change of structure waits for all that was written before.
     here.run(&format!(
         "CREATE TABLE {STAYS}.the_end (id INT PRIMARY KEY)"
@@ -142,6 +143,46 @@ async fn tables_go_elsewhere() -> Result<()> {
     );
     assert_eq!(there.value(&keys).await?, "6");
     worker.stop()
+}
+
+/// Where no binlog follows, all begins anew, also what goes into one table.
+#[tokio::test(flavor = "multi_thread")]
+async fn merged_tables_begin_anew() -> Result<()> {
+    let source = &Database::start(Brand::Mysql, Role::Source, &Options::default())?;
+    let target = &Database::start(Brand::Mysql, Role::Target, &Options::default())?;
+    let (mut here, mut there) = (
+        Client::connect(source).await?,
+        Client::connect(target).await?,
+    );
+    fill(&mut here).await?;
+    let mut job = job(source, target).await?;
+    job.source = source.address().clone();
+    job.mode = "full";
+    let mut worker = Worker::standalone(&job)?;
+    let (meta, task) = (job.meta_schema(), &job.task);
+    let tables = format!(
+        "SELECT COUNT(DISTINCT source_table) FROM {meta}.{task}_copy \
+         WHERE number > 0 AND source_table IN ('a1', 'a2')"
+    );
+    let start = Instant::now();
+    while there.value(&tables).await.unwrap_or_default() != "2" {
+        assert!(start.elapsed() < LIMIT, "{}", worker.log());
+        sleep(Duration::from_millis(5)).await;
+    }
+    worker.kill()?;
+    assert!(
+        !worker.log().contains("the copy is over"),
+        "it was too fast"
+    );
+    worker.restart()?;
+    worker.logged("its copy begins anew", LIMIT).await?;
+    worker.logged("the copy is over", LIMIT).await?;
+    assert!(worker.wait(LIMIT)?.success());
+    let count = there
+        .value(&format!("SELECT COUNT(*) FROM {TO}.merged"))
+        .await?;
+    assert_eq!(count, (2 * ROWS).to_string());
+    Ok(())
 }
 
 /// Where no binlog follows, nothing would make rows be of one moment.

@@ -95,6 +95,9 @@ impl Backoff {
     }
 }
 
+/// Is said of a copy (34018) that goes on only once somebody has made room for it.
+pub const BEGIN_ANEW: &str = "must begin anew";
+
 /// Uniformly up to `span`.
 fn jitter(span: Duration, dice: &mut Dice) -> Duration {
     // 32 bits are a finer step than anybody can see.
@@ -114,6 +117,7 @@ pub fn subtask_resumable(errors: &[Error]) -> bool {
             36_901 => return false,
             // The target has rows that the source lost: somebody must look.
             36_906 => return false,
+            34_018 if message(BEGIN_ANEW) => return false,
             36_008 | 32_004 | 32_001 | 36_027 | 11_129 | 34_020 | 34_021 => return false,
             11_038 if TORN_RELAY.into_iter().any(message) => return false,
             34_019 => {

@@ -149,9 +149,10 @@ fn workaround(number: u16) -> Option<&'static str> {
              the source. The task then goes on by itself."
         }
         1062 => {
-            "A row with that key is in the target already: somebody else wrote to it, or a unique \
-             key there is stricter than in the source. Compare the two rows, correct the target, \
-             then resume the task."
+            "A row with that key is in the target already: somebody else wrote to it, a unique \
+             key there is stricter than in the source, or its collation takes for equal what the \
+             source does not (`collation_compatible: strict` makes tables with the source's). \
+             Compare the two rows, correct the target, then resume the task."
         }
         1153 | 1301 | 8025 => {
             "A row does not fit into one packet: raise `max_allowed_packet` of the target (it is \

@@ -344,6 +344,13 @@ impl Session {
             .unwrap_or_else(|_| Err(timed_out()))
     }
 
+    /// As [`Self::rows`], without a time limit: for a query that looks at all of a table.
+    pub(crate) async fn rows_at_last(&mut self, sql: &str) -> Result<Vec<Row>> {
+        self.sent.fetch_add(sql.len() as u64, Ordering::Relaxed);
+        let rows = self.conn.query(sql).await;
+        rows.map_err(|error| errors::query_failed(sql, &error))
+    }
+
     /// A statement without a time limit, for DDL.
     pub(crate) async fn unlimited(&mut self, sql: &str) -> Result<(), SqlError> {
         self.sent.fetch_add(sql.len() as u64, Ordering::Relaxed);

@@ -196,7 +196,7 @@ impl ports::Target for Target {
     async fn count(&self, name: &TableName) -> Result<u64> {
         let mut control = self.0.control().await?;
         let sql = format!("SELECT COUNT(*) FROM {name}");
-        let rows = control.session.rows(&sql).await?;
+        let rows = control.session.rows_at_last(&sql).await?;
         control.give_back();
         Ok(rows.first().map_or(0, |row| row.number(0)))
     }

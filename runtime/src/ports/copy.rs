@@ -124,6 +124,8 @@ pub struct Copy {
     pub from: Location,
     /// Rows may have changes from behind `from`: before here. Nothing if there are none.
     pub until: Option<Location>,
+    /// The server whose binlog `from` is of, if that is known.
+    pub server: Option<String>,
     /// Whether it is over: nothing of it is left to do, and its pieces are forgotten.
     pub is_over: bool,
     /// The tables of the source.
@@ -145,6 +147,14 @@ impl Copy {
             }
         }
         Ok(true)
+    }
+
+    /// Whether nobody else brings rows to where those of a table go, as far as this source is
+    /// concerned.
+    pub(crate) fn is_alone(&self, table: &CopyTable) -> bool {
+        let same = self.tables.values();
+        let same = same.filter(|it| !it.is_gone && it.target == table.target);
+        table.is_made && same.count() == 1
     }
 
     /// Forgets which keys have to be made. Says of which tables, as the source calls them, the
@@ -174,6 +184,8 @@ pub struct CopyTable {
     pub place: Option<Location>,
     /// Whether the source has no such table any more.
     pub is_gone: bool,
+    /// Whether the copy has made the target's table, or is about to.
+    pub is_made: bool,
     /// Keys that are made when its rows are there.
     pub keys: Vec<PlainKey>,
     /// The rows that are there.

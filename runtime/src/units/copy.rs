@@ -15,7 +15,7 @@ mod plan;
 mod rows;
 mod settings;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 
 use dm_core::{
     control::{SubtaskConfig, subtask::Mode},
@@ -46,7 +46,7 @@ use self::{
 };
 pub(super) use self::{
     load::hand_over,
-    rows::{left, sql_bytes},
+    rows::{left, moves, sql_bytes},
 };
 use super::{moving::Moving, rules, tasks::Tasks, writer::Refused};
 use crate::ports::{
@@ -124,7 +124,9 @@ impl<K: Connect> Moving<K> {
         };
         if let Some(copy) = &noted
             && !wants_more(&rules, copy)
-            && self.complete(&definitions(&copy.from), slots, copy).await?
+            && self
+                .complete((&source, &definitions(&copy.from)), slots, copy)
+                .await?
         {
             self.events.send(lifecycle::Event::Initialised);
             return Ok(());
@@ -146,7 +148,9 @@ impl<K: Connect> Moving<K> {
             warn!(source = config.source_id, task = task.name, %error, "nothing is copied");
         }
         self.events.send(lifecycle::Event::Initialised);
-        let mut plan = Plan::new(&self.job, &rules, noted.clone(), &snapshot)?;
+        let server = (&rules, &*upstream.server);
+        let mut plan = Plan::new(&self.job, server, noted.clone(), &snapshot)?;
+        plan.note_who_makes(&*target).await?;
         let Snapshot {
             tables,
             views,
@@ -160,7 +164,8 @@ impl<K: Connect> Moving<K> {
         if let Some(doomed) = noted.and_then(|noted| plan.doomed(noted)) {
             target.begin_copy(slots, &doomed).await?;
         }
-        definitions.restart(&plan.restarts).await?;
+        self.tries.is_anew = plan.restarts.values().any(|restart| restart.rows > 0);
+        definitions.restart(&plan.restarts, &plan.copy).await?;
         target.begin_copy(slots, &plan.copy).await?;
         // Not before it is noted: until then the target says that an older place is needed.
         self.needs.note_needs(&plan.copy.from);
@@ -194,8 +199,6 @@ impl<K: Connect> Moving<K> {
         );
         // There is an entry for each.
         let noted = |name: &TableName| &plan.copy.tables[name];
-        let targets = tables.iter().map(|it| noted(&it.table.name).target.clone());
-        let targets = targets.collect();
         let pieces = |name: &TableName| {
             let pieces = noted(name).pieces.iter();
             pieces
@@ -212,8 +215,7 @@ impl<K: Connect> Moving<K> {
             work: Work::new(work),
             memory: self.memory,
         };
-        let again = plan.copy.until.is_some();
-        let shared = Shared::new(&*target, (&settings, again), tables, targets).await?;
+        let shared = Shared::new(&*target, &settings, tables, &plan.copy).await?;
         let shared = Arc::new(shared);
         let feed = |reader| SnapshotFeed {
             reader,
@@ -222,12 +224,15 @@ impl<K: Connect> Moving<K> {
         let feeds = readers.into_iter().map(feed).collect();
         let mut ended = pieces.start(tasks, feeds, &target, progress);
         let begin = plan.copy.from.clone();
-        until_all(&mut ended, slots, &self.job, (&source, &begin)).await?;
+        watching(&self.job, (&source, &begin), until_all(&mut ended, slots)).await?;
         for look in &looks {
             look.check(&*target).await?;
         }
         let noted = target.copy().await?.unwrap_or_default();
-        if !self.complete(&definitions, slots, &noted).await? {
+        if !self
+            .complete((&source, &definitions), slots, &noted)
+            .await?
+        {
             let text = "the copy came to its end, and some rows are not noted";
             return Err(Failure::Again(Error::new(
                 &code::LOAD_TASK_CHECKPOINT_NOT_MATCH,
@@ -241,7 +246,7 @@ impl<K: Connect> Moving<K> {
     /// Whether all rows of a copy are there; then what is left is made.
     async fn complete<T: Target>(
         &self,
-        definitions: &Definitions<'_, T>,
+        (source, definitions): (&impl Source, &Definitions<'_, T>),
         slots: u32,
         noted: &Copy,
     ) -> Result<bool, Failure> {
@@ -251,9 +256,13 @@ impl<K: Connect> Moving<K> {
             return Ok(false);
         }
         if !keys.is_empty() {
+            // It may take hours.
+            self.events.send(lifecycle::Event::Initialised);
+            self.needs.note_needs(&noted.from);
             // Only now: a DDL moves all slots.
             let at_once = usize::try_from(slots).unwrap_or(1);
-            definitions.add_keys(&keys, at_once, &self.facts).await?;
+            let keys = definitions.add_keys(&keys, at_once, &self.facts);
+            watching(&self.job, (source, &noted.from), keys).await?;
             definitions.target.begin_copy(slots, &copy).await?;
         }
         Ok(true)
@@ -284,40 +293,57 @@ impl<K: Connect> Moving<K> {
     }
 }
 
-/// Waits until so many parts of the work say that they are done. Looks meanwhile whether the source
-/// keeps what comes behind.
+/// Waits until so many parts of the work say that they are done.
 pub(super) async fn until_all(
     ended: &mut mpsc::UnboundedReceiver<Result<(), Failure>>,
     count: u32,
-    job: &Job,
-    (source, from): (&impl Source, &Location),
 ) -> Result<(), Failure> {
-    let mut looks = interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut left = count;
-    while left > 0 {
-        tokio::select! {
-            biased;
-            done = ended.recv() => match done {
-                Some(Ok(())) => left -= 1,
-                Some(Err(failure)) => return Err(failure),
-                None => break,
-            },
-            _ = looks.tick() => look(job, source, from).await?,
+    for _ in 0..count {
+        match ended.recv().await {
+            Some(done) => done?,
+            None => break,
         }
     }
     Ok(())
 }
 
+/// Does what takes a while, and looks meanwhile whether the source keeps what comes behind the
+/// copy.
+///
+/// # Errors
+/// Those of the work. It was purged: nothing of the rest would be of any use, unless a relay log
+/// has it.
+pub(super) async fn watching<T>(
+    job: &Job,
+    (source, from): (&impl Source, &Location),
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mode = Mode::parse(&job.task.mode);
+    let mut looks_on = mode.is_some_and(Mode::has_sync);
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            _ = looks.tick(), if looks_on => match look(source, (from, job)).await {
+                Ok(()) => {}
+                Err(error) if job.use_relay => {
+                    warn!(%error, "only a relay log can have the rest");
+                    looks_on = false;
+                }
+                Err(error) => return Err(Failure::Other(error)),
+            },
+        }
+    }
+}
+
 /// Whether the source still has what comes behind the copy.
 ///
 /// # Errors
-/// It was purged: nothing of the rest would be of any use.
-async fn look(job: &Job, source: &impl Source, from: &Location) -> Result<(), Failure> {
-    let mode = Mode::parse(&job.task.mode);
-    if job.use_relay || !mode.is_some_and(Mode::has_sync) {
-        return Ok(());
-    }
+/// It was purged.
+async fn look(source: &impl Source, (from, job): (&Location, &Job)) -> Result<()> {
     // What can't be asked now is asked again.
     let Ok(end) = source.end().await else {
         return Ok(());
@@ -329,18 +355,13 @@ async fn look(job: &Job, source: &impl Source, from: &Location) -> Result<(), Fa
         "the source has purged binlog from {from} on, where the task must go on once all is \
          copied"
     );
-    Err(Failure::Other(
-        Error::new(&code::SYNCER_GET_EVENT, text)
-            .with_scope(Scope::Upstream)
-            // As the source will answer.
-            .with_cause(
-                "Error 1236 (HY000): Could not find first log file name in binary log index \
-                 file",
-            )
-            .with_workaround(format!(
-                "Let the source keep its binlog longer (`binlog_expire_logs_seconds`). {ANEW}"
-            )),
-    ))
+    let error = Error::new(&code::SYNCER_GET_EVENT, text).with_scope(Scope::Upstream);
+    // As the source will answer.
+    let cause = "Error 1236 (HY000): Could not find first log file name in binary log index file";
+    let advice = "Let the source keep its binlog longer (`binlog_expire_logs_seconds`).";
+    Err(error
+        .with_cause(cause)
+        .with_workaround(format!("{advice} {ANEW}")))
 }
 
 /// Makes sure that the source has no table of which something is noted and that a snapshot lacks: a

@@ -12,7 +12,7 @@ fn copied(what: What) -> Stage {
         task.copies = true;
         task.by_gtid = true;
     });
-    let times = [0.5, 0.75, 1.0, 1.3, 1.7, 2.2, 3.0, 4.1, 5.5, 7.5];
+    let times = [0.5, 1.3, 1.7, 2.2, 3.0, 4.1, 5.5, 7.5, 12.0];
     let step = |stage: Stage, at: f64| stage.at(at, 0.1, what);
     times.into_iter().fold(stage, step)
 }
@@ -25,7 +25,14 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             copied(CutDumps(0)),
         )
         .needs("source: lost snapshot")
-        .guarded_by(Guard::CopyGaps, "convergence"),
+        .guarded_by(Guard::CopyGaps, "exactly-once"),
+        Exhibit::new(
+            "copy: a place that is read late",
+            "hands over to the binlog behind changes that its rows lack",
+            copied(CutDumps(0)),
+        )
+        .needs("source: snapshot")
+        .guarded_by(Guard::CopyMoment, "checkpoint"),
         Exhibit::new(
             "copy: the binlog between two snapshots",
             "goes on from the last one, though some rows are of the first",
@@ -66,7 +73,7 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
             copied(Kill(0)),
         )
         .needs("target: piece of a copy")
-        .guarded_by(Guard::CopyNote, "checkpoint"),
+        .guarded_by(Guard::CopyNote, "convergence"),
         Exhibit::new(
             "copy: paused in the middle",
             "holds a snapshot open for ever, or begins from zero",

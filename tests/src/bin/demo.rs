@@ -27,6 +27,8 @@ const COPYING: Duration = Duration::from_millis(400);
 const AWAY: Duration = Duration::from_secs(2);
 /// How long it may take to catch up.
 const LIMIT: Duration = Duration::from_secs(60);
+/// What the worker says when it goes on with the binlog.
+const OVER: &str = "the copy is over";
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -61,8 +63,8 @@ async fn main() -> Result<()> {
     ));
     worker.logged(" copying ", LIMIT).await?;
     sleep(COPYING).await;
-    kill(&mut worker, "while it copies", &say).await?;
-    worker.logged("the copy is over", LIMIT).await?;
+    kill(&mut worker, &say).await?;
+    worker.logged(OVER, LIMIT).await?;
     say("all is copied; the worker goes on with the binlog");
     let before = copied.stop().await?;
 
@@ -70,7 +72,7 @@ async fn main() -> Result<()> {
     let background = Background::start(&source, SCHEMA, 2, WRITERS, true).await?;
     say("now DDL is written as well");
     sleep(PHASE).await;
-    kill(&mut worker, "while it follows the binlog", &say).await?;
+    kill(&mut worker, &say).await?;
     sleep(PHASE).await;
     let done = background.stop().await?;
     let written = writing.elapsed().as_secs_f64();
@@ -100,12 +102,17 @@ async fn main() -> Result<()> {
 }
 
 /// Kills the worker, and starts it again after a while.
-async fn kill(worker: &mut Worker, when: &str, say: &impl Fn(&str)) -> Result<()> {
+async fn kill(worker: &mut Worker, say: &impl Fn(&str)) -> Result<()> {
     let pid = worker.pid();
     worker.expect_running()?;
     worker.kill()?;
+    let does = if worker.log().contains(OVER) {
+        "follows the binlog"
+    } else {
+        "copies"
+    };
     say(&format!(
-        "worker {pid} killed with SIGKILL {when}; writes go on"
+        "worker {pid} killed with SIGKILL while it {does}; writes go on"
     ));
     sleep(AWAY).await;
     worker.restart()?;

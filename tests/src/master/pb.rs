@@ -137,8 +137,28 @@ pub struct SubTaskStatus {
     pub result: Option<ProcessResult>,
     #[prost(string, optional, tag = "6")]
     pub msg: Option<String>,
+    #[prost(message, optional, tag = "8")]
+    pub dump: Option<DumpStatus>,
     #[prost(message, optional, tag = "10")]
     pub sync: Option<SyncStatus>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct DumpStatus {
+    #[prost(int64, tag = "1")]
+    pub total_tables: i64,
+    #[prost(double, tag = "2")]
+    pub completed_tables: f64,
+    #[prost(double, tag = "3")]
+    pub finished_bytes: f64,
+    #[prost(double, tag = "4")]
+    pub finished_rows: f64,
+    #[prost(double, tag = "5")]
+    pub estimate_total_rows: f64,
+    #[prost(int64, tag = "6")]
+    pub bps: i64,
+    #[prost(string, tag = "7")]
+    pub progress: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -10,8 +10,8 @@
 //! | `what` | where it began, as JSON | its definition, as JSON | its rows, as JSON |
 //! | `rows`, `bytes` | | | how many rows, size of what brought them |
 //!
-//! A piece's row is written in the transaction that brings its rows, under the fence. When the copy
-//! is over, the rows of its pieces are removed.
+//! A piece's row is written in the transaction that brings its rows, under the fence. While a piece
+//! grows, its row does. When the copy is over, the rows of its pieces are removed.
 //!
 //! # `<task>_lightning_checkpoint_list`
 //!
@@ -41,6 +41,8 @@ use crate::{
 struct StoredCopy {
     from: StoredLocation,
     until: Option<StoredLocation>,
+    #[serde(default)]
+    server: Option<String>,
     is_over: bool,
 }
 
@@ -54,6 +56,8 @@ struct StoredTable {
     charsets: Option<String>,
     place: Option<StoredLocation>,
     is_gone: bool,
+    #[serde(default)]
+    is_made: bool,
     /// Name and clause of each.
     #[serde(default)]
     keys: Vec<(String, String)>,
@@ -132,11 +136,13 @@ impl Meta {
                     let StoredCopy {
                         from,
                         until,
+                        server,
                         is_over,
                     } = parsed(&what)?;
                     found = Some(Copy {
                         from: self.restore(&from)?,
                         until: until.map(|until| self.restore(&until)).transpose()?,
+                        server,
                         is_over,
                         ..Copy::default()
                     });
@@ -149,6 +155,7 @@ impl Meta {
                         charsets,
                         place,
                         is_gone,
+                        is_made,
                         keys,
                     } = parsed(&what)?;
                     let keys = keys.into_iter();
@@ -159,6 +166,7 @@ impl Meta {
                         charsets,
                         place: place.map(|place| self.restore(&place)).transpose()?,
                         is_gone,
+                        is_made,
                         keys: keys.collect(),
                         pieces: Vec::new(),
                         rows: 0,
@@ -210,6 +218,7 @@ impl Meta {
         let what = text(&StoredCopy {
             from: StoredLocation::from(&copy.from),
             until: copy.until.as_ref().map(StoredLocation::from),
+            server: copy.server.clone(),
             is_over: copy.is_over,
         });
         let _ = write!(
@@ -225,6 +234,7 @@ impl Meta {
                 charsets: state.charsets.clone(),
                 place: state.place.as_ref().map(StoredLocation::from),
                 is_gone: state.is_gone,
+                is_made: state.is_made,
                 keys: state
                     .keys
                     .iter()
@@ -241,7 +251,7 @@ impl Meta {
         sql
     }
 
-    /// The statement that notes a piece.
+    /// The statement that notes a piece, or how far it has grown.
     pub(crate) fn copied(&self, cargo: &Cargo) -> String {
         let Self { copy: name, id, .. } = self;
         let Cargo {
@@ -255,13 +265,14 @@ impl Meta {
             after: piece.after.clone().map(|key| key.0),
             upto: piece.upto.clone().map(|key| key.0),
         });
+        let bytes = body.size();
         format!(
             "INSERT INTO {name} \
              (`id`,`source_schema`,`source_table`,`number`,`what`,`rows`,`bytes`) \
-             VALUES ({id},{},{},{number},{what},{rows},{})",
+             VALUES ({id},{},{},{number},{what},{rows},{bytes}) \
+             ON DUPLICATE KEY UPDATE `what`={what},`rows`=`rows`+{rows},`bytes`=`bytes`+{bytes}",
             Literal(schema),
             Literal(table),
-            body.size()
         )
     }
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dm_core::{
     error::{Error, Result, Scope, code},
-    full::{Reading, rounds},
+    full::{Reading, renumbers, rounds},
+    lifecycle::BEGIN_ANEW,
     sync::{
         ddl::{Context, Kind, Piece, Role, Rules, Statement, classify},
         progress::{Applied as Progress, Location},
@@ -15,7 +16,7 @@ use dm_core::{
 use super::{ANEW, Failure};
 use crate::ports::{
     Applied, Ddl, SourceFacts, Target,
-    copy::{CopyTable, Definer, Definition},
+    copy::{Copy, CopyTable, Definer, Definition},
 };
 
 /// Rows of a table that do not count.
@@ -179,29 +180,44 @@ impl<T: Target> Definitions<'_, T> {
     /// 34018: somebody has.
     pub(in crate::units) async fn restart(
         &self,
-        tables: &BTreeMap<TableName, Restart>,
+        restarts: &BTreeMap<TableName, Restart>,
+        copy: &Copy,
     ) -> Result<(), Failure> {
-        for (name, Restart { rows, drops }) in tables {
-            let target = self.target_of(name)?;
+        let mut merged: BTreeMap<TableName, Vec<(&TableName, Restart)>> = BTreeMap::new();
+        for (name, restart) in restarts {
+            let group = merged.entry(self.target_of(name)?).or_default();
+            group.push((name, *restart));
+        }
+        for (target, group) in merged {
+            // What the rules make of a statement about one of them is the same for all.
+            let name = group[0].0;
+            let rows: u64 = group.iter().map(|(_, it)| it.rows).sum();
+            let stays = |(name, it): &(&TableName, &CopyTable)| {
+                it.target == target && !it.pieces.is_empty() && !restarts.contains_key(name)
+            };
+            if let Some((other, _)) = copy.tables.iter().find(stays) {
+                if rows > 0 {
+                    return Err(mixed(
+                        name,
+                        &format!("{target} has rows of {other} as well"),
+                    ));
+                }
+                continue;
+            }
             if self.target.table(&target).await?.is_none() {
                 continue;
             }
             let found = self.target.count(&target).await?;
             // None where an earlier run has come so far.
-            if found > 0 && *rows == 0 {
+            if found > 0 && rows == 0 {
                 // They were there before the copy.
                 continue;
             }
-            if found > 0 && found != *rows {
-                let text = format!(
-                    "inconsistent checkpoints between loader and target database: the copy of \
-                     {name} must begin anew, and {target} has {found} rows, not the {rows} of it"
-                );
-                let error = Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text);
-                let advice = format!("It had rows before, or others write into it. {ANEW}");
-                return Err(Failure::Other(error.with_workaround(advice)));
+            if found > 0 && found != rows {
+                let what = format!("{target} has {found} rows, not the {rows} of it");
+                return Err(mixed(name, &what));
             }
-            let sql = match drops {
+            let sql = match group.iter().any(|(_, it)| it.drops) {
                 true => format!("DROP TABLE {name}"),
                 false if found > 0 => format!("TRUNCATE TABLE {name}"),
                 false => continue,
@@ -262,6 +278,17 @@ impl<T: Target> Definitions<'_, T> {
     }
 }
 
+/// Of a table whose rows can't be told from those of others.
+fn mixed(name: &TableName, what: &str) -> Failure {
+    let text = format!(
+        "inconsistent checkpoints between loader and target database: the copy of {name} \
+         {BEGIN_ANEW}, and {what}"
+    );
+    let error = Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text);
+    let advice = format!("It had rows before, or others write into it. {ANEW}");
+    Failure::Other(error.with_workaround(advice))
+}
+
 /// How a statement ended.
 pub(super) fn ended(applied: Applied) -> Result<(), Failure> {
     Err(match applied {
@@ -295,6 +322,13 @@ fn compare(source: &Table, target: &Table) -> Result<()> {
                 let what = format!("its column {name} is {to}, which rounds values of {from}");
                 return Err(missing(&target.name, &what));
             }
+            Some(other) if renumbers(column, other) => {
+                let (to, from) = (&other.column_type, &column.column_type);
+                let what = format!(
+                    "its column {name} is {to}, in which members of {from} have other numbers"
+                );
+                return Err(missing(&target.name, &what));
+            }
             Some(_) => {}
         }
     }
@@ -306,4 +340,31 @@ pub(super) fn missing(table: &TableName, what: &str) -> Error {
     Error::new(&code::SYNCER_UNIT_DML_COLUMN_NOT_MATCH, text)
         .with_scope(Scope::Downstream)
         .with_workaround("Drop the table, to have it made as the source has it; or alter it.")
+}
+
+#[cfg(test)]
+mod tests {
+    use dm_core::sync::schema::ColumnInfo;
+
+    use super::*;
+
+    #[test]
+    fn members_must_have_the_numbers_of_the_source() {
+        let table = |column_type: &str| Table {
+            name: TableName::new("d", "t"),
+            columns: vec![ColumnInfo {
+                name: "c".to_owned(),
+                type_name: "enum".to_owned(),
+                column_type: column_type.to_owned(),
+                ..ColumnInfo::default()
+            }],
+            keys: Vec::new(),
+        };
+        let source = table("enum('a','b')");
+        assert!(compare(&source, &table("enum('a','b','c')")).is_ok());
+        let error = compare(&source, &table("enum('b','a')")).unwrap_err();
+        let expected = "its column `c` is enum('b','a'), in which members of enum('a','b') have \
+                        other numbers";
+        assert!(error.to_string().contains(expected), "{error}");
+    }
 }

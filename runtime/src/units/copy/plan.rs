@@ -69,7 +69,7 @@ impl Plan {
     /// table without a key is read while it changes.
     pub(super) fn new<R>(
         job: &Job,
-        rules: &Rules,
+        (rules, server): (&Rules, &str),
         noted: Option<Copy>,
         snapshot: &Snapshot<R>,
     ) -> Result<Self> {
@@ -86,6 +86,7 @@ impl Plan {
             copy: Copy {
                 from: from.clone(),
                 until: until.clone(),
+                server: Some(server.to_owned()),
                 ..Copy::default()
             },
             begun: BTreeSet::new(),
@@ -97,6 +98,10 @@ impl Plan {
             if goes_on && has_rows {
                 if !from.reaches(&noted.from, by_gtid) {
                     return Err(older(from, &noted.from));
+                }
+                let before = noted.server.filter(|_| !by_gtid);
+                if let Some(before) = before.filter(|before| before != server) {
+                    return Err(elsewhere(&before, server));
                 }
                 let ends = [noted.until, until.clone(), Some(from.clone())];
                 let until = ends.into_iter().flatten().reduce(|high, end| {
@@ -176,6 +181,19 @@ impl Plan {
         any.then_some(noted)
     }
 
+    /// Notes which tables of the target the copy makes: nobody else has rows there.
+    ///
+    /// # Errors
+    /// Those of the target.
+    pub(super) async fn note_who_makes(&mut self, target: &impl Target) -> Result<()> {
+        for table in self.copy.tables.values_mut() {
+            if !table.is_made && !table.is_gone && table.pieces.is_empty() {
+                table.is_made = target.table(&table.target).await?.is_none();
+            }
+        }
+        Ok(())
+    }
+
     /// Notes the character sets of tables in the target, or compares them where rows are there.
     ///
     /// # Errors
@@ -221,7 +239,7 @@ impl Plan {
         let (name, definition) = (&table.name, fingerprint(table));
         let target = rules.target(name)?;
         let target = target.ok_or_else(|| missing(name, "no rule of the task names it"))?;
-        let mut keys = Vec::new();
+        let (mut keys, mut is_made) = (Vec::new(), false);
         if let Some(noted) = noted {
             let is_begun = !noted.pieces.is_empty();
             if is_begun && noted.target != target {
@@ -236,13 +254,15 @@ impl Plan {
                 return Ok(noted);
             }
             if noted.target == target {
+                // What is said of a table before the place of its rows is skipped: it must be as
+                // the source has it there.
                 let restart = Restart {
                     rows: noted.rows,
-                    drops: !is_same,
+                    drops: noted.is_made,
                 };
                 self.restarts.insert(name.clone(), restart);
                 // If it is still there, it is without them.
-                keys = noted.keys;
+                (keys, is_made) = (noted.keys, noted.is_made);
             }
         }
         Ok(CopyTable {
@@ -251,6 +271,7 @@ impl Plan {
             place: place.cloned(),
             charsets: None,
             is_gone: false,
+            is_made,
             keys,
             pieces: Vec::new(),
             rows: 0,
@@ -267,6 +288,19 @@ fn older(now: &Location, noted: &Location) -> Error {
     Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text)
         .with_scope(Scope::Upstream)
         .with_workaround("Wait until the source has caught up with the one that it stands in for.")
+}
+
+/// Positions mean nothing in the binlog of another server.
+fn elsewhere(before: &str, now: &str) -> Error {
+    let text = format!(
+        "inconsistent checkpoints: the copy began at server {before}, and the source is {now} by \
+         now"
+    );
+    let error = Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text);
+    error.with_scope(Scope::Upstream).with_workaround(format!(
+        "Let the source be the former server again; with `enable-gtid: true` from the start, any \
+         of them would do. {ANEW}"
+    ))
 }
 
 fn rerouted(name: &TableName, before: &TableName, now: &TableName) -> Error {
@@ -359,7 +393,7 @@ mod tests {
                 name: "PRIMARY".to_owned(),
                 primary: true,
                 unique: true,
-                hashed: false,
+                unordered: false,
                 parts: vec![KeyPart {
                     column: Some(0),
                     prefix: None,
@@ -408,7 +442,7 @@ mod tests {
             views: Vec::new(),
             readers: Vec::new(),
         };
-        Plan::new(&job, &rules, Some(noted.clone()), &snapshot).unwrap()
+        Plan::new(&job, (&rules, "server"), Some(noted.clone()), &snapshot).unwrap()
     }
 
     /// Its table is gone by then, and the rows that are noted with it.
@@ -428,6 +462,9 @@ mod tests {
             piece: part,
         }];
         assert!(plan(&noted, &before).begun.contains(name));
+        // A table that somebody else has made stays his.
+        assert!(!plan(&noted, &altered).restarts[name].drops);
+        noted.tables.get_mut(name).unwrap().is_made = true;
 
         let anew = plan(&noted, &altered);
         assert!(anew.restarts[name].drops && anew.begun.is_empty());

@@ -10,7 +10,7 @@ use dm_core::{
     binlog::Dialect,
     error::{Error, Result, code},
     full::{Copied, Gap, KeyValue, Lines, Reading, gaps},
-    sync::schema::TableName,
+    sync::schema::{Table, TableName},
 };
 
 use super::{
@@ -22,7 +22,7 @@ use crate::{
     memory::Large,
     ports::{
         Target,
-        copy::{Reader, Row, SnapshotTable, TableLines},
+        copy::{Copy, Reader, Row, SnapshotTable, TableLines},
     },
 };
 
@@ -33,15 +33,13 @@ const PARTS: usize = 64;
 
 /// What all connections to a snapshot need to know.
 pub(super) struct Shared {
-    /// What statements begin with.
-    verb: &'static str,
     /// Bytes that a statement may have.
     room: usize,
     /// Of the target.
     dialect: Dialect,
     tables: Vec<SnapshotTable>,
-    /// The table of the target for each.
-    targets: Vec<TableName>,
+    /// Where rows of each go, and with what their statements begin and end.
+    targets: Vec<(TableName, &'static str, String)>,
     lines: AllLines,
 }
 
@@ -54,8 +52,8 @@ pub(super) struct SnapshotFeed<R> {
 /// How the rows of a table are written.
 #[derive(Clone, Copy)]
 enum Way<'a> {
-    /// As a statement that begins like this.
-    Statement(&'a str),
+    /// As a statement that begins and ends like this.
+    Statement(&'a str, &'a str),
     Lines(&'a Lines),
 }
 
@@ -74,7 +72,7 @@ struct Open<'a, R> {
 impl<'a, R: Row> Open<'a, R> {
     fn new(way: Way<'a>) -> Self {
         let sql = match way {
-            Way::Statement(head) => head.as_bytes().to_vec(),
+            Way::Statement(head, _) => head.as_bytes().to_vec(),
             Way::Lines(_) => Vec::new(),
         };
         Self {
@@ -90,7 +88,7 @@ impl<'a, R: Row> Open<'a, R> {
 
     fn add(&mut self, reading: &Reading, row: R) -> Result<(), Failure> {
         let is_whole = match self.way {
-            Way::Statement(_) => {
+            Way::Statement(..) => {
                 if self.rows > 0 {
                     self.sql.push(b',');
                 }
@@ -114,7 +112,10 @@ impl<'a, R: Row> Open<'a, R> {
     }
 
     fn parcel(self, table: usize, copied: Copied, is_last: bool) -> Parcel {
-        let sql = if self.rows > 0 { self.sql } else { Vec::new() };
+        let mut sql = if self.rows > 0 { self.sql } else { Vec::new() };
+        if let (Way::Statement(_, tail), 1..) = (self.way, self.rows) {
+            sql.extend_from_slice(tail.as_bytes());
+        }
         Parcel {
             table,
             copied,
@@ -183,6 +184,12 @@ fn bounds_between((low, high): (i128, i128)) -> Vec<KeyValue> {
     (1..parts).map(key).collect()
 }
 
+/// Whether a row that is read `again` may stand in the way of another: one that had its place in
+/// another key than the one that all are read by.
+pub(in crate::units) fn moves(table: &Table, again: bool) -> bool {
+    again && table.unique_keys().count() > 1
+}
+
 fn no_row(table: &TableName) -> Error {
     let text = format!("a row for {table} has no key where it must have one");
     Error::new(&code::DUMP_UNIT_RUNTIME, text)
@@ -197,10 +204,11 @@ impl<R: Reader> Feed for SnapshotFeed<R> {
         let Self { reader, shared } = self;
         let reading = Reading::for_target(&shared.tables[table].table, shared.dialect);
         reader.read(&reading, &gap.piece).await.map_err(again)?;
-        let head = reading.insert(shared.verb, &shared.targets[table].to_string());
+        let (target, verb, tail) = &shared.targets[table];
+        let head = reading.insert(verb, &target.to_string());
         let mut open = Open::new(match &shared.lines[table] {
             Some(lines) => Way::Lines(&lines.lines),
-            None => Way::Statement(&head),
+            None => Way::Statement(&head, tail),
         });
         let mut number = 0;
         while let Some(row) = reader.next().await.map_err(again)? {
@@ -224,25 +232,31 @@ impl<R: Reader> Feed for SnapshotFeed<R> {
 }
 
 impl Shared {
-    /// For tables that go into others, in the same order, `again` if some rows of them are there.
+    /// For tables of which this is noted.
     ///
     /// # Errors
     /// Those of the target.
     pub(super) async fn new(
         target: &impl Target,
-        (settings, again): (&Settings, bool),
+        settings: &Settings,
         tables: Vec<SnapshotTable>,
-        targets: Vec<TableName>,
+        copy: &Copy,
     ) -> Result<Self> {
         let mut lines = Vec::with_capacity(tables.len());
-        let replaces = match settings.replaces(again) {
-            Some(replaces) if target.takes_lines().await? => Some(replaces),
-            _ => None,
-        };
-        for (SnapshotTable { table, .. }, name) in tables.iter().zip(&targets) {
-            let found = match replaces {
-                Some(replaces) => target.table(name).await?.map(|there| (there, replaces)),
-                None => None,
+        let mut targets = Vec::with_capacity(tables.len());
+        let takes_lines = target.takes_lines().await?;
+        let again = copy.until.is_some();
+        for SnapshotTable { table, .. } in &tables {
+            // There is an entry for each.
+            let noted = &copy.tables[&table.name];
+            let (name, is_alone) = (&noted.target, copy.is_alone(noted) && !moves(table, again));
+            let (verb, tail) = (settings.verb(again, is_alone), settings.tail(Some(table)));
+            targets.push((name.clone(), verb, tail));
+            let found = match settings.replaces(again, is_alone) {
+                Some(replaces) if takes_lines => {
+                    target.table(name).await?.map(|there| (there, replaces))
+                }
+                _ => None,
             };
             let found = found.and_then(|(there, replaces)| Lines::new(table, &there, replaces));
             lines.push(found.map(|lines| {
@@ -253,7 +267,6 @@ impl Shared {
             }));
         }
         Ok(Self {
-            verb: settings.verb(again),
             room: room(target),
             dialect: target.dialect(),
             tables,
@@ -282,7 +295,7 @@ impl Shared {
             Some(KeyValue(vec![number.to_string()]))
         };
         let Some(key) = key else {
-            return Err(Failure::Other(no_row(&self.targets[table])));
+            return Err(Failure::Other(no_row(&self.targets[table].0)));
         };
         let Some(copied) = gap.cut(key) else {
             return Ok(());

@@ -10,6 +10,7 @@ use dm_core::{
     },
     error::{Error, Result, code},
     full::Consistency,
+    sync::schema::{Quoted, Table},
 };
 
 /// Connections to each side, at most.
@@ -122,19 +123,35 @@ impl Settings {
     }
 
     /// What statements begin with. Once rows are read `again`, from a later snapshot, a row may
-    /// stand in the way of another that has taken its key since.
-    pub(in crate::units) const fn verb(&self, again: bool) -> &'static str {
+    /// stand in the way of another that has taken its key since. Where a table `is_alone`, nothing
+    /// can be there but rows that the target takes for equal: they would be lost without a word.
+    pub(in crate::units) const fn verb(&self, again: bool, is_alone: bool) -> &'static str {
         match self.on_duplicate {
+            OnDuplicate::Ignore => "INSERT",
             OnDuplicate::Error if !again => "INSERT",
+            OnDuplicate::Error | OnDuplicate::Replace if is_alone => "INSERT",
             OnDuplicate::Error | OnDuplicate::Replace => "REPLACE",
-            OnDuplicate::Ignore => "INSERT IGNORE",
+        }
+    }
+
+    /// What statements for a table of the target end with. `IGNORE` would pass over more than rows
+    /// that are there: what does not fit, or has no partition.
+    pub(in crate::units) fn tail(&self, table: Option<&Table>) -> String {
+        let columns = table.into_iter().flat_map(|table| &table.columns);
+        match columns.into_iter().find(|column| !column.generated) {
+            Some(column) if self.on_duplicate == OnDuplicate::Ignore => {
+                let name = Quoted(&column.name);
+                format!(" ON DUPLICATE KEY UPDATE {name}={name}")
+            }
+            _ => String::new(),
         }
     }
 
     /// Whether a row takes the place of one that has its key, where rows come as lines. `None`
     /// where they may not: of a row that is there already they would have to be silent.
-    pub(in crate::units) fn replaces(&self, again: bool) -> Option<bool> {
-        (self.on_duplicate != OnDuplicate::Ignore).then(|| self.verb(again) == "REPLACE")
+    pub(in crate::units) fn replaces(&self, again: bool, is_alone: bool) -> Option<bool> {
+        let verb = self.verb(again, is_alone);
+        (self.on_duplicate != OnDuplicate::Ignore).then_some(verb == "REPLACE")
     }
 
     /// What of the settings means nothing for a task, and would be missed.
@@ -224,6 +241,8 @@ fn arguments(dump: &mut DumpConfig, consistency: &mut Consistency) -> Result<()>
 
 #[cfg(test)]
 mod tests {
+    use dm_core::sync::schema::{ColumnInfo, TableName};
+
     use super::*;
 
     fn task(change: impl FnOnce(&mut SubtaskConfig)) -> SubtaskConfig {
@@ -241,11 +260,6 @@ mod tests {
         let usual = Settings::new(&task(|_| {})).unwrap();
         assert_eq!(usual, Settings::default());
         assert_eq!((usual.threads, usual.consistency), (4, Consistency::Auto));
-        assert_eq!(
-            (usual.verb(false), usual.verb(true)),
-            ("REPLACE", "REPLACE")
-        );
-        assert_eq!(usual.replaces(false), Some(true));
         for arguments in ["--consistency none", " --consistency=none "] {
             let settings = Settings::new(&task(|it| it.dump.extra_args = arguments.into()));
             assert_eq!(settings.unwrap().consistency, Consistency::None);
@@ -258,14 +272,46 @@ mod tests {
         assert_eq!((&*files.filter, usual.file_bytes), ("a>1", 64 << 20));
         let sized = Settings::new(&task(|it| it.dump.chunk_filesize = "3k".into()));
         assert_eq!(sized.unwrap().file_bytes, 3 << 10);
-        for (policy, first, again, replaces) in [
-            ("error", "INSERT", "REPLACE", [Some(false), Some(true)]),
-            ("ignore", "INSERT IGNORE", "INSERT IGNORE", [None, None]),
+    }
+
+    /// First and again, where others may have rows, and the same where nobody has.
+    #[test]
+    fn a_row_takes_the_place_of_another_only_where_one_may_be() {
+        let (insert, replace) = ("INSERT", "REPLACE");
+        let columns = ["g", "a`b"].map(|name| ColumnInfo {
+            name: name.into(),
+            generated: name == "g",
+            ..ColumnInfo::default()
+        });
+        let table = Table {
+            name: TableName::new("d", "t"),
+            columns: columns.into(),
+            keys: Vec::new(),
+        };
+        for (policy, verbs) in [
+            ("", [replace, replace, insert, insert]),
+            ("replace", [replace, replace, insert, insert]),
+            ("error", [insert, replace, insert, insert]),
+            ("ignore", [insert, insert, insert, insert]),
         ] {
             let settings = Settings::new(&task(|it| it.load.on_duplicate_logical = policy.into()));
             let settings = settings.unwrap();
-            assert_eq!((settings.verb(false), settings.verb(true)), (first, again));
-            assert_eq!([false, true].map(|it| settings.replaces(it)), replaces);
+            let cases = [(false, false), (true, false), (false, true), (true, true)];
+            for ((again, is_alone), verb) in cases.into_iter().zip(verbs) {
+                assert_eq!(
+                    settings.verb(again, is_alone),
+                    verb,
+                    "{policy} {again} {is_alone}"
+                );
+                let replaces = settings.replaces(again, is_alone);
+                assert_eq!(replaces, (policy != "ignore").then_some(verb == replace));
+            }
+            let tail = settings.tail(Some(&table));
+            let expected = match policy {
+                "ignore" => " ON DUPLICATE KEY UPDATE `a``b`=`a``b`",
+                _ => "",
+            };
+            assert_eq!(tail, expected);
         }
     }
 

@@ -30,7 +30,7 @@ use crate::{
     units::{
         copy::{
             CopyFacts, Failure, Settings, TableFacts, Total, again, can_be_followed,
-            is_of_one_moment, left, nothing, pieces::Work, sql_bytes, until_all,
+            is_of_one_moment, left, nothing, pieces::Work, sql_bytes, until_all, watching,
         },
         moving::Moving,
         tasks::Tasks,
@@ -201,7 +201,7 @@ impl<K: Connect> Moving<K> {
                 let _ = done.send(dumped.unwrap_or_else(|panic| Err(Failure::Other(panic))));
             });
         }
-        until_all(&mut ended, count, &self.job, (&source, &from)).await?;
+        watching(&self.job, (&source, &from), until_all(&mut ended, count)).await?;
         dir.finish(dumping, now(&dir.disk)).await?;
         info!(source = config.source_id, task = task.name, "all is dumped");
         Ok(())

@@ -41,9 +41,9 @@ use crate::{
         copy::{
             Failure, Settings, TableFacts, Total, can_be_followed,
             define::{Definitions, Restart, Wanted},
-            hand_over, nameless_rows,
+            hand_over, moves, nameless_rows,
             pieces::{Feed, Out, Parcel, Pieces, Work, room},
-            until_all,
+            until_all, watching,
         },
         moving::Moving,
         rules,
@@ -59,7 +59,6 @@ const BACK: &str = ";SET NAMES utf8mb4;SET SESSION time_zone='+00:00'";
 /// What all connections need to know.
 struct Shared<D> {
     dir: DumpDir<D>,
-    verb: &'static str,
     /// Bytes that a statement may have.
     room: usize,
     tables: Vec<LoadTable>,
@@ -77,6 +76,10 @@ struct Place {
 struct LoadTable {
     name: TableName,
     target: TableName,
+    /// What statements begin with.
+    verb: &'static str,
+    /// What statements end with.
+    tail: String,
     /// What must be known of the target's table.
     loading: Loading,
     /// The time zone of its timestamps, where files do not say it.
@@ -173,7 +176,7 @@ impl<K: Connect> Moving<K> {
         };
         // In this order, a run that ends in between leaves no table of which nobody knows whose it
         // is.
-        definitions.restart(&restarts).await?;
+        definitions.restart(&restarts, &copy).await?;
         target.begin_copy(slots, &copy).await?;
         if syncs {
             self.needs.note_needs(&copy.from);
@@ -194,6 +197,7 @@ impl<K: Connect> Moving<K> {
             dir = %dir.path.display(),
             "loading"
         );
+        let again = copy.until.is_some();
         let mut tables = Vec::new();
         let mut work = Vec::new();
         let mut contents = contents;
@@ -201,9 +205,13 @@ impl<K: Connect> Moving<K> {
             let files = contents.tables.remove(name).unwrap_or_default();
             let there = target.table(&noted.target).await?;
             if syncs {
-                can_be_followed(there.iter(), copy.until.is_some())?;
+                can_be_followed(there.iter(), again)?;
             }
+            let is_alone =
+                copy.is_alone(noted) && !there.as_ref().is_some_and(|it| moves(it, again));
             tables.push(LoadTable {
+                verb: settings.verb(again, is_alone),
+                tail: settings.tail(there.as_ref()),
                 name: name.clone(),
                 target: noted.target.clone(),
                 loading: there.as_ref().map(Loading::new).unwrap_or_default(),
@@ -215,7 +223,6 @@ impl<K: Connect> Moving<K> {
         }
         let shared = Arc::new(Shared {
             dir: dir.clone(),
-            verb: settings.verb(copy.until.is_some()),
             room: room(&*target),
             tables,
         });
@@ -236,7 +243,8 @@ impl<K: Connect> Moving<K> {
         };
         let feeds = (0..slots).map(|_| FileFeed(Arc::clone(&shared))).collect();
         let mut ended = pieces.start(tasks, feeds, &target, progress);
-        until_all(&mut ended, slots, &self.job, (&source, &copy.from)).await?;
+        let ended = until_all(&mut ended, slots);
+        watching(&self.job, (&source, &copy.from), ended).await?;
         let copy = target.copy().await?.unwrap_or_default();
         hand_over(&*target, &self.job, &copy).await?;
         self.remove_files(&dir, upstream.flavor).await
@@ -473,7 +481,9 @@ impl<D: Disk> Feed for FileFeed<D> {
         let Reading {
             gap, open, bytes, ..
         } = reading;
-        out.send(open.parcel(table, gap.rest(), bytes, true)).await;
+        let tail = &shared.tables[table].tail;
+        out.send(open.parcel((table, tail), gap.rest(), bytes, true))
+            .await;
         Ok(())
     }
 }
@@ -551,6 +561,8 @@ impl<D: Disk> Reading<'_, D> {
         if open.rows == 0 || open.head != *head {
             if open.rows > 0 {
                 // There was no room for a cut.
+                open.sql
+                    .extend_from_slice(self.shared.tables[self.number].tail.as_bytes());
                 open.sql.push(b';');
             }
             open.head = head.clone();
@@ -573,16 +585,24 @@ impl<D: Disk> Reading<'_, D> {
         if let Some(copied) = self.gap.cut(place(name, at)) {
             let open = mem::take(&mut self.open);
             let bytes = mem::take(&mut self.bytes);
-            let parcel = open.parcel(self.number, copied, bytes, false);
+            let tail = &self.shared.tables[self.number].tail;
+            let parcel = open.parcel((self.number, tail), copied, bytes, false);
             self.out.send(parcel).await;
         }
     }
 }
 
 impl Open {
-    fn parcel(self, table: usize, copied: Copied, bytes: u64, is_last: bool) -> Parcel {
+    fn parcel(
+        self,
+        (table, tail): (usize, &str),
+        copied: Copied,
+        bytes: u64,
+        is_last: bool,
+    ) -> Parcel {
         let mut sql = self.sql;
         if self.rows > 0 {
+            sql.extend_from_slice(tail.as_bytes());
             sql.extend_from_slice(BACK.as_bytes());
         }
         Parcel {
@@ -611,7 +631,7 @@ impl<D> Shared<D> {
         });
         let text = format!(
             "SET NAMES {charset};SET SESSION time_zone='{zone}';{} INTO {}{} VALUES\n",
-            self.verb,
+            table.verb,
             table.target,
             names.collect::<String>()
         );

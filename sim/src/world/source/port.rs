@@ -1,12 +1,13 @@
 //! What a worker has of a source.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use dm_core::{
     binlog::{GtidSet, Position},
     error::{Code, Error, Result, Scope, code},
     full::{Consistency, KeyValue, Piece, Reading, Value},
+    guard::Guard,
     sync::{agreement::SourceTable, ddl::Collations, progress::Location, schema::TableName},
 };
 use dm_runtime::ports::{
@@ -25,6 +26,9 @@ use crate::world::{
     signal::Listener,
     tables::Tables,
 };
+
+/// How late a snapshot's place is read where nobody is held off meanwhile.
+const UNGUARDED: Duration = Duration::from_millis(300);
 
 /// The server, as others see it.
 #[derive(Clone)]
@@ -47,10 +51,11 @@ impl ports::Source for Source {
         is_wanted: impl Fn(&TableName) -> bool + Send + Sync,
     ) -> Result<Snapshot<SnapshotReader>> {
         self.upstream.reach().await?;
-        let (tables, end) = {
-            let state = self.upstream.state();
-            (Arc::new(state.tables.clone()), state.binlog.source_end())
-        };
+        let tables = Arc::new(self.upstream.state().tables.clone());
+        if !Guard::CopyMoment.holds() {
+            sleep(UNGUARDED).await;
+        }
+        let end = self.upstream.state().binlog.source_end();
         self.upstream.trace.count("source: snapshot");
         let names = tables.names().into_iter();
         let names = names.map(|name| TableName::new(&*self.upstream.name, name));

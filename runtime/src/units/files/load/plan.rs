@@ -94,6 +94,7 @@ impl<T: Target, D: Disk> Planning<'_, T, D> {
                         place: None,
                         charsets: None,
                         is_gone: false,
+                        is_made: made != WAS_THERE,
                         keys: Vec::new(),
                         pieces: Vec::new(),
                         rows: 0,
