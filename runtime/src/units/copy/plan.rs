@@ -99,9 +99,9 @@ impl Plan {
                 if !from.reaches(&noted.from, by_gtid) {
                     return Err(older(from, &noted.from));
                 }
-                let before = noted.server.filter(|_| !by_gtid);
-                if let Some(before) = before.filter(|before| before != server) {
-                    return Err(elsewhere(&before, server));
+                let before = noted.server.as_deref().filter(|_| !by_gtid);
+                if let Some(before) = before.filter(|before| *before != server) {
+                    return Err(elsewhere(before, server));
                 }
                 let ends = [noted.until, until.clone(), Some(from.clone())];
                 let until = ends.into_iter().flatten().reduce(|high, end| {
@@ -113,7 +113,7 @@ impl Plan {
                 });
                 plan.copy.until = until.filter(|_| Guard::CopyUntil.holds());
                 if Guard::CopyFrom.holds() {
-                    plan.copy.from = noted.from;
+                    (plan.copy.from, plan.copy.server) = (noted.from, noted.server);
                 }
             }
             before = noted.tables;
@@ -423,6 +423,10 @@ mod tests {
     }
 
     fn plan_with(mode: &str, schemas: &[&str], noted: &Copy, source: &Table) -> Plan {
+        try_plan(mode, schemas, noted, source).unwrap()
+    }
+
+    fn try_plan(mode: &str, schemas: &[&str], noted: &Copy, source: &Table) -> Result<Plan> {
         let task = task(mode, schemas);
         let rules = Rules::new(&task).unwrap();
         let job = Job {
@@ -442,7 +446,29 @@ mod tests {
             views: Vec::new(),
             readers: Vec::new(),
         };
-        Plan::new(&job, (&rules, "server"), Some(noted.clone()), &snapshot).unwrap()
+        Plan::new(&job, (&rules, "server"), Some(noted.clone()), &snapshot)
+    }
+
+    #[test]
+    fn by_position_another_server_is_refused() {
+        let source = table(&["id"]);
+        let mut noted = plan(&Copy::default(), &source).copy;
+        assert_eq!(noted.server.as_deref(), Some("server"));
+        let entry = noted.tables.get_mut(&source.name).unwrap();
+        entry.pieces = vec![Copied {
+            number: 1,
+            piece: Piece::default(),
+        }];
+        assert_eq!(plan(&noted, &source).copy.server, noted.server);
+        // Of an older version it is not known.
+        noted.server = None;
+        plan(&noted, &source);
+        noted.server = Some("another".to_owned());
+        let error = try_plan("all", &["d"], &noted, &source)
+            .map(drop)
+            .unwrap_err();
+        assert!(error.is(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH), "{error}");
+        assert!(error.message.contains("at server another"), "{error}");
     }
 
     /// Its table is gone by then, and the rows that are noted with it.
