@@ -106,52 +106,46 @@ async fn locked(source: &Upstream, sql: &str) -> Result<Locked> {
     let mut reader = SnapshotReader::open(source).await?;
     // Should this worker freeze or its machine vanish, nobody else would give the lock back.
     reader.run(LOCK_TIMEOUT).await?;
+    // MariaDB's waits for nobody who only reads.
+    let waits_for_queries = sql == GLOBAL && source.flavor().await? == Flavor::Mysql;
     let mut attempt = 1;
     loop {
-        // MariaDB's waits for nobody who only reads.
-        if sql == GLOBAL
-            && source.flavor().await? == Flavor::Mysql
-            && let Some(query) = long_query(&mut reader.conn).await
-        {
-            if attempt == ATTEMPTS {
-                let text = format!("Couldn't acquire global lock: {query} is in the way");
-                let error = Error::new(&code::DB_DRIVER_ERROR, text).with_scope(Scope::Upstream);
-                return Ok(Locked::Busy(error.with_workaround(WAIT)));
-            }
-            warn!(
-                source = source.id(),
-                query, "somebody is in the way of a lock"
-            );
-            attempt += 1;
-            sleep(PAUSE).await;
-            continue;
-        }
-        let Err(fault) = reader.conn.query(sql).await else {
-            return Ok(Locked::Lock(Lock(reader.conn)));
+        let query = match waits_for_queries {
+            true => long_query(&mut reader.conn).await,
+            false => None,
         };
-        // A global lock that waits for queries in vain is kept nevertheless.
-        let given_back = reader.conn.query("UNLOCK TABLES").await;
-        given_back.map_err(|fault| source.unreachable(&fault))?;
-        match fault.code() {
-            Some(number) if DENIED.contains(&number) => {
-                let text: String = sql.chars().take(100).collect();
-                let error =
-                    Error::new(&code::DUMP_UNIT_GLOBAL_LOCK, "Couldn't acquire global lock");
-                return Ok(Locked::Denied(
-                    error
-                        .with_scope(Scope::Upstream)
-                        .with_cause(format!("{text}: {fault}")),
-                ));
+        let error = if let Some(query) = query {
+            let text = format!("Couldn't acquire global lock: {query} is in the way");
+            Error::new(&code::DB_DRIVER_ERROR, text).with_scope(Scope::Upstream)
+        } else {
+            let Err(fault) = reader.conn.query(sql).await else {
+                return Ok(Locked::Lock(Lock(reader.conn)));
+            };
+            match fault.code() {
+                Some(number) if DENIED.contains(&number) => {
+                    let text: String = sql.chars().take(100).collect();
+                    let error =
+                        Error::new(&code::DUMP_UNIT_GLOBAL_LOCK, "Couldn't acquire global lock");
+                    return Ok(Locked::Denied(
+                        error
+                            .with_scope(Scope::Upstream)
+                            .with_cause(format!("{text}: {fault}")),
+                    ));
+                }
+                Some(LOCK_WAIT_TIMEOUT) => {
+                    // A global lock that waits for queries in vain is kept nevertheless.
+                    let given_back = reader.conn.query("UNLOCK TABLES").await;
+                    given_back.map_err(|fault| source.unreachable(&fault))?;
+                    source.unreachable(&fault)
+                }
+                _ => return Err(source.unreachable(&fault)),
             }
-            Some(LOCK_WAIT_TIMEOUT) if attempt < ATTEMPTS => {}
-            Some(LOCK_WAIT_TIMEOUT) => {
-                // Unlike without a right, waiting may help.
-                let error = source.unreachable(&fault);
-                return Ok(Locked::Busy(error.with_workaround(WAIT)));
-            }
-            _ => return Err(source.unreachable(&fault)),
+        };
+        if attempt == ATTEMPTS {
+            // Unlike without a right, waiting may help.
+            return Ok(Locked::Busy(error.with_workaround(WAIT)));
         }
-        warn!(source = source.id(), %fault, "somebody is in the way of a lock, trying again");
+        warn!(source = source.id(), %error, "somebody is in the way of a lock, trying again");
         attempt += 1;
         sleep(PAUSE).await;
     }
