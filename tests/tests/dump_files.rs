@@ -402,6 +402,40 @@ async fn a_dump_of_mydumper_is_gone_on_with() -> Result<()> {
     worker.stop()
 }
 
+/// A table that was there may have the columns of its files in another order.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_without_names_go_by_their_definition() -> Result<()> {
+    let (source, target) = &servers(MYSQL)?;
+    let schema = "df_order";
+    let mut client = Client::connect(source).await?;
+    client
+        .run(&format!(
+            "CREATE DATABASE {schema}; \
+             CREATE TABLE {schema}.t (a INT, b INT, g INT AS (a), PRIMARY KEY (b)); \
+             INSERT INTO {schema}.t (a, b) VALUES (1, 10), (2, 20)"
+        ))
+        .await?;
+    let job = Job::new(source, target, &[schema]).await?;
+    let dir = process::scratch("dump")?.join("ours");
+    dump(&job, &dir).await?;
+    let data = dir.join(format!("{schema}.t.0000000000000.sql"));
+    let text = fs::read_to_string(&data)?;
+    let without = text.replace("`t` (`a`,`b`) VALUES", "`t` VALUES");
+    assert_ne!(without, text);
+    fs::write(&data, without)?;
+    let mut there = Client::connect(target).await?;
+    there
+        .run(&format!(
+            "CREATE DATABASE {schema}; \
+             CREATE TABLE {schema}.t (b INT PRIMARY KEY, more INT, a INT, g INT AS (a))"
+        ))
+        .await?;
+    load(&job, &dir).await?;
+    let found = format!("SELECT GROUP_CONCAT(CONCAT(a, ' ', b)) FROM {schema}.t");
+    assert_eq!(there.value(&found).await?, "1 10,2 20");
+    Ok(())
+}
+
 /// Each says what is wrong, and nothing of it is in the target.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_dump_is_refused() -> Result<()> {

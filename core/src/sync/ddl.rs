@@ -5,7 +5,7 @@
 //! executed and what the target is asked to do. What is not recognised is refused, never guessed.
 
 mod collation;
-mod keys;
+mod definition;
 mod lexer;
 mod online;
 mod parser;
@@ -15,7 +15,7 @@ use alloc::{string::String, vec::Vec};
 use core::fmt::Write;
 
 pub use collation::{Collation, Collations};
-pub use keys::json_without_key;
+pub use definition::{columns_by_position, json_without_key};
 pub use online::{Class, OnlineDdl};
 pub use parser::classify;
 pub use resolve::{Piece, Rules};

@@ -532,6 +532,22 @@ fn a_definition_says_whether_it_names_the_rows() {
 }
 
 #[test]
+fn values_without_names_are_those_of_columns_that_are_seen() {
+    let sql = "CREATE TABLE IF NOT EXISTS `d`.`t` (\n  \
+               `b,(` int NOT NULL DEFAULT '0' COMMENT ' AS ,(',\n  \
+               `key` enum('a','INVISIBLE') DEFAULT NULL,\n  a decimal(5,2),\n  \
+               `g` int GENERATED ALWAYS AS (`a` + 1) VIRTUAL,\n  \
+               `i` int DEFAULT NULL /*!80023 INVISIBLE */,\n  `m` int(11) INVISIBLE,\n  \
+               PRIMARY KEY (`b,(`),\n  KEY `x` (`a`) /*!80000 INVISIBLE */,\n  \
+               CONSTRAINT `c` CHECK (`a` > 1)\n) ENGINE=InnoDB COMMENT='(`z` int)'";
+    let columns = columns_by_position(sql).unwrap();
+    assert_eq!(columns, ["b,(", "key", "a"]);
+    for sql in ["CREATE TABLE t LIKE u", "CREATE TABLE t (LIKE u)", "x"] {
+        assert_eq!(columns_by_position(sql), None, "{sql}");
+    }
+}
+
+#[test]
 fn what_is_no_definition_is_told_apart() {
     let skipped = Statement::Skipped;
     let object = |kind, name: &str| Statement::Object(kind, Some(TableName::new("db", name)));

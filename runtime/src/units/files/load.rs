@@ -22,7 +22,7 @@ use dm_core::{
     guard::Guard,
     lifecycle,
     sync::{
-        ddl::json_without_key,
+        ddl::{columns_by_position, json_without_key},
         schema::{Quoted, TableName},
     },
 };
@@ -82,6 +82,9 @@ struct LoadTable {
     tail: String,
     /// What must be known of the target's table.
     loading: Loading,
+    /// The columns of rows whose statement names none, as far as the table's definition is
+    /// understood: the target may have the table already, with columns in another order.
+    columns: Option<Vec<Vec<u8>>>,
     /// The time zone of its timestamps, where files do not say it.
     time_zone: String,
     files: Vec<Packed>,
@@ -207,6 +210,11 @@ impl<K: Connect> Moving<K> {
             if syncs {
                 can_be_followed(there.iter(), again)?;
             }
+            let columns = match &files.definition {
+                Some(file) => columns_by_position(&dir.definition(file).await?.0),
+                None => None,
+            };
+            let columns = columns.map(|names| names.into_iter().map(String::into_bytes).collect());
             let is_alone =
                 copy.is_alone(noted) && !there.as_ref().is_some_and(|it| moves(it, again));
             tables.push(LoadTable {
@@ -214,6 +222,7 @@ impl<K: Connect> Moving<K> {
                 tail: settings.tail(there.as_ref()),
                 name: name.clone(),
                 target: noted.target.clone(),
+                columns,
                 loading: there.as_ref().map(Loading::new).unwrap_or_default(),
                 time_zone: Known::read(&noted.definition).time_zone.to_owned(),
                 files: files.data,
@@ -517,7 +526,7 @@ impl<D: Disk> Reading<'_, D> {
                 return Err(Failure::Other(unknown(file, &statement.text)));
             }
             let head = Head {
-                columns: insert.columns,
+                columns: insert.columns.or_else(|| table.columns.clone()),
                 preamble: preamble.clone(),
             };
             let tuples = table.loading.tuples(head.columns.as_deref(), &preamble);

@@ -21,6 +21,7 @@ async fn loading(dir: &TempDir, text: &str) -> Arc<Shared<LocalDisk>> {
         verb: "INSERT",
         tail: String::new(),
         loading: Loading::default(),
+        columns: Some(vec![b"k".to_vec(), b"v".to_vec()]),
         time_zone: "+00:00".to_owned(),
         files: files.unwrap().data,
     };
@@ -97,10 +98,11 @@ async fn what_was_loaded_is_passed_over() {
 #[tokio::test]
 async fn each_row_stands_below_its_columns() {
     let dir = TempDir::new().unwrap();
-    let text = "INSERT INTO `t` (`a`) VALUES (1);\nINSERT INTO `t` (`b`) VALUES (2),(3);\n";
+    let text = "INSERT INTO `t` (`a`) VALUES (1);\nINSERT INTO `t` (`b`) VALUES (2),(3);\n\
+                INSERT INTO `t` VALUES (4,5);\n";
     let shared = loading(&dir, text).await;
     let free: Vec<_> = pieces(&shared, all()).await;
-    assert_eq!(free.iter().map(|it| it.rows).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(free.iter().map(|it| it.rows).collect::<Vec<_>>(), [1, 2, 1]);
     let behind = Copied {
         number: 2,
         piece: Piece {
@@ -117,7 +119,10 @@ async fn each_row_stands_below_its_columns() {
         .map(|it| String::from_utf8_lossy(&it.sql).into_owned())
         .collect();
     assert_eq!(narrow.len(), 1, "{text}");
-    let (first, second) = text.split_once(" (`b`) VALUES\n(2),(3)").unwrap();
+    let (first, rest) = text.split_once(" (`b`) VALUES\n(2),(3)").unwrap();
     assert!(first.contains(" (`a`) VALUES\n(1);SET NAMES"), "{text}");
+    // Those of the definition, where a statement names none.
+    let (second, third) = rest.split_once(" (`k`,`v`) VALUES\n(4,5)").unwrap();
     assert!(second.starts_with(";SET NAMES"), "{text}");
+    assert!(third.starts_with(";SET NAMES"), "{text}");
 }

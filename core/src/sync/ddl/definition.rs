@@ -1,4 +1,4 @@
-//! Whether the text of a definition names the rows of its table.
+//! What the text of a definition says of its table.
 
 use alloc::{collections::BTreeSet, string::String, vec::Vec};
 
@@ -10,13 +10,38 @@ use super::lexer::{self, Kind, Token};
 #[must_use]
 pub fn json_without_key(sql: &str) -> Option<String> {
     let tokens = lexer::cut(sql, 0).tokens;
-    let open = tokens.iter().position(|token| is_symbol(token, '('))?;
     let mut found = Found::default();
-    for element in split(&tokens[open + 1..]) {
-        found.take(&Element { sql, element })?;
+    for element in elements(sql, &tokens)? {
+        found.take(&element)?;
     }
     let is_key = |key: &Vec<String>| key.iter().all(|column| found.not_null.contains(column));
     found.json.filter(|_| !found.keys.iter().any(is_key))
+}
+
+/// The columns that a statement gives values to which names none, by the definition of its table:
+/// in their order, without those that are computed or invisible. Of a text that is not understood
+/// nothing is said.
+#[must_use]
+pub fn columns_by_position(sql: &str) -> Option<Vec<String>> {
+    let tokens = lexer::cut(sql, 0).tokens;
+    let mut columns = Vec::new();
+    for element in elements(sql, &tokens)? {
+        if element.is(0, "LIKE") {
+            return None;
+        }
+        let words = ["AS", "INVISIBLE"];
+        if !element.is_constraint() && !words.iter().any(|word| element.has(&[word])) {
+            columns.push(element.name(0)?);
+        }
+    }
+    Some(columns)
+}
+
+/// What stands between the brackets behind the name of the table.
+fn elements<'a>(sql: &'a str, tokens: &'a [Token]) -> Option<impl Iterator<Item = Element<'a>>> {
+    let open = tokens.iter().position(|token| is_symbol(token, '('))?;
+    let elements = split(&tokens[open + 1..]).into_iter();
+    Some(elements.map(move |element| Element { sql, element }))
 }
 
 #[derive(Default)]
@@ -37,22 +62,10 @@ struct Element<'a> {
 impl Found {
     /// Takes an element in; nothing if no more needs to be known.
     fn take(&mut self, element: &Element<'_>) -> Option<()> {
-        const CONSTRAINTS: [&str; 10] = [
-            "CONSTRAINT",
-            "PRIMARY",
-            "UNIQUE",
-            "KEY",
-            "INDEX",
-            "FULLTEXT",
-            "SPATIAL",
-            "FOREIGN",
-            "CHECK",
-            "PERIOD",
-        ];
         if element.has(&["PRIMARY"]) || element.is(0, "LIKE") {
             return None;
         }
-        if CONSTRAINTS.iter().any(|word| element.is(0, word)) {
+        if element.is_constraint() {
             if element.has(&["UNIQUE"]) {
                 self.keys.extend(element.parts());
             }
@@ -77,6 +90,22 @@ impl Found {
 }
 
 impl Element<'_> {
+    fn is_constraint(&self) -> bool {
+        const CONSTRAINTS: [&str; 10] = [
+            "CONSTRAINT",
+            "PRIMARY",
+            "UNIQUE",
+            "KEY",
+            "INDEX",
+            "FULLTEXT",
+            "SPATIAL",
+            "FOREIGN",
+            "CHECK",
+            "PERIOD",
+        ];
+        CONSTRAINTS.iter().any(|word| self.is(0, word))
+    }
+
     fn is(&self, index: usize, word: &str) -> bool {
         self.element.get(index).is_some_and(|token| {
             token.kind == Kind::Word && self.sql[token.span.clone()].eq_ignore_ascii_case(word)
