@@ -340,9 +340,9 @@ pub trait Target: Send + Sync + 'static {
     /// Runs a DDL between an intent and its clearing; no slot may be at work.
     fn ddl(&self, ddl: &Ddl) -> impl Future<Output = Applied> + Send;
 
-    /// As [`Self::ddl`], of statements that each alter a table of its own, all at the same time.
-    /// They move no slot, and which of them were executed has to be found out.
-    fn alter_all(&self, ddls: &[Ddl]) -> impl Future<Output = Applied> + Send;
+    /// As [`Self::ddl`], of statements that each make or alter a table of its own, all at the same
+    /// time. They move no slot, and which of them were executed has to be found out.
+    fn ddl_all(&self, ddls: &[Ddl]) -> impl Future<Output = Applied> + Send;
 
     /// Whether there is a checkpoint: the sync unit has begun.
     fn has_checkpoint(&self) -> impl Future<Output = Result<bool>> + Send;

@@ -212,10 +212,10 @@ impl ports::Target for Target {
         }
     }
 
-    async fn alter_all(&self, ddls: &[Ddl]) -> Applied {
+    async fn ddl_all(&self, ddls: &[Ddl]) -> Applied {
         match self.0.control().await {
             Ok(mut control) => {
-                let ended = self.0.alter_all(&mut control.session, ddls).await;
+                let ended = self.0.ddl_all(&mut control.session, ddls).await;
                 control.give_back();
                 ended
             }

@@ -128,13 +128,13 @@ impl Inner {
         }
     }
 
-    /// Runs several; see [`crate::ports::Target::alter_all`]. One intent stands for all of them,
+    /// Runs several; see [`crate::ports::Target::ddl_all`]. One intent stands for all of them,
     /// since whoever finds it ends all of their connections.
-    pub(super) async fn alter_all(&self, session: &mut Session, ddls: &[Ddl]) -> Applied {
+    pub(super) async fn ddl_all(&self, session: &mut Session, ddls: &[Ddl]) -> Applied {
         let Some((first, others)) = ddls.split_first() else {
             return Applied::Done;
         };
-        let runners = match try_join_all(ddls.iter().map(|ddl| self.sorter(ddl))).await {
+        let runners = match try_join_all(ddls.iter().map(|ddl| self.one_of_all(ddl))).await {
             Ok(runners) => runners,
             Err(error) => return failed(error),
         };
@@ -151,16 +151,16 @@ impl Inner {
             Applied::Done => {}
             other => return other,
         }
-        let run = runners.into_iter().zip(ddls).map(async |(runner, ddl)| {
-            let ended = alter(runner, ddl).await;
+        let all = runners.into_iter().zip(ddls).map(async |(runner, ddl)| {
+            let ended = run(runner, ddl).await;
             if let Some(Applied::Failed { error, .. } | Applied::Unknown(error)) = &ended {
                 // The others may take hours.
-                warn!(%error, "keys are not made");
+                warn!(%error, "one of several statements failed");
             }
             ended
         });
         let mut refused = None;
-        for ended in join_all(run).await.into_iter().flatten() {
+        for ended in join_all(all).await.into_iter().flatten() {
             match ended {
                 Applied::Unknown(error) => return Applied::Unknown(error),
                 ended => refused = refused.or(Some(ended)),
@@ -223,9 +223,9 @@ impl Inner {
     }
 
     /// As [`Self::runner`], with more room to sort what goes into keys.
-    async fn sorter(&self, ddl: &Ddl) -> Result<Session> {
+    async fn one_of_all(&self, ddl: &Ddl) -> Result<Session> {
         let mut runner = self.runner(ddl).await?;
-        if self.server.dialect == Dialect::MySql {
+        if ddl.piece.kind == Kind::AlterTable && self.server.dialect == Dialect::MySql {
             let set = format!("SET SESSION innodb_ddl_buffer_size={SORT_BYTES}");
             if let Some(error) = refusal(&mut runner, &set).await? {
                 // Before MySQL 8.0.27.
@@ -356,7 +356,7 @@ async fn refusal(runner: &mut Session, set: &str) -> Result<Option<Error>> {
 }
 
 /// One of several statements: what went wrong, if anything did.
-async fn alter(mut runner: Session, ddl: &Ddl) -> Option<Applied> {
+async fn run(mut runner: Session, ddl: &Ddl) -> Option<Applied> {
     let Piece { kind, sql, .. } = &ddl.piece;
     info!(sql, "executing DDL");
     let ended = runner.unlimited(sql).await;

@@ -19,6 +19,11 @@ use crate::ports::{
     copy::{Copy, CopyTable, Definer, Definition},
 };
 
+/// So many tables are made at the same time, each by a connection of its own.
+const AT_ONCE_MAX: usize = 8;
+/// What a definition has for each of them, as servers write it.
+pub(super) const FOREIGN_KEY: &str = " FOREIGN KEY (";
+
 /// Rows of a table that do not count.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::units) struct Restart {
@@ -67,8 +72,10 @@ impl<T: Target> Definitions<'_, T> {
         begun: &BTreeSet<TableName>,
     ) -> Result<BTreeMap<TableName, String>, Failure> {
         let mut made = BTreeMap::new();
-        let new = || tables.iter().filter(|table| !begun.contains(table.name));
-        let schemas: BTreeSet<_> = new()
+        let new = tables.iter().filter(|table| !begun.contains(table.name));
+        let new: Vec<_> = new.collect();
+        let schemas: BTreeSet<_> = new
+            .iter()
             .map(|table| TableName::new(&*table.name.schema, ""))
             .collect();
         for schema in &schemas {
@@ -79,7 +86,8 @@ impl<T: Target> Definitions<'_, T> {
             }
             // Where routes are those of single tables, the schema may be made and not be theirs.
             let mut others = BTreeSet::new();
-            for Wanted { name, .. } in new().filter(|table| table.name.schema == schema.schema) {
+            let of_schema = |table: &&&Wanted<'_>| table.name.schema == schema.schema;
+            for Wanted { name, .. } in new.iter().filter(of_schema) {
                 others.insert(TableName::new(self.target_of(name)?.schema, ""));
             }
             for mut ddl in ddls {
@@ -95,15 +103,12 @@ impl<T: Target> Definitions<'_, T> {
                 }
             }
         }
-        for Wanted { name: of, source } in new() {
+        for some in new.chunks(AT_ONCE_MAX) {
+            made.extend(self.make(definer, some).await?);
+        }
+        for Wanted { name: of, source } in new {
             let name = self.target_of(of)?;
-            let mut there = self.target.table(&name).await?;
-            if there.is_none() {
-                let definition = definer.definition(of).await.map_err(super::again)?;
-                made.insert((*of).clone(), definition.sql.clone());
-                self.run(of, definition).await?;
-                there = self.target.table(&name).await?;
-            }
+            let there = self.target.table(&name).await?;
             let there = there.ok_or_else(|| missing(&name, "it is not there"))?;
             if let Some(source) = source {
                 compare(source, &there)?;
@@ -116,6 +121,37 @@ impl<T: Target> Definitions<'_, T> {
                     return Err(missing(&name, &what).into());
                 }
             }
+        }
+        Ok(made)
+    }
+
+    /// Makes those of some tables that the target lacks. Returns their definitions.
+    async fn make(
+        &self,
+        definer: &mut impl Definer,
+        tables: &[&Wanted<'_>],
+    ) -> Result<BTreeMap<TableName, String>, Failure> {
+        let (mut made, mut targets) = (BTreeMap::new(), BTreeSet::new());
+        let (mut alone, mut bound) = (Vec::new(), Vec::new());
+        for Wanted { name, .. } in tables {
+            let target = self.target_of(name)?;
+            // Some may become one.
+            if targets.contains(&target) || self.target.table(&target).await?.is_some() {
+                continue;
+            }
+            targets.insert(target);
+            let definition = definer.definition(name).await.map_err(super::again)?;
+            made.insert((*name).clone(), definition.sql.clone());
+            let ddls = match definition.sql.contains(FOREIGN_KEY) {
+                true => &mut bound,
+                false => &mut alone,
+            };
+            ddls.extend(self.ddls(name, definition)?);
+        }
+        ended(self.target.ddl_all(&alone).await)?;
+        // A server locks each table at the other end, in any order.
+        for ddl in &bound {
+            ended(self.target.ddl(ddl).await)?;
         }
         Ok(made)
     }

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::{
     CopyFacts, Failure,
-    define::{Definitions, ended, missing},
+    define::{Definitions, FOREIGN_KEY, ended, missing},
 };
 use crate::ports::{
     Ddl, Target,
@@ -138,7 +138,7 @@ impl<T: Target> Definitions<'_, T> {
                 }
                 ddls.extend(self.alter(name, &adds)?);
             }
-            match ended(self.target.alter_all(&ddls).await) {
+            match ended(self.target.ddl_all(&ddls).await) {
                 // There may not be room to sort for all of them, nor so many connections.
                 Err(Failure::Other(error)) if ddls.len() > 1 => {
                     warn!(%error, "making keys of one table after the other");
@@ -197,7 +197,6 @@ fn has_foreign_key(name: &TableName, made: &BTreeMap<TableName, String>) -> bool
     let short = format!("REFERENCES {} (", Quoted(&name.table));
     let full = format!("REFERENCES {name} (");
     made.iter().any(|(child, sql)| {
-        sql.contains(" FOREIGN KEY (")
-            && (child == name || sql.contains(&short) || sql.contains(&full))
+        sql.contains(FOREIGN_KEY) && (child == name || sql.contains(&short) || sql.contains(&full))
     })
 }

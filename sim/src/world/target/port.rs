@@ -532,7 +532,7 @@ impl ports::Target for Target {
         self.0.ddl(ddl).await
     }
 
-    async fn alter_all(&self, ddls: &[Ddl]) -> Applied {
+    async fn ddl_all(&self, ddls: &[Ddl]) -> Applied {
         for ddl in ddls {
             match self.0.ddl(ddl).await {
                 Applied::Done => {}
