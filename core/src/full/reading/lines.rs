@@ -8,6 +8,8 @@
 use alloc::{format, string::String, vec::Vec};
 use core::ops::Range;
 
+use memchr::memchr3;
+
 use super::{Column, Reading, Value, list};
 use crate::sync::schema::{ColumnInfo, Quoted, Table};
 
@@ -197,26 +199,19 @@ impl Row {
 fn escape(value: &[u8], lines: &mut Vec<u8>) {
     lines.reserve(value.len() + 1);
     let mut rest = value;
-    while let Some(at) = rest.iter().position(|byte| escaped(*byte).is_some()) {
+    while let Some(at) = memchr3(b'\t', b'\n', b'\\', rest) {
         let (before, from) = rest.split_at(at);
         lines.extend_from_slice(before);
         if let Some((byte, behind)) = from.split_first() {
-            lines.push(b'\\');
-            lines.extend(escaped(*byte));
+            lines.extend_from_slice(match byte {
+                b'\t' => b"\\t",
+                b'\n' => b"\\n",
+                _ => b"\\\\",
+            });
             rest = behind;
         }
     }
     lines.extend_from_slice(rest);
-}
-
-/// What stands behind the backslash for a byte that needs one.
-const fn escaped(byte: u8) -> Option<u8> {
-    Some(match byte {
-        b'\t' => b't',
-        b'\n' => b'n',
-        b'\\' => b'\\',
-        _ => return None,
-    })
 }
 
 /// How values of a column become the same in the target, if bytes can.
