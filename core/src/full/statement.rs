@@ -154,6 +154,13 @@ impl Insert {
             rows,
         }))
     }
+
+    /// How many values the first row has. `statement` is what it was read from.
+    #[must_use]
+    pub fn width(&self, statement: &[u8], escapes: bool) -> usize {
+        let first = self.rows.first().and_then(|row| statement.get(row.clone()));
+        first.map_or(0, |row| values(row, escapes).len())
+    }
 }
 
 /// Where each value of a row is in it, without the blanks around. `row` has its parentheses.

@@ -23,7 +23,11 @@ pub fn json_without_key(sql: &str) -> Option<String> {
 /// nothing is said.
 #[must_use]
 pub fn columns_by_position(sql: &str) -> Option<Vec<String>> {
-    let tokens = lexer::cut(sql, 0).tokens;
+    let cut = lexer::cut(sql, 0);
+    if cut.broken.is_some() {
+        return None;
+    }
+    let tokens = cut.tokens;
     let mut columns = Vec::new();
     for element in elements(sql, &tokens)? {
         if element.is(0, "LIKE") {

@@ -211,7 +211,14 @@ impl<K: Connect> Moving<K> {
                 can_be_followed(there.iter(), again)?;
             }
             let columns = match &files.definition {
-                Some(file) => columns_by_position(&dir.definition(file).await?.0),
+                Some(file) => match dir.definition(file).await {
+                    Ok((sql, _)) => columns_by_position(&sql),
+                    Err(error) => {
+                        let what = "rows whose statement names no columns go by position";
+                        warn!(table = %name, %error, "{what}");
+                        None
+                    }
+                },
                 None => None,
             };
             let columns = columns.map(|names| names.into_iter().map(String::into_bytes).collect());
@@ -525,8 +532,12 @@ impl<D: Disk> Reading<'_, D> {
             if name != table.name.table.to_lowercase() {
                 return Err(Failure::Other(unknown(file, &statement.text)));
             }
+            // Of what is computed, a row has nothing or `DEFAULT`.
+            let by_definition = table.columns.as_ref().filter(|columns| {
+                insert.columns.is_none() && columns.len() == insert.width(&statement.text, true)
+            });
             let head = Head {
-                columns: insert.columns.or_else(|| table.columns.clone()),
+                columns: by_definition.cloned().or(insert.columns),
                 preamble: preamble.clone(),
             };
             let tuples = table.loading.tuples(head.columns.as_deref(), &preamble);

@@ -99,10 +99,13 @@ async fn what_was_loaded_is_passed_over() {
 async fn each_row_stands_below_its_columns() {
     let dir = TempDir::new().unwrap();
     let text = "INSERT INTO `t` (`a`) VALUES (1);\nINSERT INTO `t` (`b`) VALUES (2),(3);\n\
-                INSERT INTO `t` VALUES (4,5);\n";
+                INSERT INTO `t` VALUES (4,5);\nINSERT INTO `t` VALUES (6,7,DEFAULT);\n";
     let shared = loading(&dir, text).await;
     let free: Vec<_> = pieces(&shared, all()).await;
-    assert_eq!(free.iter().map(|it| it.rows).collect::<Vec<_>>(), [1, 2, 1]);
+    assert_eq!(
+        free.iter().map(|it| it.rows).collect::<Vec<_>>(),
+        [1, 2, 1, 1]
+    );
     let behind = Copied {
         number: 2,
         piece: Piece {
@@ -121,8 +124,9 @@ async fn each_row_stands_below_its_columns() {
     assert_eq!(narrow.len(), 1, "{text}");
     let (first, rest) = text.split_once(" (`b`) VALUES\n(2),(3)").unwrap();
     assert!(first.contains(" (`a`) VALUES\n(1);SET NAMES"), "{text}");
-    // Those of the definition, where a statement names none.
+    // Those of the definition, where a statement names none and has values for these.
     let (second, third) = rest.split_once(" (`k`,`v`) VALUES\n(4,5)").unwrap();
     assert!(second.starts_with(";SET NAMES"), "{text}");
     assert!(third.starts_with(";SET NAMES"), "{text}");
+    assert!(third.contains("`t` VALUES\n(6,7,DEFAULT);"), "{text}");
 }
