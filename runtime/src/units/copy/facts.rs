@@ -70,6 +70,17 @@ impl TableFacts {
             begun: None,
         }
     }
+
+    /// About how many bytes it has: what a server says of a table that was just filled may be far
+    /// too little, as the rows that have come show.
+    fn weight(&self) -> f64 {
+        let Self { total, done, .. } = self;
+        let by_rows = match (total.bytes, done.rows) {
+            (0, 1..) => done.bytes as f64 / done.rows as f64 * total.rows as f64,
+            _ => 0.0,
+        };
+        by_rows.max(self.size as f64)
+    }
 }
 
 /// How far a table is that is under way.
@@ -132,11 +143,10 @@ fn part_of(tables: &[TableFacts]) -> f64 {
     if tables.iter().all(|table| table.done.tables > 0) {
         return 1.0;
     }
-    let size = |table: &TableFacts| table.size as f64;
     let done = tables
         .iter()
-        .map(|table| size(table) * table.total.part(table.done));
-    let all: f64 = tables.iter().map(size).sum();
+        .map(|table| table.weight() * table.total.part(table.done));
+    let all: f64 = tables.iter().map(TableFacts::weight).sum();
     (done.sum::<f64>() / all).min(PART_MAX)
 }
 
@@ -461,5 +471,24 @@ mod tests {
         facts.wrote(1, 100_000, 0);
         facts.ended(1);
         assert_eq!(facts.part(), 0.55);
+    }
+
+    /// A server may not know yet how large a table is.
+    #[test]
+    fn rows_that_have_come_tell_how_large_a_table_is() {
+        let facts = CopyFacts::default();
+        let table = |rows| {
+            let total = Total {
+                rows,
+                ..Total::default()
+            };
+            TableFacts::new(&TableName::new("d", "t"), 1_000, total, Total::default())
+        };
+        facts.begin(vec![table(1_000), table(10)], &Location::default());
+        facts.wrote(1, 10, 1_000);
+        facts.ended(1);
+        assert_eq!(facts.part(), 0.5);
+        facts.wrote(0, 10, 1_000);
+        assert!(facts.part() < 0.02, "{}", facts.part());
     }
 }
