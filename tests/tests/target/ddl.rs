@@ -130,6 +130,46 @@ async fn a_schema_gets_the_sources_default_collation() -> Result<()> {
     Ok(())
 }
 
+/// Whoever takes over ends all of them: the last one might run when nobody expects it.
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_at_the_same_time_are_settled_together() -> Result<()> {
+    for brand in BRANDS {
+        let mut world = World::new(brand).await?;
+        let tables = ["t", "u"];
+        for table in tables {
+            let create = format!("CREATE TABLE {}.{table} (a INT)", world.data);
+            world.sql.run(&create).await?;
+        }
+        let (target, _) = world.owner(1, 2).await?;
+        let mut blocker = Client::connect(world.server).await?;
+        let reads = format!("SELECT * FROM {0}.t, {0}.u", world.data);
+        blocker.run(&format!("BEGIN; {reads}")).await?;
+        let alters = tables.map(|table| {
+            let sql = format!("ALTER TABLE $.{table} ADD COLUMN b INT");
+            ddl(&world, Kind::AlterTable, table, &sql, 4)
+        });
+        let cut = tokio::time::timeout(Duration::from_millis(700), target.ddl_all(&alters));
+        assert!(cut.await.is_err());
+        let waiting = format!(
+            "SELECT COUNT(*) FROM information_schema.processlist \
+             WHERE info LIKE 'ALTER TABLE {}.%'",
+            world.data
+        );
+        assert_eq!(world.sql.value(&waiting).await?, "2", "{brand:?}");
+        let new = world.connect().await?;
+        new.take_over(Some(Fence(2))).await?;
+        assert_eq!(world.sql.value(&waiting).await?, "0", "{brand:?}");
+        blocker.run("ROLLBACK").await?;
+        assert_done!(new.ddl_all(&alters).await);
+        for table in tables {
+            let name = TableName::new(&world.data, table);
+            let columns = new.table(&name).await?.unwrap().columns;
+            assert_eq!(columns.len(), 2, "{brand:?} {table}");
+        }
+    }
+    Ok(())
+}
+
 /// What a crash leaves behind: the intent, and the statement executed or not.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unsettled_ddl_is_settled_by_what_the_table_looks_like() -> Result<()> {

@@ -49,6 +49,9 @@ const JOB_LIMIT: Duration = Duration::from_secs(60);
 /// megabyte it would merge many files.
 const SORT_BYTES: usize = 32 << 20;
 
+/// A schema, a table or nothing, and what it looks like; `None` when it is not there.
+type Look = (String, String, Option<String>);
+
 /// A DDL under way, as the control row keeps it.
 #[derive(Debug, Deserialize, Serialize)]
 struct Intent {
@@ -60,7 +63,7 @@ struct Intent {
     alongside: Vec<u64>,
     /// Tables that show whether it ran, with what each looked like before; an empty table name is
     /// the schema itself.
-    tables: Vec<(String, String, Option<String>)>,
+    tables: Vec<Look>,
     /// Source tables whose structure changes.
     sources: Vec<(String, String)>,
     /// Where all slots are once it ran.
@@ -144,8 +147,16 @@ impl Inner {
         };
         intent.alongside = runners[1..].iter().map(|runner| runner.id).collect();
         for ddl in others {
-            intent.sql.push(';');
-            intent.sql.push_str(&ddl.piece.sql);
+            match looks(session, ddl).await {
+                Ok(tables) => intent.tables.extend(tables),
+                Err(error) => return failed(error),
+            }
+        }
+        if !others.is_empty() {
+            // Their texts together may be more than a packet holds.
+            intent
+                .sql
+                .push_str(&format!(" (and {} more)", others.len()));
         }
         match self.note(session, &intent).await {
             Applied::Done => {}
@@ -236,11 +247,7 @@ impl Inner {
     }
 
     async fn intent(&self, session: &mut Session, ddl: &Ddl, runner: u64) -> Result<Intent> {
-        let mut tables = Vec::new();
-        for name in &ddl.piece.targets {
-            let look = look(session, name).await?;
-            tables.push((name.schema.clone(), name.table.clone(), look));
-        }
+        let tables = looks(session, ddl).await?;
         let sources = ddl.piece.sources.iter();
         let Progress {
             boundary,
@@ -396,6 +403,16 @@ fn undecided(intent: &Intent) -> Error {
 fn is_renamed(piece: &Piece, intent: &Intent) -> bool {
     let looks: Vec<_> = intent.tables.iter().map(|(_, _, look)| look).collect();
     piece.kind == Kind::RenameTable && matches!(looks[..], [None, Some(_)])
+}
+
+/// What the tables that a DDL changes look like.
+async fn looks(session: &mut Session, ddl: &Ddl) -> Result<Vec<Look>> {
+    let mut looks = Vec::new();
+    for name in &ddl.piece.targets {
+        let look = look(session, name).await?;
+        looks.push((name.schema.clone(), name.table.clone(), look));
+    }
+    Ok(looks)
 }
 
 /// What a table or schema looks like; `None` when it is not there. The auto-increment counter is

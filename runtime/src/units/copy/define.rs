@@ -148,7 +148,7 @@ impl<T: Target> Definitions<'_, T> {
             };
             ddls.extend(self.ddls(name, definition)?);
         }
-        ended(self.target.ddl_all(&alone).await)?;
+        self.run_all(&alone).await?;
         // A server locks each table at the other end, in any order.
         for ddl in &bound {
             ended(self.target.ddl(ddl).await)?;
@@ -280,6 +280,21 @@ impl<T: Target> Definitions<'_, T> {
             ended(self.target.ddl(&ddl).await)?;
         }
         Ok(())
+    }
+
+    /// Runs statements at the same time; one after the other where that does not go: there may not
+    /// be room to sort for all of them, nor so many connections.
+    pub(super) async fn run_all(&self, ddls: &[Ddl]) -> Result<(), Failure> {
+        match ended(self.target.ddl_all(ddls).await) {
+            Err(Failure::Other(error)) if ddls.len() > 1 => {
+                tracing::warn!(%error, "one statement after the other");
+                for ddl in ddls {
+                    ended(self.target.ddl(ddl).await)?;
+                }
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     /// What a statement of the source means for the target.

@@ -138,16 +138,7 @@ impl<T: Target> Definitions<'_, T> {
                 }
                 ddls.extend(self.alter(name, &adds)?);
             }
-            match ended(self.target.ddl_all(&ddls).await) {
-                // There may not be room to sort for all of them, nor so many connections.
-                Err(Failure::Other(error)) if ddls.len() > 1 => {
-                    warn!(%error, "making keys of one table after the other");
-                    for ddl in &ddls {
-                        ended(self.target.ddl(ddl).await)?;
-                    }
-                }
-                done => done?,
-            }
+            self.run_all(&ddls).await?;
             for (name, keys) in tables {
                 if !self.lacking(name, keys).await?.is_empty() {
                     let text =
