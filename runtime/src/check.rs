@@ -29,6 +29,7 @@ use self::{
     known::Known,
     schema::Route,
     server::{address, unreachable},
+    tables::Kind,
 };
 pub use self::{
     item::{Item, Outcome, Problem, State},
@@ -405,15 +406,17 @@ impl<'a> Found<'a> {
         let writes = |part: &&Part| part.writes();
         let meta = parts.iter().map(|part| part.task.meta_schema.clone());
         let mut schemas: BTreeSet<String> = meta.collect();
-        let mut has_foreign_keys = false;
+        let (mut has_foreign_keys, mut has_views) = (false, false);
         for known in known {
+            let mut tables = known.source.tables.values();
+            has_views |= known.part.copies() && tables.any(|facts| facts.kind == Kind::View);
             let (routes, _) = known.routes();
             for Route { source, target } in routes {
                 has_foreign_keys |= known.part.copies() && source.parents.is_some();
                 schemas.insert(target.schema);
             }
         }
-        let problems = privileges::target(&target.user, &schemas, has_foreign_keys);
+        let problems = privileges::target(&target.user, &schemas, (has_foreign_keys, has_views));
         self.put(Item::TargetPrivilege, "target", problems);
         let slots: u64 = parts.iter().filter(writes).map(Part::slots).sum();
         let problem = target

@@ -11,7 +11,7 @@ use dm_tests::{
     job::Job,
     process,
     servers::{Brand, Database, Options, Role},
-    sql::Client,
+    sql::{self, Client},
     worker::{self, Worker},
 };
 use tokio::time::sleep;
@@ -312,6 +312,77 @@ async fn a_right_to_write_that_is_taken_away_is_missed() -> Result<()> {
         .run(&format!("GRANT INSERT ON {schema}.* TO {USER}"))
         .await?;
     world.arrives().await
+}
+
+/// It is told, and no reason to copy nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_may_not_be_shown_is_left_out() -> Result<()> {
+    let schema = "fault_view";
+    let Some((source, target)) = servers(MYSQL, schema, &Options::default()).await? else {
+        return Ok(());
+    };
+    let mut job = job(schema, &source, &target).await?;
+    job.source.user = USER.to_owned();
+    let mut here = Client::connect(&source).await?;
+    here.run(&format!(
+        "CREATE VIEW {schema}.v AS SELECT 1 AS one; CREATE USER {USER} IDENTIFIED BY '{}'; \
+         GRANT REPLICATION SLAVE, REPLICATION CLIENT, RELOAD ON *.* TO {USER}; \
+         GRANT SELECT ON {schema}.* TO {USER}",
+        job.source.password
+    ))
+    .await?;
+    let dir = process::scratch("dump")?.join("ours");
+    for (mode, says) in [
+        ("full", "a view is not made"),
+        ("dump", "a view is not dumped"),
+    ] {
+        let job = Job {
+            task: format!("{}_{mode}", job.task),
+            mode,
+            dump_dir: (mode == "dump").then(|| dir.clone()),
+            ..job.clone()
+        };
+        let mut worker = Worker::standalone(&job)?;
+        let status = worker.wait(LIMIT)?;
+        assert!(status.success(), "{}", worker.log());
+        for text in [says, "Grant SHOW VIEW on the view"] {
+            assert!(worker.log().contains(text), "{text}: {}", worker.log());
+        }
+    }
+    here.run(&format!("DROP VIEW {schema}.v")).await?;
+    let mut there = Client::connect(&target).await?;
+    sql::compare_schemas(&mut here, &mut there, &[schema]).await
+}
+
+/// Tables are made by many at the same time only where there may be so many.
+#[tokio::test(flavor = "multi_thread")]
+async fn few_connections_are_enough() -> Result<()> {
+    let schema = "fault_connections";
+    let Some((source, target)) = servers(MYSQL, schema, &Options::default()).await? else {
+        return Ok(());
+    };
+    let mut here = Client::connect(&source).await?;
+    for table in 0..9 {
+        here.run(&format!(
+            "CREATE TABLE {schema}.n{table} (id INT PRIMARY KEY)"
+        ))
+        .await?;
+    }
+    let mut job = job(schema, &source, &target).await?;
+    (job.mode, job.target.user) = ("full", USER.to_owned());
+    let mut there = Client::connect(&target).await?;
+    there
+        .run(&format!(
+            "CREATE USER {USER} IDENTIFIED BY '{}' WITH MAX_USER_CONNECTIONS 6; \
+             GRANT ALL ON *.* TO {USER}",
+            job.target.password
+        ))
+        .await?;
+    let mut worker = Worker::standalone(&job)?;
+    let status = worker.wait(LIMIT)?;
+    assert!(status.success(), "{}", worker.log());
+    assert!(worker.log().contains("one statement after the other"));
+    sql::compare_schemas(&mut here, &mut there, &[schema]).await
 }
 
 /// Escapes double it: what the source holds the target may not take.

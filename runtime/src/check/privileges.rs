@@ -7,7 +7,7 @@ use dm_core::{binlog::Flavor, full::Consistency, full::Reading, sync::schema::Ta
 use super::{
     grants::Grants,
     item::{Problem, Problems, State},
-    tables::{Facts, Tables},
+    tables::{Facts, Kind, Tables},
 };
 
 /// What the target's user needs in its schemas.
@@ -115,6 +115,23 @@ impl Dump<'_> {
                 schemas.remove(&table.name.schema);
             }
         }
+        let views = self
+            .tables
+            .values()
+            .filter(|facts| facts.kind == Kind::View);
+        for Facts { table, .. } in views {
+            if !self.user.grants.on_table("SHOW VIEW", &table.name) {
+                let problem = Problem::warn(
+                    format!(
+                        "the source's user {} lacks SHOW VIEW, without which views are not made \
+                         in the target",
+                        self.user.name
+                    ),
+                    self.user.advice(&["SHOW VIEW"], "them"),
+                );
+                problems.add(problem.about(&table.name));
+            }
+        }
         for schema in schemas {
             if !self.user.grants.in_schema("SELECT", &schema) {
                 let problem = Problem::warn(
@@ -216,13 +233,16 @@ impl Dump<'_> {
 pub(super) fn target(
     user: &User,
     schemas: &BTreeSet<String>,
-    has_foreign_keys: bool,
+    (has_foreign_keys, has_views): (bool, bool),
 ) -> Vec<Problem> {
-    let more = has_foreign_keys.then_some("REFERENCES");
+    let more = [
+        has_foreign_keys.then_some("REFERENCES"),
+        has_views.then_some("CREATE VIEW"),
+    ];
     // What is missing in which schemas.
     let mut lacks: BTreeMap<Vec<&str>, Vec<String>> = BTreeMap::new();
     for schema in schemas {
-        let wanted = WRITES.into_iter().chain(more);
+        let wanted = WRITES.into_iter().chain(more.into_iter().flatten());
         let missing = wanted.filter(|privilege| !user.grants.in_schema(privilege, schema));
         let missing: Vec<_> = missing.collect();
         if !missing.is_empty() {
@@ -353,6 +373,31 @@ mod tests {
     }
 
     #[test]
+    fn a_view_must_be_shown() {
+        let mut view = table("v", &["a"], 1);
+        view.kind = Kind::View;
+        let tables: Tables = [table("t", &["a"], 1), view]
+            .map(|facts| (facts.table.name.clone(), facts))
+            .into();
+        let check = |select: &str| {
+            let dump = Dump {
+                user: &user(&["GRANT RELOAD ON *.* TO `u`@`%`", select]),
+                tables: &tables,
+                schemas: BTreeSet::new(),
+                consistency: Consistency::Auto,
+                by_gtid: true,
+                goes_on: true,
+            };
+            dump.check()
+        };
+        let found = check("GRANT SELECT ON `d`.* TO `u`@`%`");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].concerns, ["`d`.`v`"]);
+        assert!(found[0].advice.contains("GRANT SHOW VIEW"), "{found:?}");
+        assert_eq!(check("GRANT SELECT, SHOW VIEW ON `d`.* TO `u`@`%`"), []);
+    }
+
+    #[test]
     fn without_a_lock_a_binlog_has_to_follow() {
         let select = "GRANT SELECT ON *.* TO `u`@`%`";
         let tables: Tables = [table("t", &["a"], 1)]
@@ -400,14 +445,16 @@ mod tests {
             "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, INDEX ON `b%`.* TO `u`@`%`",
         ]);
         let schemas = ["a", "b1", "b2"].map(str::to_owned).into();
-        let found = target(&user, &schemas, true);
+        let found = target(&user, &schemas, (true, true));
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].concerns, ["b1", "b2"]);
         assert!(
-            found[0].reason.contains("lacks ALTER, REFERENCES in"),
+            found[0]
+                .reason
+                .contains("lacks ALTER, REFERENCES, CREATE VIEW in"),
             "{found:?}"
         );
-        assert_eq!(target(&user, &["a".to_owned()].into(), true), []);
+        assert_eq!(target(&user, &["a".to_owned()].into(), (true, true)), []);
     }
 
     #[test]

@@ -139,8 +139,9 @@ fn workaround(number: u16) -> Option<&'static str> {
         }
         1045 | 1698 => "Check user and password of `target-database`.",
         1044 | 1142 | 1143 | 1227 | 1410 => {
-            "Grant the target user SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX on \
-             the target schemas and on the meta schema."
+            "Grant the target user SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, \
+             REFERENCES on the target schemas and on the meta schema; for views CREATE VIEW, and \
+             SET_ANY_DEFINER (or SUPER) where somebody else has defined them."
         }
         1049 => "Create the schema in the target, or check the routes of the task.",
         1146 => "Create the table in the target, or check the routes of the task.",

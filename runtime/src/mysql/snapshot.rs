@@ -364,9 +364,14 @@ impl SnapshotReader {
     fn refused(&self, sql: &str, fault: &Fault) -> Error {
         match fault.code() {
             Some(number) if DENIED.contains(&number) => {
-                failed(sql).with_cause(fault.to_string()).with_workaround(
-                    "Grant SELECT on the table to the user of the source, then resume the task.",
-                )
+                let cause = fault.to_string();
+                let (right, object) = match cause.contains("SHOW VIEW") {
+                    true => ("SHOW VIEW", "view"),
+                    false => ("SELECT", "table"),
+                };
+                failed(sql).with_cause(cause).with_workaround(format!(
+                    "Grant {right} on the {object} to the user of the source, then resume the task."
+                ))
             }
             Some(number) if !LOST.contains(&number) => failed(sql).with_cause(fault.to_string()),
             _ => broken(fault, &self.db),

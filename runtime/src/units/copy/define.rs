@@ -156,7 +156,8 @@ impl<T: Target> Definitions<'_, T> {
         Ok(made)
     }
 
-    /// Makes views, as far as the target takes them: they may name what is not migrated.
+    /// Makes views, as far as they can be read and the target takes them: they may name what is
+    /// not migrated.
     ///
     /// # Errors
     /// The connection broke, or somebody else owns the source.
@@ -180,8 +181,15 @@ impl<T: Target> Definitions<'_, T> {
                     refused.push((view, Some(why)));
                     continue;
                 }
-                let Definition { sql, time_zone } =
-                    definer.definition(view).await.map_err(super::again)?;
+                let definition = definer.definition(view).await.map_err(super::again);
+                let Definition { sql, time_zone } = match definition {
+                    Ok(definition) => definition,
+                    Err(Failure::Other(error)) => {
+                        refused.push((view, Some(error)));
+                        continue;
+                    }
+                    Err(failure) => return Err(failure),
+                };
                 let piece = Piece {
                     ordinal: 0,
                     // As for what servers say where there is one.

@@ -230,14 +230,25 @@ impl<D: Disk> Plan<D> {
             let file = DumpFile::Schema {
                 schema: schema.clone(),
             };
-            self.definition(reader, &name, &file, "").await?;
+            let definition = reader.definition(&name).await.map_err(again)?;
+            self.define(&file, "", &definition).await?;
         }
         for name in tables() {
             let TableName { schema, table } = name.clone();
             let file = DumpFile::Table { schema, table };
-            self.definition(reader, name, &file, "").await?;
+            let definition = reader.definition(name).await.map_err(again)?;
+            self.define(&file, "", &definition).await?;
         }
         for SnapshotView { name, columns } in views {
+            let definition = match reader.definition(name).await.map_err(again) {
+                Ok(definition) => definition,
+                Err(Failure::Other(error)) => {
+                    let what = "a view is not dumped: make it yourself, if it is wanted";
+                    tracing::warn!(view = %name, %error, "{what}");
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+            };
             let TableName { schema, table } = name.clone();
             // Views may be made of one another, so there is a table of that name before.
             let columns = columns.iter().map(|name| format!("{} int", Quoted(name)));
@@ -250,22 +261,15 @@ impl<D: Disk> Plan<D> {
             let before = format!("{}{}", drop("TABLE"), drop("VIEW"));
             let (schema, view) = (name.schema.clone(), view.clone());
             let file = DumpFile::View { schema, view };
-            self.definition(reader, name, &file, &before).await?;
+            self.define(&file, &before, &definition).await?;
         }
         Ok(())
     }
 
-    async fn definition<R: Reader>(
-        &self,
-        reader: &mut R,
-        name: &TableName,
-        file: &DumpFile,
-        before: &str,
-    ) -> Result<(), Failure> {
-        let Definition { sql, time_zone } = reader.definition(name).await.map_err(again)?;
-        let head = head(&time_zone);
-        self.write(file, format!("{head}{before}{sql};\n")).await?;
-        Ok(())
+    async fn define(&self, file: &DumpFile, before: &str, definition: &Definition) -> Result<()> {
+        let Definition { sql, time_zone } = definition;
+        let head = head(time_zone);
+        self.write(file, format!("{head}{before}{sql};\n")).await
     }
 
     async fn write(&self, file: &DumpFile, text: String) -> Result<()> {

@@ -12,7 +12,7 @@ use dm_core::{
         schema::TableName,
     },
 };
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{Failure, run::Run};
 use crate::{
@@ -133,7 +133,7 @@ impl<S: Source, T: Target> Run<'_, S, T> {
             && filter.allows(&TableName::new(&*name.schema, ""))
         {
             let end = self.cursor.end_of(header);
-            info!(
+            warn!(
                 kind,
                 %name,
                 %end,
