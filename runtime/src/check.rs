@@ -405,7 +405,7 @@ impl<'a> Found<'a> {
         let parts = &self.task.parts;
         let writes = |part: &&Part| part.writes();
         let meta = parts.iter().map(|part| part.task.meta_schema.clone());
-        let mut schemas: BTreeSet<String> = meta.collect();
+        let (meta, mut schemas) = (meta.collect(), BTreeSet::new());
         let (mut has_foreign_keys, mut has_views) = (false, false);
         for known in known {
             let mut tables = known.source.tables.values();
@@ -416,7 +416,8 @@ impl<'a> Found<'a> {
                 schemas.insert(target.schema);
             }
         }
-        let problems = privileges::target(&target.user, &schemas, (has_foreign_keys, has_views));
+        let more = (has_foreign_keys, has_views);
+        let problems = privileges::target(&target.user, (&meta, &schemas), more);
         self.put(Item::TargetPrivilege, "target", problems);
         let slots: u64 = parts.iter().filter(writes).map(Part::slots).sum();
         let problem = target

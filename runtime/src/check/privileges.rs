@@ -229,10 +229,11 @@ impl Dump<'_> {
     }
 }
 
-/// Whether tables may be made and written in these schemas of the target.
+/// Whether tables may be made and written in schemas of the target: those of the worker's own, and
+/// those of the task, which may have foreign keys and views.
 pub(super) fn target(
     user: &User,
-    schemas: &BTreeSet<String>,
+    (meta, schemas): (&BTreeSet<String>, &BTreeSet<String>),
     (has_foreign_keys, has_views): (bool, bool),
 ) -> Vec<Problem> {
     let more = [
@@ -241,8 +242,9 @@ pub(super) fn target(
     ];
     // What is missing in which schemas.
     let mut lacks: BTreeMap<Vec<&str>, Vec<String>> = BTreeMap::new();
-    for schema in schemas {
-        let wanted = WRITES.into_iter().chain(more.into_iter().flatten());
+    for schema in meta.union(schemas) {
+        let more = more.into_iter().filter(|_| schemas.contains(schema));
+        let wanted = WRITES.into_iter().chain(more.flatten());
         let missing = wanted.filter(|privilege| !user.grants.in_schema(privilege, schema));
         let missing: Vec<_> = missing.collect();
         if !missing.is_empty() {
@@ -445,7 +447,8 @@ mod tests {
             "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, INDEX ON `b%`.* TO `u`@`%`",
         ]);
         let schemas = ["a", "b1", "b2"].map(str::to_owned).into();
-        let found = target(&user, &schemas, (true, true));
+        let none = BTreeSet::new();
+        let found = target(&user, (&none, &schemas), (true, true));
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].concerns, ["b1", "b2"]);
         assert!(
@@ -454,7 +457,10 @@ mod tests {
                 .contains("lacks ALTER, REFERENCES, CREATE VIEW in"),
             "{found:?}"
         );
-        assert_eq!(target(&user, &["a".to_owned()].into(), (true, true)), []);
+        let own = target(&user, (&schemas, &none), (true, true));
+        assert!(own[0].reason.contains("lacks ALTER in"), "{own:?}");
+        let a = ["a".to_owned()].into();
+        assert_eq!(target(&user, (&none, &a), (true, true)), []);
     }
 
     #[test]
