@@ -21,7 +21,7 @@ use crate::ports::{
 
 /// So many tables are made at the same time, each by a connection of its own.
 const AT_ONCE_MAX: usize = 8;
-/// What a definition has for each of them, as servers write it.
+/// What a definition has for each foreign key, as servers write it.
 pub(super) const FOREIGN_KEY: &str = " FOREIGN KEY (";
 
 /// Rows of a table that do not count.
