@@ -15,9 +15,10 @@ pub struct Preamble {
     pub charset: Option<String>,
     /// The time zone of timestamps.
     pub time_zone: Option<String>,
-    /// Whether it spoke of foreign keys before it named a character set, as Dumpling does and
-    /// mydumper does not.
-    pub foreign_keys_first: bool,
+    /// Whether it spoke of foreign keys behind a character set, and in a comment for some servers,
+    /// as mydumper always does. Dumpling does so before it, or to MariaDB without a comment; early
+    /// ones did not.
+    pub foreign_keys_last: bool,
 }
 
 /// Variables that change nothing of what rows are, or that every session for rows sets its own way.
@@ -51,7 +52,7 @@ impl Preamble {
     /// Whether texts are in UTF-8 though it names binary: Dumpling gets them so from its source.
     /// Our own files name a time zone.
     pub(super) fn is_of_dumpling(&self) -> bool {
-        self.foreign_keys_first
+        !self.foreign_keys_last
             && self.time_zone.is_none()
             && self.charset.as_deref() == Some("binary")
     }
@@ -61,8 +62,8 @@ impl Preamble {
     /// # Errors
     /// 11006: it asks for something that rows would be read wrong without.
     pub fn take(&mut self, statement: &[u8]) -> Result<bool> {
-        let text = String::from_utf8_lossy(rest_of(statement)?).into_owned();
-        let text = bare(&text);
+        let whole = String::from_utf8_lossy(rest_of(statement)?).into_owned();
+        let text = bare(&whole);
         let word = |count| text.split_whitespace().nth(count).unwrap_or_default();
         let is = |count, what: &str| word(count).eq_ignore_ascii_case(what);
         let is_around = is(0, "LOCK") && is(1, "TABLES")
@@ -80,13 +81,14 @@ impl Preamble {
             .into_iter()
             .chain([list.len()])
         {
-            self.assign(list[start..end].trim(), text)?;
+            let is_for_some = whole.starts_with("/*");
+            self.assign(list[start..end].trim(), text, is_for_some)?;
             start = end + 1;
         }
         Ok(true)
     }
 
-    fn assign(&mut self, assignment: &str, statement: &str) -> Result<()> {
+    fn assign(&mut self, assignment: &str, statement: &str, is_for_some: bool) -> Result<()> {
         let mut words = assignment.split_whitespace();
         if words
             .next()
@@ -115,7 +117,7 @@ impl Preamble {
             .unwrap_or(&name)
             .trim();
         match name {
-            "foreign_key_checks" => self.foreign_keys_first |= self.charset.is_none(),
+            "foreign_key_checks" => self.foreign_keys_last |= is_for_some && self.charset.is_some(),
             // A variable of the file's own.
             _ if name.starts_with('@') => {}
             _ if PASSED_OVER.contains(&name) => {}
@@ -185,7 +187,7 @@ mod tests {
         let some = |charset: &str, zone: Option<&str>| Preamble {
             charset: Some(charset.into()),
             time_zone: zone.map(Into::into),
-            foreign_keys_first: zone.is_none(),
+            foreign_keys_last: zone.is_some_and(|zone| zone == "+00:00"),
         };
         let dumpling = [
             "/*!40014 SET FOREIGN_KEY_CHECKS=0*/;",
