@@ -71,6 +71,15 @@ pub(super) struct Packed {
 }
 
 impl Packed {
+    /// How many of its bytes on the disk lie before a place of its text. Nothing of a compressed
+    /// one: only who reads it again knows that.
+    pub(super) fn bytes_before(&self, at: u64) -> u64 {
+        match self.compression {
+            Compression::None => at.min(self.bytes),
+            Compression::Gzip | Compression::Zstd | Compression::Snappy => 0,
+        }
+    }
+
     /// Its name without what says how it is packed.
     fn plain_name(&self) -> &str {
         let end = self.name.rfind(".sql").unwrap_or(self.name.len());

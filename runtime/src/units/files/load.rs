@@ -115,7 +115,8 @@ impl<K: Connect> Moving<K> {
         if let Some(copy) = noted.as_ref().filter(|copy| copy.is_over) {
             self.events.send(lifecycle::Event::Initialised);
             self.facts.note_from(&copy.from);
-            return self.remove_files(&dir, upstream.flavor).await;
+            self.remove_files(&dir, upstream.flavor).await;
+            return Ok(());
         }
         // This one first: where it is not, there may be no directory at all.
         let metadata = dir.metadata(upstream.flavor).await?;
@@ -263,7 +264,8 @@ impl<K: Connect> Moving<K> {
         watching(&self.job, (&source, &copy.from), ended).await?;
         let copy = target.copy().await?.unwrap_or_default();
         hand_over(&*target, &self.job, &copy).await?;
-        self.remove_files(&dir, upstream.flavor).await
+        self.remove_files(&dir, upstream.flavor).await;
+        Ok(())
     }
 
     /// Makes what rows go into.
@@ -307,16 +309,22 @@ impl<K: Connect> Moving<K> {
         self.facts.begin(known.collect(), &copy.from);
     }
 
-    /// Removes what this task has dumped, if it is to.
-    async fn remove_files(&self, dir: &DumpDir<K::Disk>, flavor: Flavor) -> Result<(), Failure> {
+    /// Removes what this task has dumped, if it is to. All is loaded, so files that stay are no
+    /// reason to stop.
+    async fn remove_files(&self, dir: &DumpDir<K::Disk>, flavor: Flavor) {
         let task = &self.job.task;
         let owner = (task.name.clone(), self.job.source.source_id.clone());
         // What somebody else has dumped is his.
         let dumps = Mode::parse(&task.mode).is_some_and(Mode::has_dump);
-        if task.clean_dump_file && dumps && dir.remove(flavor, &owner).await? {
-            info!(dir = %dir.path.display(), "the dump is removed");
+        if !task.clean_dump_file || !dumps {
+            return;
         }
-        Ok(())
+        let path = dir.path.display();
+        match dir.remove(flavor, &owner).await {
+            Ok(true) => info!(dir = %path, "the dump is removed"),
+            Ok(false) => {}
+            Err(error) => warn!(dir = %path, %error, "the dump stays: remove it yourself"),
+        }
     }
 }
 
@@ -384,11 +392,12 @@ impl LoadTable {
             file: self.files.len(),
             at: 0,
         };
-        let to = to.unwrap_or(end);
-        let count = to.file.saturating_sub(from.file);
-        let files = self.files.iter().skip(from.file).take(count);
-        let bytes: u64 = files.map(|file| file.bytes).sum();
-        (bytes + to.at).saturating_sub(from.at)
+        let before = |place: Place| {
+            let whole: u64 = self.files.iter().take(place.file).map(|it| it.bytes).sum();
+            let file = self.files.get(place.file);
+            whole + file.map_or(0, |file| file.bytes_before(place.at))
+        };
+        before(to.unwrap_or(end)).saturating_sub(before(from))
     }
 }
 
@@ -514,13 +523,14 @@ impl<D: Disk> Reading<'_, D> {
     ) -> Result<(), Failure> {
         let table = &self.shared.tables[self.number];
         let mut statements = self.shared.dir.statements(file).await?;
-        let mut read = 0;
+        // What lies before was counted when it was loaded.
+        let mut read = file.bytes_before(begin);
         let mut preamble = Preamble::default();
         while let Some(statement) = statements.next(Some(self.out)).await? {
             if statement.at >= end {
                 break;
             }
-            let behind = statements.read_bytes();
+            let behind = statements.read_bytes().max(read);
             self.bytes += behind - mem::replace(&mut read, behind);
             let Some(insert) = Insert::parse(&statement.text, true)? else {
                 if !preamble.take(&statement.text)? {
@@ -565,8 +575,7 @@ impl<D: Disk> Reading<'_, D> {
                 self.open.large = None;
             }
         }
-        let behind = statements.read_bytes();
-        self.bytes += behind - read;
+        self.bytes += statements.read_bytes().saturating_sub(read);
         Ok(())
     }
 
