@@ -160,13 +160,39 @@ impl Settings {
         // What makes no sense is refused elsewhere.
         let _ = arguments(&mut dump, &mut Consistency::default());
         let is_dump = Mode::parse(&task.mode) == Some(Mode::Dump);
+        let (load, usual) = (&task.load, LoadConfig::standard());
         [
             // What comes by the binlog would not be filtered.
             (!dump.where_.is_empty() && !is_dump, "mydumpers: where"),
             (
-                task.load.import_mode != LoadConfig::standard().import_mode,
+                load.import_mode != usual.import_mode,
                 "loaders: import-mode",
             ),
+            // Of physical imports.
+            (
+                load.on_duplicate_physical != usual.on_duplicate_physical,
+                "loaders: on-duplicate-physical",
+            ),
+            (
+                load.disk_quota_physical != usual.disk_quota_physical,
+                "loaders: disk-quota-physical",
+            ),
+            (
+                load.checksum_physical != usual.checksum_physical,
+                "loaders: checksum-physical",
+            ),
+            (load.analyze != usual.analyze, "loaders: analyze"),
+            (
+                load.range_concurrency != usual.range_concurrency,
+                "loaders: range-concurrency",
+            ),
+            (
+                load.compress_kv_pairs != usual.compress_kv_pairs,
+                "loaders: compress-kv-pairs",
+            ),
+            (load.pd_addr != usual.pd_addr, "loaders: pd-addr"),
+            // There is one connection for all, that of `target-database`.
+            (load.security.is_some(), "loaders: security"),
         ]
         .into_iter()
         .filter_map(|(is_set, key)| is_set.then_some(key))
@@ -340,6 +366,17 @@ mod tests {
             assert!(error.message.contains(key), "{error}");
         }
         assert!(Settings::without_effect(&task(|_| {})).is_empty());
+        let physical = task(|it| {
+            it.load.on_duplicate_physical = "manual".into();
+            it.load.disk_quota_physical = ByteSize(1 << 30);
+            it.load.checksum_physical = "off".into();
+            it.load.analyze = "off".into();
+            it.load.range_concurrency = 8;
+            it.load.compress_kv_pairs = "gzip".into();
+            it.load.pd_addr = "pd:2379".into();
+            it.load.security = Some(<_>::default());
+        });
+        assert_eq!(Settings::without_effect(&physical).len(), 8);
         let filtered = |mode: &str| {
             let task = task(|it| {
                 it.mode = mode.into();
