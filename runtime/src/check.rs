@@ -334,15 +334,16 @@ impl<'a> Found<'a> {
             let problem = variables.check_connections(wanted, what_for);
             self.put(Item::ConnNumber, &subject, problem);
         }
-        if !mode.has_sync() {
-            return;
-        }
+        // Every unit looks at these, whether it reads the binlog or not.
         let problem = privileges::replication(user, variables.flavor());
         self.put(Item::ReplicationPrivilege, &subject, problem);
-        self.put(Item::ServerId, &subject, variables.check_server_id());
         self.put(Item::BinlogEnable, &subject, variables.check_binlog());
         self.put(Item::BinlogFormat, &subject, variables.check_format(config));
         self.put(Item::BinlogRowImage, &subject, variables.check_image());
+        if !mode.has_sync() {
+            return;
+        }
+        self.put(Item::ServerId, &subject, variables.check_server_id());
         if let Some((only, never)) = &source.logged {
             let schemas: BTreeSet<_> = source.tables.keys().map(|name| &*name.schema).collect();
             let any_case = variables.number("lower_case_table_names") != 0;

@@ -116,8 +116,16 @@ impl Target {
     pub(super) async fn ask(db: &DbConfig, wanted: &Wanted) -> Result<Self, Fault> {
         let mut conn = open(&without_ours(db)).await?;
         let (variables, user) = server(&mut conn).await?;
+        const ENGINES: &str = "SELECT ENGINE FROM information_schema.ENGINES \
+                               WHERE SUPPORT IN ('YES','DEFAULT')";
+        let engines = conn.query(ENGINES).await?;
         let mut there = There {
             any_case: variables.number("lower_case_table_names") != 0,
+            unknown_types: There::types_unknown_to(variables.flavor(), variables.get("version")),
+            engines: engines
+                .iter()
+                .map(|row| row.text(0).to_lowercase())
+                .collect(),
             ..There::default()
         };
         let names: BTreeSet<_> = wanted.tables.iter().map(|name| there.key(name)).collect();

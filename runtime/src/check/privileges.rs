@@ -14,6 +14,8 @@ use super::{
 const WRITES: [&str; 8] = [
     "SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX",
 ];
+/// What it can do nothing without in the schema of the worker's own.
+const NOTES: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
 
 /// A user: its name as statements want it, and what it may do.
 #[derive(Debug)]
@@ -240,19 +242,23 @@ pub(super) fn target(
         has_foreign_keys.then_some("REFERENCES"),
         has_views.then_some("CREATE VIEW"),
     ];
-    // What is missing in which schemas.
-    let mut lacks: BTreeMap<Vec<&str>, Vec<String>> = BTreeMap::new();
+    // What is missing in which schemas, and whether nothing can be done without.
+    let mut lacks: BTreeMap<(bool, Vec<&str>), Vec<String>> = BTreeMap::new();
     for schema in meta.union(schemas) {
         let more = more.into_iter().filter(|_| schemas.contains(schema));
         let wanted = WRITES.into_iter().chain(more.flatten());
         let missing = wanted.filter(|privilege| !user.grants.in_schema(privilege, schema));
         let missing: Vec<_> = missing.collect();
+        let is_needed = |privilege| NOTES.contains(privilege);
+        let stops = meta.contains(schema) && missing.iter().any(is_needed);
         if !missing.is_empty() {
-            lacks.entry(missing).or_default().push(schema.clone());
+            let concerns = lacks.entry((stops, missing)).or_default();
+            concerns.push(schema.clone());
         }
     }
-    let problem = |(missing, concerns): (Vec<&str>, Vec<String>)| Problem {
+    let problem = |((stops, missing), concerns): ((bool, Vec<&str>), Vec<String>)| Problem {
         concerns,
+        state: if stops { State::Fail } else { State::Warn },
         ..Problem::warn(
             format!(
                 "the target's user {} lacks {} in schemas that it writes to",
@@ -457,10 +463,22 @@ mod tests {
                 .contains("lacks ALTER, REFERENCES, CREATE VIEW in"),
             "{found:?}"
         );
+        assert_eq!(found[0].state, State::Warn);
         let own = target(&user, (&schemas, &none), (true, true));
         assert!(own[0].reason.contains("lacks ALTER in"), "{own:?}");
+        assert_eq!(own[0].state, State::Warn);
         let a = ["a".to_owned()].into();
         assert_eq!(target(&user, (&none, &a), (true, true)), []);
+    }
+
+    #[test]
+    fn nothing_is_done_without_notes() {
+        let user = user(&["GRANT SELECT, CREATE ON *.* TO `u`@`%`"]);
+        let (meta, schemas) = (["m".to_owned()].into(), ["d".to_owned()].into());
+        let found = target(&user, (&meta, &schemas), (false, false));
+        let states = found.iter().map(|it| (it.state, &*it.concerns[0]));
+        let expected = [(State::Warn, "d"), (State::Fail, "m")];
+        assert_eq!(Vec::from_iter(states), expected, "{found:?}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dm_core::{
+    binlog::Flavor,
     full::{Reading, renumbers, rounds},
     sync::{
         agreement::{Metadata, look_ahead},
@@ -30,9 +31,28 @@ pub(super) struct There {
     pub(super) filled: BTreeSet<TableName>,
     /// Collations that the source has and the target does not know.
     pub(super) unknown: BTreeSet<String>,
+    /// Types of columns that it does not have, of those that sources have.
+    pub(super) unknown_types: Vec<&'static str>,
+    /// Its storage engines, in lower case; nothing if that is not known.
+    pub(super) engines: BTreeSet<String>,
     /// Whether letter case makes no difference.
     pub(super) any_case: bool,
 }
+
+/// Types of MariaDB only.
+const OF_MARIADB: [&str; 3] = ["inet4", "inet6", "uuid"];
+/// Types that TiDB does not have.
+const SPATIAL: [&str; 9] = [
+    "geomcollection",
+    "geometry",
+    "geometrycollection",
+    "linestring",
+    "multilinestring",
+    "multipoint",
+    "multipolygon",
+    "point",
+    "polygon",
+];
 
 /// What a task does with tables.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +68,14 @@ pub(super) struct Does {
 }
 
 impl There {
+    /// The types that a server of this version does not have.
+    pub(super) fn types_unknown_to(flavor: Flavor, version: &str) -> Vec<&'static str> {
+        let is_tidb = version.to_lowercase().contains("tidb");
+        let of_mariadb = OF_MARIADB.iter().filter(|_| flavor == Flavor::Mysql);
+        let spatial = SPATIAL.iter().filter(|_| is_tidb);
+        of_mariadb.chain(spatial).copied().collect()
+    }
+
     /// A name as tables are kept by.
     pub(super) fn key(&self, name: &TableName) -> TableName {
         if self.any_case {
@@ -127,6 +155,27 @@ fn check_missing(route: &Route<'_>, there: &There, does: Does, problems: &mut Pr
         );
         problems.add(problem.about(route.about()));
         return;
+    }
+    let Facts { table, engine, .. } = route.source;
+    for column in &table.columns {
+        let of_column = &*column.type_name;
+        if there.unknown_types.contains(&of_column) {
+            let problem = Problem::fail(
+                format!("the target has no type {}", of_column.to_uppercase()),
+                "Make the table in the target, with a type that it has: a text or VARBINARY.",
+            );
+            problems.add(problem.about(route.about()));
+        }
+    }
+    let known = &there.engines;
+    if !engine.is_empty() && !known.is_empty() && !known.contains(&engine.to_lowercase()) {
+        let problem = Problem::warn(
+            format!(
+                "the target has no storage engine {engine}: it takes its usual one for the table"
+            ),
+            "Make the table in the target yourself, if that is not what you want.",
+        );
+        problems.add(problem.about(route.about()));
     }
     for collation in collations(route.source) {
         if there.unknown.contains(collation) {

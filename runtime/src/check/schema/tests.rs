@@ -182,6 +182,37 @@ fn what_the_target_lacks() {
     let found = check(&[route(&source)], Some(&empty), FOLLOW);
     assert_eq!((found.len(), found[0].state), (1, State::Warn));
     assert!(found[0].reason.contains("no such table"));
+    let found = |source: &Facts, flavor, version, engines: &[&str]| {
+        let there = There {
+            unknown_types: There::types_unknown_to(flavor, version),
+            engines: engines.iter().map(|&name| name.to_owned()).collect(),
+            ..There::default()
+        };
+        let found = check(&[route(source)], Some(&there), COPY);
+        let told = found.into_iter().map(|it| (it.state, it.reason));
+        told.collect::<Vec<_>>()
+    };
+    let mut source = table("t", &["a inet6", "b point"], 1);
+    let engines = &["innodb", "csv"];
+    let lacks = |type_name: &str| {
+        let reason = format!("the target has no type {type_name}");
+        (State::Fail, reason)
+    };
+    assert_eq!(found(&source, Flavor::Mariadb, "11.4", engines), []);
+    let inet6 = lacks("INET6");
+    assert_eq!(
+        found(&source, Flavor::Mysql, "9.7", engines),
+        [inet6.clone()]
+    );
+    let tidb = found(&source, Flavor::Mysql, "8.0.11-TiDB-v8.5.0", engines);
+    assert_eq!(tidb, [inet6, lacks("POINT")]);
+    source.engine = "ROCKSDB".into();
+    let [(state, reason)] = &*found(&source, Flavor::Mariadb, "11.4", engines) else {
+        panic!("one")
+    };
+    assert_eq!(*state, State::Warn);
+    assert!(reason.contains("no storage engine ROCKSDB"), "{reason}");
+    assert_eq!(found(&source, Flavor::Mariadb, "11.4", &[]), []);
 }
 
 #[test]
