@@ -355,49 +355,45 @@ fn time_left(part: f64, pace: f64) -> Option<Duration> {
 /// For people: `1200 of about 9000 rows, 1.5 MB/s, 60 s left`.
 impl fmt::Display for TableProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let done = (self.rows, self.bytes);
-        pace(f, done, &self.total, self.bytes_per_s, self.left)
+        amount(f, (self.rows, self.bytes), &self.total)?;
+        f.write_str(", ")?;
+        pace(f, self.bytes_per_s, self.left)
     }
 }
 
-fn pace(
-    f: &mut fmt::Formatter<'_>,
-    (rows, bytes): (u64, u64),
-    total: &Total,
-    bytes_per_s: u64,
-    left: Option<Duration>,
-) -> fmt::Result {
+fn amount(f: &mut fmt::Formatter<'_>, (rows, bytes): (u64, u64), total: &Total) -> fmt::Result {
     match total.bytes {
-        0 => write!(f, "{rows} of about {} rows", total.rows)?,
+        0 => write!(f, "{rows} of about {} rows", total.rows),
         all => write!(
             f,
             "{:.1} of {:.1} MB",
             bytes.min(all) as f64 / 1e6,
             all as f64 / 1e6
-        )?,
+        ),
     }
-    write!(f, ", {:.1} MB/s", bytes_per_s as f64 / 1e6)?;
+}
+
+fn pace(f: &mut fmt::Formatter<'_>, bytes_per_s: u64, left: Option<Duration>) -> fmt::Result {
+    write!(f, "{:.1} MB/s", bytes_per_s as f64 / 1e6)?;
     match left {
         Some(left) => write!(f, ", {} s left", left.as_secs()),
         None => Ok(()),
     }
 }
 
-/// For people: `copied 12.34 %: 3 of 30 tables, 1200 of about 9000 rows, 1.5 MB/s, 60 s left`.
+/// For people, what they ask first before what a narrow terminal cuts off:
+/// `copied 12.34 %, 1.5 MB/s, 60 s left: 3 of 30 tables, 1200 of about 9000 rows`.
 impl fmt::Display for CopyFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(total) = self.total() else {
             return f.write_str("about to copy");
         };
-        write!(
-            f,
-            "copied {:.2} %: {} of {} tables, ",
-            self.part() * 100.0,
-            self.tables_done.load(Relaxed),
-            total.tables,
-        )?;
+        write!(f, "copied {:.2} %, ", self.part() * 100.0)?;
+        pace(f, self.bytes_per_s(), self.left())?;
+        let tables = self.tables_done.load(Relaxed);
+        write!(f, ": {tables} of {} tables, ", total.tables)?;
         let Total { rows, bytes, .. } = self.done();
-        pace(f, (rows, bytes), &total, self.bytes_per_s(), self.left())?;
+        amount(f, (rows, bytes), &total)?;
         match self.state().without_keys {
             0 => Ok(()),
             tables => write!(f, ", {tables} tables without keys"),
@@ -440,8 +436,9 @@ mod tests {
         assert_eq!(facts.part(), 0.5);
         assert!(facts.left().is_some());
         let text = facts.to_string();
-        let says = "copied 50.00 %: 1 of 2 tables, 50 of about 100 rows, 0.0 MB/s, ";
-        assert!(text.starts_with(says), "{text}");
+        assert!(text.starts_with("copied 50.00 %, 0.0 MB/s, "), "{text}");
+        let amount = " s left: 1 of 2 tables, 50 of about 100 rows";
+        assert!(text.ends_with(amount), "{text}");
         facts.wrote(0, 850, 0);
         assert_eq!(facts.part(), 0.9999);
         facts.ended(0);

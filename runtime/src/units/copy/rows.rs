@@ -70,11 +70,12 @@ struct Open<'a, R> {
 }
 
 impl<'a, R: Row> Open<'a, R> {
-    fn new(way: Way<'a>) -> Self {
-        let sql = match way {
-            Way::Statement(head, _) => head.as_bytes().to_vec(),
-            Way::Lines(_) => Vec::new(),
-        };
+    /// One that will have about so many bytes, if that is known: to grow costs a copy.
+    fn new(way: Way<'a>, bytes: usize) -> Self {
+        let mut sql = Vec::with_capacity(bytes);
+        if let Way::Statement(head, _) = way {
+            sql.extend_from_slice(head.as_bytes());
+        }
         Self {
             way,
             bytes_max: sql.len(),
@@ -206,10 +207,11 @@ impl<R: Reader> Feed for SnapshotFeed<R> {
         reader.read(&reading, &gap.piece).await.map_err(again)?;
         let (target, verb, tail) = &shared.targets[table];
         let head = reading.insert(verb, &target.to_string());
-        let mut open = Open::new(match &shared.lines[table] {
+        let way = match &shared.lines[table] {
             Some(lines) => Way::Lines(&lines.lines),
             None => Way::Statement(&head, tail),
-        });
+        };
+        let mut open = Open::new(way, 0);
         let mut number = 0;
         while let Some(row) = reader.next().await.map_err(again)? {
             let bytes = sql_bytes(&row);
@@ -300,7 +302,8 @@ impl Shared {
         let Some(copied) = gap.cut(key) else {
             return Ok(());
         };
-        let next = Open::new(open.way);
+        // A piece ends behind the row that it has too much of.
+        let next = Open::new(open.way, out.piece_bytes() / 8 * 9);
         let full = mem::replace(open, next);
         out.send(full.parcel(table, copied, false)).await;
         Ok(())
