@@ -341,6 +341,66 @@ async fn json_without_a_key_is_refused() -> Result<()> {
     worker.stop()
 }
 
+/// Kills a worker as soon as some rows of these tables are there.
+async fn killed_amid(
+    worker: &mut Worker,
+    job: &Job,
+    target: &Database,
+    tables: &[&str],
+) -> Result<()> {
+    worker.logged(" copying ", LIMIT).await?;
+    let begun = format!(
+        "SELECT COUNT(DISTINCT source_table) FROM {}.{}_copy \
+         WHERE number > 0 AND source_table IN ('{}')",
+        job.meta_schema(),
+        job.task,
+        tables.join("','")
+    );
+    let (mut there, all) = (Client::connect(target).await?, tables.len().to_string());
+    let clock = Instant::now();
+    while there.value(&begun).await.unwrap_or_default() != all {
+        if clock.elapsed() > LIMIT {
+            return Err(worker.explain("nothing is copied".into()));
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    worker.kill()
+}
+
+/// Half of a table was copied when it got another name, and the rest came from the one that has its
+/// name by then: that is said where the binlog says so, and nothing is mixed.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_go_round_are_told() -> Result<()> {
+    let source = &Database::start(MYSQL, Role::Source, &Options::default())?;
+    let target = &Database::start(MYSQL, Role::Target, &Options::default())?;
+    let schema = "copy_rotate";
+    fill(source, schema).await?;
+    let mut client = Client::connect(source).await?;
+    client
+        .run(&format!(
+            "USE {schema}; CREATE TABLE n_1 LIKE n; INSERT INTO n_1 VALUES (1, 1, 'old')"
+        ))
+        .await?;
+    let mut job = Job::new(source, target, &[schema]).await?;
+    (job.mode, job.dump.0, job.gtid) = ("all", 2, true);
+    let mut worker = Worker::standalone(&job)?;
+    killed_amid(&mut worker, &job, target, &["n", "n_1"]).await?;
+    client
+        .run(
+            "DROP TABLE n_1; RENAME TABLE n TO n_1; CREATE TABLE n LIKE n_1; \
+             INSERT INTO n VALUES (119999, 1, 'new')",
+        )
+        .await?;
+    worker.restart()?;
+    worker
+        .logged("giving another name to a table", LIMIT)
+        .await?;
+    let mut there = Client::connect(target).await?;
+    let rows = "SELECT COUNT(*) FROM copy_rotate.n_1";
+    assert!(there.value(rows).await.is_err(), "it was dropped before");
+    worker.stop()
+}
+
 /// What is altered, dropped and made while nobody looks is copied as it is by then, and what the
 /// binlog says of that is not done once more.
 #[tokio::test(flavor = "multi_thread")]
@@ -352,17 +412,7 @@ async fn tables_change_while_it_is_away() -> Result<()> {
     let mut job = Job::new(source, target, &[schema]).await?;
     (job.mode, job.dump.0, job.gtid) = ("all", 2, true);
     let mut worker = Worker::standalone(&job)?;
-    worker.logged(" copying ", LIMIT).await?;
-    let pieces = format!(
-        "SELECT COUNT(*) FROM {}.{}_copy WHERE number > 0",
-        job.meta_schema(),
-        job.task
-    );
-    let mut there = Client::connect(target).await?;
-    while there.value(&pieces).await.unwrap_or_default() == "0" {
-        sleep(Duration::from_millis(20)).await;
-    }
-    worker.kill()?;
+    killed_amid(&mut worker, &job, target, &["n"]).await?;
     let mut client = Client::connect(source).await?;
     client
         .run(&format!(
@@ -393,8 +443,16 @@ async fn a_full_copy_ends() -> Result<()> {
     fill(source, schema).await?;
     let mut job = Job::new(source, target, &[schema]).await?;
     job.mode = "full";
+    // What is cut off looks whole.
+    let limit = async |rows: &str| {
+        let set = format!("SET GLOBAL sql_select_limit = {rows}");
+        Client::connect(source).await?.run(&set).await?;
+        Client::connect(target).await?.run(&set).await
+    };
+    limit("3").await?;
     let mut worker = Worker::standalone(&job)?;
     worker.logged("the copy is over", LIMIT).await?;
+    limit("DEFAULT").await?;
     let (mut a, mut b) = (
         Client::connect(source).await?,
         Client::connect(target).await?,

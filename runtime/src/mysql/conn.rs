@@ -26,7 +26,7 @@ use self::{
     packet::{Fields, Stream, Wire},
 };
 pub(crate) use self::{der::common_name, tls::config as tls_config};
-use super::session::{Variable, quoted};
+use super::session::{ALL_ROWS, Variable, quoted};
 use crate::ports::copy;
 
 /// How long a server may take to accept a connection.
@@ -196,6 +196,8 @@ impl Conn {
             let set = format!("SET SESSION {}={}", quoted(name), Variable(value));
             conn.query(&set).await?;
         }
+        // Cut off, an answer looks like one that is whole.
+        conn.query(ALL_ROWS).await?;
         Ok(conn)
     }
 

@@ -33,6 +33,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 pub(crate) const PACKET_LIMIT: Duration = Duration::from_secs(300);
 /// Bytes of a file that go to the server at a time.
 const FILE_PIECE_BYTES: usize = 128 << 10;
+/// Lets no answer be cut off by what a server or a user has for all sessions.
+pub(super) const ALL_ROWS: &str = "SET SESSION sql_select_limit=18446744073709551615";
 /// A peer that is gone without a word is noticed after a few of these.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
@@ -185,7 +187,7 @@ impl Connector {
         let setup = format!(
             "SET NAMES utf8mb4;{isolation}\
              SET SESSION autocommit=1,time_zone='+00:00',sql_mode='{}'{foreign_keys}{of_dialect};\
-             USE {}",
+             {ALL_ROWS};USE {}",
             self.sql_mode(server, false),
             quoted(&self.schema),
         );

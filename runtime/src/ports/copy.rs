@@ -182,6 +182,9 @@ pub struct CopyTable {
     /// Where the binlog goes on behind its rows, if that is not where the copy began: what it says
     /// of the table before is in them, definitions included.
     pub place: Option<Location>,
+    /// The latest snapshot that rows came from, if earlier ones have brought some as well. What the
+    /// binlog has in between may give its name to another table, whose rows these are then.
+    pub again: Option<Location>,
     /// Whether the source has no such table any more.
     pub is_gone: bool,
     /// Whether the copy has made the target's table, or is about to.

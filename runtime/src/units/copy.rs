@@ -151,6 +151,7 @@ impl<K: Connect> Moving<K> {
         let server = (&rules, &*upstream.server);
         let mut plan = Plan::new(&self.job, server, noted.clone(), &snapshot)?;
         plan.note_who_makes(&*target).await?;
+        plan.compare_keys(&*target, &snapshot.tables).await?;
         let Snapshot {
             tables,
             views,

@@ -30,7 +30,6 @@ use dm_core::{
     sync::{
         plan::{Planner, PlannerConfig},
         progress::{Fence, Location},
-        schema::TableName,
     },
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -333,15 +332,21 @@ impl<K: Connect> SyncUnit<K> {
 
 /// Where the rows of copied tables are from, where that is not the place at which the copy began.
 fn later(copy: Option<Copy>, names: &Names, by_gtid: bool) -> Result<Later, Failure> {
-    let tables = copy.into_iter().flat_map(|copy| copy.tables);
-    let places = tables.filter_map(|(name, table)| Some((name, table.place?)));
-    let mut places: BTreeMap<TableName, Location> = places.collect();
-    let mut positions: Vec<_> = places
-        .values_mut()
-        .map(|place| &mut place.position)
+    let (mut places, mut again) = (BTreeMap::new(), BTreeMap::new());
+    for (name, table) in copy.into_iter().flat_map(|copy| copy.tables) {
+        again.extend(table.again.map(|again| (name.clone(), again)));
+        places.extend(table.place.map(|place| (name, place)));
+    }
+    let all = places.values_mut().chain(again.values_mut());
+    let mut positions: Vec<_> = all
+        .map(|place: &mut Location| &mut place.position)
         .collect();
     names.settle(&mut positions, by_gtid)?;
-    Ok(Later { places, by_gtid })
+    Ok(Later {
+        places,
+        again,
+        by_gtid,
+    })
 }
 
 fn planner_config(task: &SubtaskConfig, packet_bytes_max: usize, memory: Memory) -> PlannerConfig {

@@ -55,6 +55,8 @@ struct StoredTable {
     #[serde(default)]
     charsets: Option<String>,
     place: Option<StoredLocation>,
+    #[serde(default)]
+    again: Option<StoredLocation>,
     is_gone: bool,
     #[serde(default)]
     is_made: bool,
@@ -154,6 +156,7 @@ impl Meta {
                         definition,
                         charsets,
                         place,
+                        again,
                         is_gone,
                         is_made,
                         keys,
@@ -165,6 +168,7 @@ impl Meta {
                         definition,
                         charsets,
                         place: place.map(|place| self.restore(&place)).transpose()?,
+                        again: again.map(|again| self.restore(&again)).transpose()?,
                         is_gone,
                         is_made,
                         keys: keys.collect(),
@@ -233,6 +237,7 @@ impl Meta {
                 definition: state.definition.clone(),
                 charsets: state.charsets.clone(),
                 place: state.place.as_ref().map(StoredLocation::from),
+                again: state.again.as_ref().map(StoredLocation::from),
                 is_gone: state.is_gone,
                 is_made: state.is_made,
                 keys: state

@@ -11,7 +11,7 @@ use dm_core::{
     sync::{
         ddl::Rules,
         progress::Location,
-        schema::{ColumnInfo, Table, TableName},
+        schema::{ColumnInfo, Key, KeyPart, Quoted, Table, TableName},
     },
 };
 use tracing::warn;
@@ -118,12 +118,12 @@ impl Plan {
             }
             before = noted.tables;
         }
-        let place = (plan.copy.from != *from).then(|| from.clone());
+        let place = (plan.copy.from != *from).then_some((from, by_gtid));
         for SnapshotTable { table, .. } in tables {
             keeps_rows_apart(table)?;
             let noted = before.remove(&table.name);
             let noted = noted.filter(|noted| !noted.is_gone || was_excluded(noted));
-            let entry = plan.entry(table, noted, (rules, goes_on), place.as_ref())?;
+            let entry = plan.entry(table, noted, (rules, goes_on), place)?;
             if entry.pieces.is_empty() && !Reading::new(table).has_key() && until.is_some() {
                 return Err(unlocked(&table.name));
             }
@@ -155,7 +155,8 @@ impl Plan {
                 plan.restarts.insert(name.clone(), Restart::gone(&noted));
             }
             let gone = CopyTable {
-                place: place.clone(),
+                place: place.map(|(from, _)| from.clone()),
+                again: None,
                 is_gone: true,
                 definition: String::new(),
                 keys: Vec::new(),
@@ -189,6 +190,50 @@ impl Plan {
         for table in self.copy.tables.values_mut() {
             if !table.is_made && !table.is_gone && table.pieces.is_empty() {
                 table.is_made = target.table(&table.target).await?.is_none();
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the keys of tables that were there before the copy, where rows come twice or those
+    /// of the source were altered.
+    ///
+    /// # Errors
+    /// 36027: rows would be there twice, or take one another's place.
+    pub(super) async fn compare_keys(
+        &self,
+        target: &impl Target,
+        tables: &[SnapshotTable],
+    ) -> Result<()> {
+        for SnapshotTable { table, .. } in tables {
+            let Some(entry) = self.copy.tables.get(&table.name) else {
+                continue;
+            };
+            let is_anew = self.restarts.contains_key(&table.name);
+            // Of one without a key all rows are of one snapshot.
+            let comes_twice = self.copy.until.is_some()
+                && Reading::new(table).has_key()
+                && !gaps(&table.name, entry.pieces.clone())?.is_empty();
+            if entry.is_made || !is_anew && !comes_twice {
+                continue;
+            }
+            let Some(there) = target.table(&entry.target).await? else {
+                continue;
+            };
+            if comes_twice && there.row_key().is_none() {
+                let what = "rows come from several snapshots, or from one of several moments, and \
+                            it has no key that tells which are the same";
+                let advice = "Give it the primary key of the source's table, then resume.";
+                return Err(missing(&there.name, what).with_workaround(advice));
+            }
+            if is_anew && let Some(key) = narrower(table, &there) {
+                let what = format!(
+                    "the source's table was altered amid the copy, and has rows that its unique \
+                     key {} does not allow",
+                    Quoted(&key.name)
+                );
+                let advice = "Alter it as the source's table was altered, then resume.";
+                return Err(missing(&there.name, &what).with_workaround(advice));
             }
         }
         Ok(())
@@ -234,13 +279,13 @@ impl Plan {
         table: &Table,
         noted: Option<CopyTable>,
         (rules, goes_on): (&Rules, bool),
-        place: Option<&Location>,
+        place: Option<(&Location, bool)>,
     ) -> Result<CopyTable> {
         let (name, definition) = (&table.name, fingerprint(table));
         let target = rules.target(name)?;
         let target = target.ok_or_else(|| missing(name, "no rule of the task names it"))?;
         let (mut keys, mut is_made) = (Vec::new(), false);
-        if let Some(noted) = noted {
+        if let Some(mut noted) = noted {
             let is_begun = !noted.pieces.is_empty();
             if is_begun && noted.target != target {
                 return Err(rerouted(name, &noted.target, &target));
@@ -251,6 +296,14 @@ impl Plan {
             let can_go_on = Reading::new(table).has_key() || !Guard::CopyKeyless.holds();
             if goes_on && counts && (is_complete || is_same && can_go_on) {
                 self.begun.insert(name.clone());
+                if let Some((from, by_gtid)) = place.filter(|_| !is_complete) {
+                    let before = noted.again.as_ref().or(noted.place.as_ref());
+                    if let Some(before) = before.filter(|before| !from.reaches(before, by_gtid)) {
+                        // What the binlog says in between would be missing in the rest.
+                        return Err(older(from, before));
+                    }
+                    noted.again = Some(from.clone());
+                }
                 return Ok(noted);
             }
             if noted.target == target {
@@ -268,7 +321,8 @@ impl Plan {
         Ok(CopyTable {
             target,
             definition,
-            place: place.cloned(),
+            place: place.map(|(from, _)| from.clone()),
+            again: None,
             charsets: None,
             is_gone: false,
             is_made,
@@ -280,10 +334,33 @@ impl Plan {
     }
 }
 
+/// A unique key of the target that no unique key of the source implies.
+fn narrower<'a>(source: &Table, target: &'a Table) -> Option<&'a Key> {
+    let columns = |table: &Table, key: &Key| -> Option<BTreeSet<String>> {
+        let column = |part: &KeyPart| {
+            let column = table.columns.get(part.column?)?;
+            part.prefix.is_none().then(|| column.name.to_lowercase())
+        };
+        key.parts.iter().map(column).collect()
+    };
+    let is_implied = |key: &&Key| {
+        let wanted = columns(target, key);
+        source.unique_keys().any(|other| {
+            let is_same = other.name.eq_ignore_ascii_case(&key.name);
+            match (columns(source, other), &wanted) {
+                (Some(columns), Some(wanted)) => columns.is_subset(wanted),
+                // Nobody can compare parts of columns, nor expressions.
+                _ => is_same && other.parts.len() == key.parts.len(),
+            }
+        })
+    };
+    target.unique_keys().find(|key| !is_implied(key))
+}
+
 fn older(now: &Location, noted: &Location) -> Error {
     let text = format!(
-        "inconsistent checkpoints: the source is at [{now}], which is before [{noted}], where its \
-         copy began"
+        "inconsistent checkpoints: the source is at [{now}], which is before [{noted}], where rows \
+         of its copy are from"
     );
     Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text)
         .with_scope(Scope::Upstream)
@@ -372,9 +449,9 @@ mod tests {
     use std::sync::Arc;
 
     use dm_core::{
+        binlog::Position,
         control::{SourceConfig, SubtaskConfig, rules::BlockAllowList},
         full::{Copied, KeyValue, Piece},
-        sync::schema::{Key, KeyPart},
     };
 
     use super::*;
@@ -427,6 +504,16 @@ mod tests {
     }
 
     fn try_plan(mode: &str, schemas: &[&str], noted: &Copy, source: &Table) -> Result<Plan> {
+        plan_at(&Location::default(), mode, schemas, noted, source)
+    }
+
+    fn plan_at(
+        from: &Location,
+        mode: &str,
+        schemas: &[&str],
+        noted: &Copy,
+        source: &Table,
+    ) -> Result<Plan> {
         let task = task(mode, schemas);
         let rules = Rules::new(&task).unwrap();
         let job = Job {
@@ -436,7 +523,7 @@ mod tests {
             use_relay: false,
         };
         let snapshot = Snapshot::<()> {
-            from: Location::default(),
+            from: from.clone(),
             until: None,
             tables: vec![SnapshotTable {
                 table: source.clone(),
@@ -469,6 +556,70 @@ mod tests {
             .unwrap_err();
         assert!(error.is(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH), "{error}");
         assert!(error.message.contains("at server another"), "{error}");
+    }
+
+    /// Rows of two snapshots, and not of one before those that are there.
+    #[test]
+    fn the_latest_snapshot_of_a_table_is_noted() {
+        let source = table(&["id"]);
+        let at = |pos| Location {
+            position: Position::new("b.000001", pos),
+            gtids: None,
+        };
+        let plan = |pos, noted: &Copy| plan_at(&at(pos), "all", &["d"], noted, &source);
+        let again = |plan: &Plan| plan.copy.tables[&source.name].again.clone();
+        let first = plan(100, &Copy::default()).unwrap();
+        assert_eq!(again(&first), None);
+        let mut noted = first.copy;
+        let upto = Some(KeyValue(vec!["7".to_owned()]));
+        let part = Piece { after: None, upto };
+        let pieces = |piece| vec![Copied { number: 1, piece }];
+        let entry = noted.tables.get_mut(&source.name).unwrap();
+        entry.pieces = pieces(part);
+        // The same snapshot, as far as anybody can tell.
+        assert_eq!(again(&plan(100, &noted).unwrap()), None);
+        let second = plan(200, &noted).unwrap();
+        assert_eq!(again(&second), Some(at(200)));
+        assert_eq!(second.copy.tables[&source.name].place, None);
+        let third = plan(300, &second.copy).unwrap();
+        assert_eq!(again(&third), Some(at(300)));
+        let error = plan(250, &third.copy).map(drop).unwrap_err();
+        assert!(error.is(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH), "{error}");
+        // Nothing is read of one that is complete.
+        let mut whole = third.copy;
+        whole.tables.get_mut(&source.name).unwrap().pieces = pieces(Piece::default());
+        assert_eq!(again(&plan(250, &whole).unwrap()), Some(at(300)));
+    }
+
+    #[test]
+    fn keys_that_the_source_does_not_have_are_found() {
+        let key = |name: &str, columns: &[usize]| Key {
+            name: name.to_owned(),
+            primary: name == "PRIMARY",
+            unique: true,
+            unordered: false,
+            parts: (columns.iter().copied())
+                .map(|index| KeyPart {
+                    column: Some(index),
+                    prefix: None,
+                })
+                .collect(),
+        };
+        let with = |columns: &[&str], keys: Vec<Key>| Table {
+            keys,
+            ..table(columns)
+        };
+        let source = with(&["a", "b"], vec![key("PRIMARY", &[0])]);
+        let found = |keys: Vec<Key>| {
+            // In another order, as another one has made it.
+            let target = with(&["B", "A"], keys);
+            narrower(&source, &target).map(|key| key.name.clone())
+        };
+        assert_eq!(found(vec![]), None);
+        assert_eq!(found(vec![key("PRIMARY", &[1])]), None);
+        assert_eq!(found(vec![key("PRIMARY", &[0, 1])]), None);
+        let other = vec![key("PRIMARY", &[1]), key("u", &[0])];
+        assert_eq!(found(other).as_deref(), Some("u"));
     }
 
     /// Its table is gone by then, and the rows that are noted with it.

@@ -7,7 +7,7 @@ use dm_core::{
     error::{Error, Result, code},
     guard::Guard,
     sync::{
-        ddl::{Context, Kind, Piece, Role, Statement, classify},
+        ddl::{self, Context, Draft, Kind, Piece, Role, Statement, classify},
         progress::{Applied as Progress, TxnId},
         schema::TableName,
     },
@@ -95,6 +95,11 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                 }
                 if is_half_done(&pieces, |name| self.tables.has(name, &txn)) {
                     let what = "giving tables other names of which only some were copied since";
+                    return Err(refuse(&sql, what).with_workaround(ANEW));
+                }
+                if moved(&ddl).any(|name| self.tables.is_around(name, &txn)) {
+                    let what = "giving another name to a table amid whose copy that was done, or \
+                                its name to another table,";
                     return Err(refuse(&sql, what).with_workaround(ANEW));
                 }
                 pieces.retain(|piece| {
@@ -240,6 +245,16 @@ fn is_half_done(pieces: &[Piece], has: impl Fn(&TableName) -> bool) -> bool {
     let names = pieces.iter().filter(moves).flat_map(|it| &it.sources);
     let (done, left): (Vec<_>, Vec<_>) = names.partition(|(_, name)| has(name));
     !done.is_empty() && !left.is_empty()
+}
+
+/// The tables that a statement moves rows between, also where rules leave some of them out.
+fn moved(ddl: &ddl::Ddl) -> impl Iterator<Item = &TableName> {
+    let moves = |draft: &&Draft| {
+        let mut roles = draft.names.iter().map(|name| name.role);
+        roles.any(|role| matches!(role, Role::NewName | Role::Partner))
+    };
+    let names = ddl.pieces.iter().filter(moves).flat_map(|it| &it.names);
+    names.map(|name| &name.name)
 }
 
 /// A DDL that was filtered out when some slots passed it, and is not any more.

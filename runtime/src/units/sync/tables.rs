@@ -35,6 +35,8 @@ pub(super) enum Decision {
 #[derive(Debug, Default)]
 pub(super) struct Later {
     pub(super) places: BTreeMap<TableName, Location>,
+    /// The latest snapshot of tables whose rows are from several.
+    pub(super) again: BTreeMap<TableName, Location>,
     pub(super) by_gtid: bool,
 }
 
@@ -110,9 +112,17 @@ impl<S: Source, T: Target> Tables<S, T> {
     /// Whether a table has what a transaction did to it, though nothing says so but the place that
     /// its rows are from.
     pub(super) fn has(&self, source: &TableName, txn: &TxnId) -> bool {
-        let Later { places, by_gtid } = &self.later;
+        let Later {
+            places, by_gtid, ..
+        } = &self.later;
         let place = places.get(source);
         place.is_some_and(|place| place.contains(txn, *by_gtid)) && Guard::CopyPlace.holds()
+    }
+
+    /// Whether rows of a table were read before a transaction, and others behind it.
+    pub(super) fn is_around(&self, source: &TableName, txn: &TxnId) -> bool {
+        let again = self.later.again.get(source);
+        again.is_some_and(|again| again.contains(txn, self.later.by_gtid)) && !self.has(source, txn)
     }
 
     /// Whether any table of a schema has that.

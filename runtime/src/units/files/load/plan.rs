@@ -92,6 +92,7 @@ impl<T: Target, D: Disk> Planning<'_, T, D> {
                         target,
                         definition: known.to_string(),
                         place: None,
+                        again: None,
                         charsets: None,
                         is_gone: false,
                         is_made: made != WAS_THERE,
