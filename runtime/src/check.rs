@@ -334,16 +334,16 @@ impl<'a> Found<'a> {
             let problem = variables.check_connections(wanted, what_for);
             self.put(Item::ConnNumber, &subject, problem);
         }
-        // Every unit looks at these, whether it reads the binlog or not.
-        let problem = privileges::replication(user, variables.flavor());
+        // Where the binlog ends is asked whether anybody reads it or not.
+        let problem = privileges::replication(user, variables.flavor(), mode.has_sync());
         self.put(Item::ReplicationPrivilege, &subject, problem);
         self.put(Item::BinlogEnable, &subject, variables.check_binlog());
-        self.put(Item::BinlogFormat, &subject, variables.check_format(config));
-        self.put(Item::BinlogRowImage, &subject, variables.check_image());
         if !mode.has_sync() {
             return;
         }
         self.put(Item::ServerId, &subject, variables.check_server_id());
+        self.put(Item::BinlogFormat, &subject, variables.check_format(config));
+        self.put(Item::BinlogRowImage, &subject, variables.check_image());
         if let Some((only, never)) = &source.logged {
             let schemas: BTreeSet<_> = source.tables.keys().map(|name| &*name.schema).collect();
             let any_case = variables.number("lower_case_table_names") != 0;
@@ -418,7 +418,8 @@ impl<'a> Found<'a> {
             }
         }
         let more = (has_foreign_keys, has_views);
-        let problems = privileges::target(&target.user, (&meta, &schemas), more);
+        let notes = parts.iter().any(Part::writes);
+        let problems = privileges::target(&target.user, (&meta, &schemas), more, notes);
         self.put(Item::TargetPrivilege, "target", problems);
         let slots: u64 = parts.iter().filter(writes).map(Part::slots).sum();
         let problem = target

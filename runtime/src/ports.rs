@@ -170,9 +170,10 @@ pub trait Source: Send + Sync + 'static {
     /// Looks the server over.
     ///
     /// # Errors
-    /// A coded error for whatever would make row-based replication impossible or lossy: binlog off,
-    /// wrong format or row image, missing privilege, no connection.
-    fn probe(&self) -> impl Future<Output = Result<SourceFacts>> + Send;
+    /// No connection, no binlog, or no privilege to ask where it ends. Where the binlog is to be
+    /// followed, a coded error for whatever would make that impossible or lossy as well: a wrong
+    /// format or row image, a missing privilege.
+    fn probe(&self, follows: bool) -> impl Future<Output = Result<SourceFacts>> + Send;
 
     /// Starts a binlog dump.
     fn dump(&self, from: &Start) -> impl Future<Output = Result<Self::Stream>> + Send;

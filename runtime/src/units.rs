@@ -16,7 +16,7 @@ use std::{
 };
 
 use dm_core::{
-    control::{SourceConfig, SubtaskConfig},
+    control::{SourceConfig, SubtaskConfig, subtask::Mode},
     error::Result,
     lifecycle::{self, Job, Outcome, Reply, Start, View},
     status::UnitKind,
@@ -359,7 +359,8 @@ impl<K: Connect> Units<K> {
     pub async fn probe(self, job: Job, unit: UnitKind) -> Outcome {
         let asked = async {
             check(&job)?;
-            let upstream = self.connect.source(&job.source).probe().await?;
+            let source = self.connect.source(&job.source);
+            let upstream = source.probe(follows(&job.task)).await?;
             let target = self.connect.target(&job, &upstream).await?;
             Ok(match unit {
                 UnitKind::Sync => !target.has_checkpoint().await?,
@@ -376,6 +377,11 @@ impl<K: Connect> Units<K> {
             Err(error) => Outcome::Failed(vec![error]),
         }
     }
+}
+
+/// Whether the binlog is followed, whatever a task does before.
+fn follows(task: &SubtaskConfig) -> bool {
+    Mode::parse(&task.mode).is_some_and(Mode::has_sync)
 }
 
 /// What decides over names and definitions. Where a task wants what is created to be collated as in

@@ -65,7 +65,7 @@ async fn a_healthy_source_is_described() -> Result<()> {
     ] {
         let server = Database::start(brand, Role::Source, &Options::default())?;
         let source = upstream(&config(&server));
-        let before = source.probe().await?;
+        let before = source.probe(true).await?;
         assert_eq!(before.flavor, flavor);
         assert!(!before.server.is_empty() && !before.version.is_empty());
         assert!(before.sql_mode.contains("STRICT_TRANS_TABLES"));
@@ -130,7 +130,7 @@ async fn lossy_sources_are_refused() -> Result<()> {
         };
         let server = Database::start(brand, Role::Source, &options)?;
         if server.is_ours() {
-            let error = upstream(&config(&server)).probe().await.unwrap_err();
+            let error = upstream(&config(&server)).probe(true).await.unwrap_err();
             assert!(error.is(expected), "{argument}: {error}");
             assert!(!error.workaround.is_empty());
         }
@@ -149,7 +149,7 @@ async fn missing_privileges_are_named() -> Result<()> {
         let mut db = config(server);
         db.user = "nobody".to_owned();
         db.password = Secret("secret".to_owned());
-        let error = upstream(&db).probe().await.unwrap_err();
+        let error = upstream(&db).probe(true).await.unwrap_err();
         assert!(error.cause.starts_with("Error 1227 (42000)"), "{error}");
         assert!(error.workaround.contains("REPLICATION SLAVE"), "{error}");
         let from = Start::Gtids(GtidSet::empty(Flavor::Mysql));
@@ -164,7 +164,7 @@ async fn missing_privileges_are_named() -> Result<()> {
         admin
             .run("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO nobody")
             .await?;
-        upstream(&db).probe().await?;
+        upstream(&db).probe(true).await?;
         upstream(&db).dump(&from).await?;
     }
     Ok(())

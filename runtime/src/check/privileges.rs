@@ -14,8 +14,9 @@ use super::{
 const WRITES: [&str; 8] = [
     "SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX",
 ];
-/// What it can do nothing without in the schema of the worker's own.
-const NOTES: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
+/// What it can do nothing without in the schema of the worker's own: that is made if it is not
+/// there, and whoever writes into the target notes it.
+const NOTES: [&str; 5] = ["CREATE", "SELECT", "INSERT", "UPDATE", "DELETE"];
 
 /// A user: its name as statements want it, and what it may do.
 #[derive(Debug)]
@@ -47,8 +48,8 @@ impl User {
     }
 }
 
-/// Whether the binlog may be read.
-pub(super) fn replication(user: &User, flavor: Flavor) -> Option<Problem> {
+/// Whether the binlog may be read, or its end be asked for if nobody reads it.
+pub(super) fn replication(user: &User, flavor: Flavor, reads: bool) -> Option<Problem> {
     // Each of those that stand together is enough.
     let wanted: [(&str, &[&str]); 2] = [
         ("REPLICATION SLAVE", &["REPLICATION SLAVE"]),
@@ -61,12 +62,14 @@ pub(super) fn replication(user: &User, flavor: Flavor) -> Option<Problem> {
         },
     ];
     let is_missing = |enough: &[&str]| !enough.iter().any(|it| user.grants.everywhere(it));
-    let missing = wanted.iter().filter(|(_, enough)| is_missing(enough));
+    // The second one is enough to be told where it ends.
+    let wanted = wanted.iter().skip(usize::from(!reads));
+    let missing = wanted.filter(|(_, enough)| is_missing(enough));
     let missing: Vec<_> = missing.map(|(name, _)| *name).collect();
     (!missing.is_empty()).then(|| {
         Problem::fail(
             format!(
-                "the source's user {} lacks {}, without which no binlog is read",
+                "the source's user {} lacks {}, without which the binlog can't be asked for",
                 user.name,
                 missing.join(" and ")
             ),
@@ -237,6 +240,7 @@ pub(super) fn target(
     user: &User,
     (meta, schemas): (&BTreeSet<String>, &BTreeSet<String>),
     (has_foreign_keys, has_views): (bool, bool),
+    writes: bool,
 ) -> Vec<Problem> {
     let more = [
         has_foreign_keys.then_some("REFERENCES"),
@@ -249,7 +253,8 @@ pub(super) fn target(
         let wanted = WRITES.into_iter().chain(more.flatten());
         let missing = wanted.filter(|privilege| !user.grants.in_schema(privilege, schema));
         let missing: Vec<_> = missing.collect();
-        let is_needed = |privilege| NOTES.contains(privilege);
+        let needed = &NOTES[..if writes { NOTES.len() } else { 1 }];
+        let is_needed = |privilege| needed.contains(privilege);
         let stops = meta.contains(schema) && missing.iter().any(is_needed);
         if !missing.is_empty() {
             let concerns = lacks.entry((stops, missing)).or_default();
@@ -287,15 +292,23 @@ mod tests {
     #[test]
     fn each_privilege_for_the_binlog_is_named() {
         let reads = "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO `u`@`%`";
-        assert_eq!(replication(&user(&[reads]), Flavor::Mysql), None);
+        assert_eq!(replication(&user(&[reads]), Flavor::Mysql, true), None);
         let monitor = "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO `u`@`%`";
-        assert_eq!(replication(&user(&[monitor]), Flavor::Mariadb), None);
-        let found = replication(&user(&[monitor]), Flavor::Mysql).unwrap();
+        assert_eq!(replication(&user(&[monitor]), Flavor::Mariadb, true), None);
+        for (flavor, right) in [
+            (Flavor::Mariadb, "BINLOG MONITOR"),
+            (Flavor::Mysql, "REPLICATION CLIENT"),
+        ] {
+            let only = user(&[&format!("GRANT {right} ON *.* TO `u`@`%`")]);
+            assert_eq!(replication(&only, flavor, false), None);
+            assert!(replication(&only, flavor, true).is_some());
+        }
+        let found = replication(&user(&[monitor]), Flavor::Mysql, false).unwrap();
         assert!(
             found.reason.contains("lacks REPLICATION CLIENT,"),
             "{found:?}"
         );
-        let found = replication(&user(&[]), Flavor::Mysql).unwrap();
+        let found = replication(&user(&[]), Flavor::Mysql, true).unwrap();
         assert!(
             found
                 .advice
@@ -454,7 +467,7 @@ mod tests {
         ]);
         let schemas = ["a", "b1", "b2"].map(str::to_owned).into();
         let none = BTreeSet::new();
-        let found = target(&user, (&none, &schemas), (true, true));
+        let found = target(&user, (&none, &schemas), (true, true), true);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].concerns, ["b1", "b2"]);
         assert!(
@@ -464,28 +477,37 @@ mod tests {
             "{found:?}"
         );
         assert_eq!(found[0].state, State::Warn);
-        let own = target(&user, (&schemas, &none), (true, true));
+        let own = target(&user, (&schemas, &none), (true, true), true);
         assert!(own[0].reason.contains("lacks ALTER in"), "{own:?}");
         assert_eq!(own[0].state, State::Warn);
         let a = ["a".to_owned()].into();
-        assert_eq!(target(&user, (&none, &a), (true, true)), []);
+        assert_eq!(target(&user, (&none, &a), (true, true), true), []);
     }
 
     #[test]
     fn nothing_is_done_without_notes() {
-        let user = user(&["GRANT SELECT, CREATE ON *.* TO `u`@`%`"]);
         let (meta, schemas) = (["m".to_owned()].into(), ["d".to_owned()].into());
-        let found = target(&user, (&meta, &schemas), (false, false));
-        let states = found.iter().map(|it| (it.state, &*it.concerns[0]));
-        let expected = [(State::Warn, "d"), (State::Fail, "m")];
-        assert_eq!(Vec::from_iter(states), expected, "{found:?}");
+        let states = |privileges: &str, writes| {
+            let user = user(&[&format!("GRANT {privileges} ON *.* TO `u`@`%`")]);
+            let found = target(&user, (&meta, &schemas), (false, false), writes);
+            let states = found.into_iter();
+            let states = states.map(|it| (it.state, it.concerns.join(" ")));
+            Vec::from_iter(states)
+        };
+        let told = |state, names: &str| (state, names.to_owned());
+        let both = [told(State::Warn, "d"), told(State::Fail, "m")];
+        assert_eq!(states("SELECT, CREATE", true), both);
+        assert_eq!(states("SELECT, INSERT, UPDATE, DELETE", true), both);
+        // A dump notes nothing there.
+        assert_eq!(states("SELECT, CREATE", false), [told(State::Warn, "d m")]);
+        assert_eq!(states("SELECT, INSERT", false), both);
     }
 
     #[test]
     fn a_role_that_sleeps_is_mentioned() {
         let mut user = user(&["GRANT `reader`@`%` TO `u`@`%`"]);
         user.uses_roles = false;
-        let found = replication(&user, Flavor::Mysql).unwrap();
+        let found = replication(&user, Flavor::Mysql, true).unwrap();
         assert!(found.advice.contains("(reader)"), "{found:?}");
     }
 }

@@ -391,11 +391,11 @@ impl Source for Upstream {
         snapshot::take(self, consistency, readers, is_wanted).await
     }
 
-    async fn probe(&self) -> Result<SourceFacts> {
+    async fn probe(&self, follows: bool) -> Result<SourceFacts> {
         let variables = self.ask(checks::VARIABLES).await?;
         let facts = checks::Variables::new(variables);
-        let flavor = facts.check(&self.config)?;
-        if flavor == Flavor::Mysql {
+        let flavor = facts.check(&self.config, follows)?;
+        if flavor == Flavor::Mysql && follows {
             // Needs the very privilege that a dump needs; on MariaDB it needs another one.
             let replicas = self.replicas().await;
             replicas.map_err(|fault| self.unreachable(&fault))?;

@@ -48,7 +48,7 @@ pub(super) use self::{
     load::hand_over,
     rows::{left, moves, sql_bytes},
 };
-use super::{moving::Moving, rules, tasks::Tasks, writer::Refused};
+use super::{follows, moving::Moving, rules, tasks::Tasks, writer::Refused};
 use crate::ports::{
     Connect, Source, Target,
     copy::{Copy, Reader, Snapshot, SnapshotTable},
@@ -108,7 +108,7 @@ impl<K: Connect> Moving<K> {
         let (task, config) = (&self.job.task, &self.job.source);
         let settings = Settings::new(task)?;
         let source = self.connect.source(config);
-        let upstream = source.probe().await?;
+        let upstream = source.probe(follows(task)).await?;
         let rules = rules(task, &source).await?;
         let target = Arc::new(self.connect.target(&self.job, &upstream).await?);
         let recovered = target.take_over(self.fence).await?;
@@ -142,7 +142,7 @@ impl<K: Connect> Moving<K> {
         }
         if snapshot.tables.is_empty() {
             let error = nothing();
-            if !Mode::parse(&task.mode).is_some_and(Mode::has_sync) {
+            if !follows(task) {
                 return Err(Failure::Other(error));
             }
             warn!(source = config.source_id, task = task.name, %error, "nothing is copied");
@@ -423,7 +423,7 @@ pub(super) fn is_of_one_moment<R>(
     settings: &Settings,
     snapshot: &Snapshot<R>,
 ) -> Result<()> {
-    if snapshot.until.is_none() || Mode::parse(&task.mode).is_some_and(Mode::has_sync) {
+    if snapshot.until.is_none() || follows(task) {
         return Ok(());
     }
     if settings.consistency == Consistency::None {

@@ -130,7 +130,9 @@ impl<K: Connect> RelayUnit<K> {
             return Err(Error::new(&code::RELAY_LOG_DIRPATH_EMPTY, text).into());
         }
         let source = self.connect.source(config);
-        let upstream = asked(stop, source.probe()).await?.map_err(Failure::Other)?;
+        let upstream = asked(stop, source.probe(true))
+            .await?
+            .map_err(Failure::Other)?;
         let path = Path::new(&config.relay_dir);
         let opening = asked(stop, self.facts.claims.open()).await?;
         let owner = Owner {

@@ -153,7 +153,7 @@ impl<K: Connect> SyncUnit<K> {
     ) -> Result<Ended, Failure> {
         let (task, config) = (&self.job.task, &self.job.source);
         let source = self.connect.source(config);
-        let mut upstream = source.probe().await?;
+        let mut upstream = source.probe(true).await?;
         let rules = rules(task, &source).await?;
         let target = Arc::new(self.connect.target(&self.job, &upstream).await?);
         let recovered = target.take_over(self.fence).await?;

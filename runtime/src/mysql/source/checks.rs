@@ -43,14 +43,17 @@ impl Variables {
         found.is_none_or(|found| found.eq_ignore_ascii_case(value))
     }
 
-    /// Refuses what would make replication impossible or lossy.
-    pub(super) fn check(&self, config: &SourceConfig) -> Result<Flavor> {
+    /// Refuses a source without a binlog, and what would make following that impossible or lossy.
+    pub(super) fn check(&self, config: &SourceConfig, follows: bool) -> Result<Flavor> {
         let flavor = self.flavor(config)?;
         if !self.is("log_bin", "ON") {
             let text = "upstream returns an empty result for SHOW MASTER STATUS";
             return Err(Error::new(&code::NO_MASTER_STATUS, text)
                 .with_cause("the binary log is off")
                 .with_workaround("Switch the source's binary log on (`log_bin`)."));
+        }
+        if !follows {
+            return Ok(flavor);
         }
         let wants = [
             ("binlog_format", "ROW", &code::TASK_CHECK_SYNC_CONFIG_ERROR),
@@ -166,7 +169,7 @@ mod tests {
             enable_gtid: true,
             ..SourceConfig::default()
         };
-        assert_eq!(variables(&[]).check(&config), Ok(Flavor::Mysql));
+        assert_eq!(variables(&[]).check(&config, true), Ok(Flavor::Mysql));
         let cases = [
             ("binlog_format", "MIXED"),
             ("binlog_row_image", "MINIMAL"),
@@ -177,14 +180,19 @@ mod tests {
             ("gtid_mode", "OFF_PERMISSIVE"),
         ];
         for (name, value) in cases {
-            let error = variables(&[(name, value)]).check(&config).unwrap_err();
+            let error = variables(&[(name, value)])
+                .check(&config, true)
+                .unwrap_err();
+            assert!(variables(&[(name, value)]).check(&config, false).is_ok());
             assert!(
                 error.message.contains(name) && error.message.contains(value),
                 "{error}"
             );
             assert_eq!(error.scope, Scope::Upstream);
         }
-        let error = variables(&[("log_bin", "OFF")]).check(&config).unwrap_err();
+        let error = variables(&[("log_bin", "OFF")])
+            .check(&config, false)
+            .unwrap_err();
         assert!(error.is(&code::NO_MASTER_STATUS));
     }
 
@@ -192,11 +200,14 @@ mod tests {
     fn the_server_must_be_of_the_configured_kind() {
         let mut config = SourceConfig::default();
         let mariadb = [("version", "10.11.19-MariaDB-log"), ("gtid_mode", "")];
-        assert_eq!(variables(&mariadb).check(&config), Ok(Flavor::Mariadb));
+        assert_eq!(
+            variables(&mariadb).check(&config, true),
+            Ok(Flavor::Mariadb)
+        );
         config.flavor = "mysql".to_owned();
-        assert!(variables(&mariadb).check(&config).is_err());
-        assert_eq!(variables(&[]).check(&config), Ok(Flavor::Mysql));
+        assert!(variables(&mariadb).check(&config, true).is_err());
+        assert_eq!(variables(&[]).check(&config, true), Ok(Flavor::Mysql));
         let tidb = [("version", "8.0.11-TiDB-v8.5.0")];
-        assert!(variables(&tidb).check(&config).is_err());
+        assert!(variables(&tidb).check(&config, true).is_err());
     }
 }

@@ -2,7 +2,6 @@
 //! binlog.
 
 use dm_core::{
-    control::subtask::Mode,
     error::{Error, Result, code},
     guard::Guard,
     lifecycle::{self, Job},
@@ -12,13 +11,14 @@ use tracing::info;
 use super::ANEW;
 use crate::{
     ports::{Connect, Source, Target, copy::Copy},
-    units::moving::Moving,
+    units::{follows, moving::Moving},
 };
 
 impl<K: Connect> Moving<K> {
     /// Ends the copy, once.
     pub(in crate::units) async fn end_copy(&self) -> Result<()> {
-        let upstream = self.connect.source(&self.job.source).probe().await?;
+        let source = self.connect.source(&self.job.source);
+        let upstream = source.probe(follows(&self.job.task)).await?;
         let target = self.connect.target(&self.job, &upstream).await?;
         target.take_over(self.fence).await?;
         self.events.send(lifecycle::Event::Initialised);
@@ -46,7 +46,7 @@ pub(in crate::units) async fn hand_over<T: Target>(
         return Err(incomplete("rows are missing"));
     }
     let task = &job.task;
-    let syncs = Mode::parse(&task.mode).is_some_and(Mode::has_sync);
+    let syncs = follows(task);
     let slots = u32::try_from(task.sync.worker_count).unwrap_or(1).max(1);
     target.end_copy(syncs.then_some(slots), copy).await?;
     info!(

@@ -32,6 +32,7 @@ use crate::{
             CopyFacts, Failure, Settings, TableFacts, Total, again, can_be_followed,
             is_of_one_moment, left, nothing, pieces::Work, sql_bytes, until_all, watching,
         },
+        follows,
         moving::Moving,
         tasks::Tasks,
     },
@@ -94,7 +95,7 @@ impl<K: Connect> Moving<K> {
         let settings = Settings::new(task)?;
         let rules = Rules::new(task)?;
         let source = self.connect.source(config);
-        let upstream = source.probe().await?;
+        let upstream = source.probe(follows(task)).await?;
         let target = self.connect.target(&self.job, &upstream).await?;
         let zone = zone_of_files(target.time_zone().await?);
         if mode.is_some_and(Mode::has_load) {
@@ -138,7 +139,7 @@ impl<K: Connect> Moving<K> {
         if tables.is_empty() {
             return Err(Failure::Other(nothing()));
         }
-        let syncs = mode.is_some_and(Mode::has_sync);
+        let syncs = follows(task);
         if syncs {
             can_be_followed(tables.iter().map(|it| &it.table), until.is_some())?;
         }

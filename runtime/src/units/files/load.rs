@@ -45,6 +45,7 @@ use crate::{
             pieces::{Feed, Out, Parcel, Pieces, Work, room},
             until_all, watching,
         },
+        follows,
         moving::Moving,
         rules,
         tasks::Tasks,
@@ -101,7 +102,7 @@ impl<K: Connect> Moving<K> {
         let (task, config) = (&self.job.task, &self.job.source);
         let settings = Settings::new(task)?;
         let source = self.connect.source(config);
-        let upstream = source.probe().await?;
+        let upstream = source.probe(follows(task)).await?;
         let rules = rules(task, &source).await?;
         let target = Arc::new(self.connect.target(&self.job, &upstream).await?);
         if Guard::LoadTakeover.holds() {
@@ -121,7 +122,7 @@ impl<K: Connect> Moving<K> {
         // This one first: where it is not, there may be no directory at all.
         let metadata = dir.metadata(upstream.flavor).await?;
         let contents = dir.contents().await?;
-        let syncs = Mode::parse(&task.mode).is_some_and(Mode::has_sync);
+        let syncs = follows(task);
         if metadata.from.is_none() && syncs {
             return Err(Failure::Other(no_place()));
         }

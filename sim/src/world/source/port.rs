@@ -93,7 +93,7 @@ impl ports::Source for Source {
         })
     }
 
-    async fn probe(&self) -> Result<SourceFacts> {
+    async fn probe(&self, _follows: bool) -> Result<SourceFacts> {
         self.upstream.reach().await?;
         let flavor = self.upstream.state().plan.flavor();
         Ok(SourceFacts {
