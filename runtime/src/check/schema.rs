@@ -162,7 +162,7 @@ fn check_missing(route: &Route<'_>, there: &There, does: Does, problems: &mut Pr
         if there.unknown_types.contains(&of_column) {
             let problem = Problem::fail(
                 format!("the target has no type {}", of_column.to_uppercase()),
-                "Make the table in the target, with a type that it has: a text or VARBINARY.",
+                "Change the type at the source, or exclude the table with the `block-allow-list`.",
             );
             problems.add(problem.about(route.about()));
         }

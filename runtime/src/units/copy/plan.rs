@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dm_core::{
-    control::subtask::Mode,
     error::{Error, Result, Scope, code},
     full::{Reading, fingerprint, gaps},
     guard::Guard,
@@ -21,9 +20,12 @@ use super::{
     define::{Restart, missing},
     keeps_rows_apart, unlocked,
 };
-use crate::ports::{
-    Target,
-    copy::{Copy, CopyTable, Snapshot, SnapshotTable},
+use crate::{
+    ports::{
+        Target,
+        copy::{Copy, CopyTable, Snapshot, SnapshotTable},
+    },
+    units::follows,
 };
 
 /// What stands before the definition of a table whose rows do not count any more.
@@ -61,6 +63,10 @@ pub(super) struct Plan {
     pub(super) begun: BTreeSet<TableName>,
     /// Tables of which rows are there that do not count.
     pub(super) restarts: BTreeMap<TableName, Restart>,
+    /// Those of them that were altered since.
+    altered: BTreeSet<TableName>,
+    /// Whether the binlog follows.
+    goes_on: bool,
 }
 
 impl Plan {
@@ -75,7 +81,7 @@ impl Plan {
     ) -> Result<Self> {
         let by_gtid = job.source.enable_gtid;
         // Without a sync unit nothing would reconcile rows of two snapshots.
-        let goes_on = Mode::parse(&job.task.mode).is_some_and(Mode::has_sync);
+        let goes_on = follows(&job.task);
         let Snapshot {
             from,
             until,
@@ -91,6 +97,8 @@ impl Plan {
             },
             begun: BTreeSet::new(),
             restarts: BTreeMap::new(),
+            altered: BTreeSet::new(),
+            goes_on,
         };
         let mut before = BTreeMap::new();
         if let Some(noted) = noted {
@@ -123,7 +131,7 @@ impl Plan {
             keeps_rows_apart(table)?;
             let noted = before.remove(&table.name);
             let noted = noted.filter(|noted| !noted.is_gone || was_excluded(noted));
-            let entry = plan.entry(table, noted, (rules, goes_on), place)?;
+            let entry = plan.entry(table, noted, rules, place)?;
             if entry.pieces.is_empty() && !Reading::new(table).has_key() && until.is_some() {
                 return Err(unlocked(&table.name));
             }
@@ -209,12 +217,13 @@ impl Plan {
             let Some(entry) = self.copy.tables.get(&table.name) else {
                 continue;
             };
-            let is_anew = self.restarts.contains_key(&table.name);
+            let was_altered = self.altered.contains(&table.name);
             // Of one without a key all rows are of one snapshot.
-            let comes_twice = self.copy.until.is_some()
+            let comes_twice = self.goes_on
+                && self.copy.until.is_some()
                 && Reading::new(table).has_key()
                 && !gaps(&table.name, entry.pieces.clone())?.is_empty();
-            if entry.is_made || !is_anew && !comes_twice {
+            if entry.is_made || !was_altered && !comes_twice {
                 continue;
             }
             let Some(there) = target.table(&entry.target).await? else {
@@ -226,7 +235,7 @@ impl Plan {
                 let advice = "Give it the primary key of the source's table, then resume.";
                 return Err(missing(&there.name, what).with_workaround(advice));
             }
-            if is_anew && let Some(key) = narrower(table, &there) {
+            if was_altered && let Some(key) = narrower(table, &there) {
                 let what = format!(
                     "the source's table was altered amid the copy, and has rows that its unique \
                      key {} does not allow",
@@ -278,7 +287,7 @@ impl Plan {
         &mut self,
         table: &Table,
         noted: Option<CopyTable>,
-        (rules, goes_on): (&Rules, bool),
+        rules: &Rules,
         place: Option<(&Location, bool)>,
     ) -> Result<CopyTable> {
         let (name, definition) = (&table.name, fingerprint(table));
@@ -294,19 +303,24 @@ impl Plan {
             let counts = is_begun && !noted.definition.starts_with(DOOMED);
             let is_same = noted.definition.trim_start_matches(DOOMED) == definition;
             let can_go_on = Reading::new(table).has_key() || !Guard::CopyKeyless.holds();
-            if goes_on && counts && (is_complete || is_same && can_go_on) {
+            if self.goes_on && counts && (is_complete || is_same && can_go_on) {
                 self.begun.insert(name.clone());
                 if let Some((from, by_gtid)) = place.filter(|_| !is_complete) {
-                    let before = noted.again.as_ref().or(noted.place.as_ref());
-                    if let Some(before) = before.filter(|before| !from.reaches(before, by_gtid)) {
+                    let is_behind = |place: &&Location| !from.reaches(place, by_gtid);
+                    if let Some(place) = noted.place.as_ref().filter(is_behind) {
                         // What the binlog says in between would be missing in the rest.
-                        return Err(older(from, before));
+                        return Err(older(from, place));
                     }
-                    noted.again = Some(from.clone());
+                    if noted.again.as_ref().filter(is_behind).is_none() {
+                        noted.again = Some(from.clone());
+                    }
                 }
                 return Ok(noted);
             }
             if noted.target == target {
+                if is_begun && !is_same {
+                    self.altered.insert(name.clone());
+                }
                 // What is said of a table before the place of its rows is skipped: it must be as
                 // the source has it there.
                 let restart = Restart {
@@ -334,7 +348,8 @@ impl Plan {
     }
 }
 
-/// A unique key of the target that no unique key of the source implies.
+/// A unique key of the target that no unique key of the source implies, of columns that the source
+/// has.
 fn narrower<'a>(source: &Table, target: &'a Table) -> Option<&'a Key> {
     let columns = |table: &Table, key: &Key| -> Option<BTreeSet<String>> {
         let column = |part: &KeyPart| {
@@ -354,7 +369,15 @@ fn narrower<'a>(source: &Table, target: &'a Table) -> Option<&'a Key> {
             }
         })
     };
-    target.unique_keys().find(|key| !is_implied(key))
+    let is_known = |key: &&Key| {
+        let known = |name: &String| {
+            let mut names = source.columns.iter().map(|it| it.name.to_lowercase());
+            names.any(|other| other == *name)
+        };
+        columns(target, key).is_none_or(|columns| columns.iter().all(known))
+    };
+    let mut keys = target.unique_keys().filter(is_known);
+    keys.find(|key| !is_implied(key))
 }
 
 fn older(now: &Location, noted: &Location) -> Error {
@@ -583,10 +606,15 @@ mod tests {
         assert_eq!(second.copy.tables[&source.name].place, None);
         let third = plan(300, &second.copy).unwrap();
         assert_eq!(again(&third), Some(at(300)));
-        let error = plan(250, &third.copy).map(drop).unwrap_err();
+        // Another server may be behind, but not behind the place from which the binlog counts.
+        assert_eq!(again(&plan(250, &third.copy).unwrap()), Some(at(300)));
+        let mut placed = third.copy.clone();
+        placed.tables.get_mut(&source.name).unwrap().place = Some(at(260));
+        assert!(plan(260, &placed).is_ok());
+        let error = plan(250, &placed).map(drop).unwrap_err();
         assert!(error.is(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH), "{error}");
         // Nothing is read of one that is complete.
-        let mut whole = third.copy;
+        let mut whole = placed;
         whole.tables.get_mut(&source.name).unwrap().pieces = pieces(Piece::default());
         assert_eq!(again(&plan(250, &whole).unwrap()), Some(at(300)));
     }
@@ -620,6 +648,9 @@ mod tests {
         assert_eq!(found(vec![key("PRIMARY", &[0, 1])]), None);
         let other = vec![key("PRIMARY", &[1]), key("u", &[0])];
         assert_eq!(found(other).as_deref(), Some("u"));
+        // The target's own.
+        let target = with(&["a", "own"], vec![key("PRIMARY", &[1])]);
+        assert_eq!(narrower(&source, &target), None);
     }
 
     /// Its table is gone by then, and the rows that are noted with it.

@@ -159,16 +159,23 @@ impl Settings {
         let mut dump = task.dump.clone();
         // What makes no sense is refused elsewhere.
         let _ = arguments(&mut dump, &mut Consistency::default());
-        let is_dump = Mode::parse(&task.mode) == Some(Mode::Dump);
-        let (load, usual) = (&task.load, LoadConfig::standard());
+        let mode = Mode::parse(&task.mode);
+        let usual = LoadConfig::standard();
+        let load = match mode.is_some_and(Mode::has_load) {
+            true => &task.load,
+            false => &usual,
+        };
         [
             // What comes by the binlog would not be filtered.
-            (!dump.where_.is_empty() && !is_dump, "mydumpers: where"),
+            (
+                !dump.where_.is_empty() && mode != Some(Mode::Dump),
+                "mydumpers: where",
+            ),
             (
                 load.import_mode != usual.import_mode,
                 "loaders: import-mode",
             ),
-            // Of physical imports.
+            // Of physical imports, as `analyze` is, which templates write.
             (
                 load.on_duplicate_physical != usual.on_duplicate_physical,
                 "loaders: on-duplicate-physical",
@@ -181,7 +188,6 @@ impl Settings {
                 load.checksum_physical != usual.checksum_physical,
                 "loaders: checksum-physical",
             ),
-            (load.analyze != usual.analyze, "loaders: analyze"),
             (
                 load.range_concurrency != usual.range_concurrency,
                 "loaders: range-concurrency",
@@ -367,16 +373,18 @@ mod tests {
         }
         assert!(Settings::without_effect(&task(|_| {})).is_empty());
         let physical = task(|it| {
+            it.mode = "all".into();
             it.load.on_duplicate_physical = "manual".into();
             it.load.disk_quota_physical = ByteSize(1 << 30);
             it.load.checksum_physical = "off".into();
+            // Passes.
             it.load.analyze = "off".into();
             it.load.range_concurrency = 8;
             it.load.compress_kv_pairs = "gzip".into();
             it.load.pd_addr = "pd:2379".into();
             it.load.security = Some(<_>::default());
         });
-        assert_eq!(Settings::without_effect(&physical).len(), 8);
+        assert_eq!(Settings::without_effect(&physical).len(), 7);
         let filtered = |mode: &str| {
             let task = task(|it| {
                 it.mode = mode.into();

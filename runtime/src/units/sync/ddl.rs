@@ -100,7 +100,8 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                 if moved(&ddl).any(|name| self.tables.is_around(name, &txn)) {
                     let what = "giving another name to a table amid whose copy that was done, or \
                                 its name to another table,";
-                    return Err(refuse(&sql, what).with_workaround(ANEW));
+                    let advice = format!("Exclude the table (`block-allow-list`). {ANEW}");
+                    return Err(refuse(&sql, what).with_workaround(advice));
                 }
                 pieces.retain(|piece| {
                     !(piece.sources.iter()).all(|(_, name)| self.tables.has(name, &txn))

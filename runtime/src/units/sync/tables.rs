@@ -119,9 +119,10 @@ impl<S: Source, T: Target> Tables<S, T> {
         place.is_some_and(|place| place.contains(txn, *by_gtid)) && Guard::CopyPlace.holds()
     }
 
-    /// Whether rows of a table were read before a transaction, and others behind it.
+    /// Whether rows of a table that is wanted were read before a transaction, and others behind it.
     pub(super) fn is_around(&self, source: &TableName, txn: &TxnId) -> bool {
-        let again = self.later.again.get(source);
+        let wanted = matches!(self.rules.target(source), Ok(Some(_)));
+        let again = self.later.again.get(source).filter(|_| wanted);
         again.is_some_and(|again| again.contains(txn, self.later.by_gtid)) && !self.has(source, txn)
     }
 
