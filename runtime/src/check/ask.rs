@@ -29,7 +29,7 @@ use crate::{
     mysql::{
         conn::{Conn, Fault, Row},
         meta,
-        session::Values,
+        session::{Values, dialect_of},
         source::Upstream,
     },
     ports::{Source as _, Start},
@@ -121,7 +121,7 @@ impl Target {
         let engines = conn.query(ENGINES).await?;
         let mut there = There {
             any_case: variables.number("lower_case_table_names") != 0,
-            unknown_types: There::types_unknown_to(variables.flavor(), variables.get("version")),
+            unknown_types: There::types_unknown_to(dialect_of(variables.get("version"))),
             engines: engines
                 .iter()
                 .map(|row| row.text(0).to_lowercase())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dm_core::{
-    binlog::Flavor,
+    binlog::Dialect,
     full::{Reading, renumbers, rounds},
     sync::{
         agreement::{Metadata, look_ahead},
@@ -68,12 +68,13 @@ pub(super) struct Does {
 }
 
 impl There {
-    /// The types that a server of this version does not have.
-    pub(super) fn types_unknown_to(flavor: Flavor, version: &str) -> Vec<&'static str> {
-        let is_tidb = version.to_lowercase().contains("tidb");
-        let of_mariadb = OF_MARIADB.iter().filter(|_| flavor == Flavor::Mysql);
-        let spatial = SPATIAL.iter().filter(|_| is_tidb);
-        of_mariadb.chain(spatial).copied().collect()
+    /// The types that such a server does not have.
+    pub(super) fn types_unknown_to(dialect: Dialect) -> Vec<&'static str> {
+        match dialect {
+            Dialect::MariaDb => Vec::new(),
+            Dialect::MySql => OF_MARIADB.to_vec(),
+            Dialect::TiDb => [&OF_MARIADB[..], &SPATIAL].concat(),
+        }
     }
 
     /// A name as tables are kept by.

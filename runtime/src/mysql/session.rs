@@ -451,7 +451,8 @@ pub(crate) fn quoted(name: &str) -> impl Display + '_ {
     dm_core::sync::schema::Quoted(name)
 }
 
-fn dialect_of(version: &str) -> Dialect {
+/// What kind of server says that this is its version.
+pub(crate) fn dialect_of(version: &str) -> Dialect {
     let version = version.to_ascii_lowercase();
     if version.contains("tidb") {
         Dialect::TiDb

@@ -18,7 +18,7 @@ mod settings;
 use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 
 use dm_core::{
-    control::{SubtaskConfig, subtask::Mode},
+    control::SubtaskConfig,
     error::{Error, Result, Scope, code},
     full::{Consistency, Gap, Reading},
     guard::Guard,
@@ -321,8 +321,7 @@ pub(super) async fn watching<T>(
 ) -> Result<T, Failure> {
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mode = Mode::parse(&job.task.mode);
-    let mut looks_on = mode.is_some_and(Mode::has_sync);
+    let mut looks_on = follows(&job.task);
     let mut work = pin!(work);
     loop {
         tokio::select! {

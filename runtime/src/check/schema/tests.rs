@@ -182,9 +182,9 @@ fn what_the_target_lacks() {
     let found = check(&[route(&source)], Some(&empty), FOLLOW);
     assert_eq!((found.len(), found[0].state), (1, State::Warn));
     assert!(found[0].reason.contains("no such table"));
-    let found = |source: &Facts, flavor, version, engines: &[&str]| {
+    let found = |source: &Facts, dialect, engines: &[&str]| {
         let there = There {
-            unknown_types: There::types_unknown_to(flavor, version),
+            unknown_types: There::types_unknown_to(dialect),
             engines: engines.iter().map(|&name| name.to_owned()).collect(),
             ..There::default()
         };
@@ -198,18 +198,18 @@ fn what_the_target_lacks() {
         let reason = format!("the target has no type {type_name}");
         (State::Fail, reason)
     };
-    assert_eq!(found(&source, Flavor::Mariadb, "11.4", engines), []);
-    let mysql = found(&source, Flavor::Mysql, "9.7", engines);
+    assert_eq!(found(&source, Dialect::MariaDb, engines), []);
+    let mysql = found(&source, Dialect::MySql, engines);
     assert_eq!(mysql, [lacks("INET6")]);
-    let tidb = found(&source, Flavor::Mysql, "8.0.11-TiDB-v8.5.0", engines);
+    let tidb = found(&source, Dialect::TiDb, engines);
     assert_eq!(tidb, [lacks("INET6"), lacks("POINT")]);
     source.engine = "ROCKSDB".into();
-    let [(state, reason)] = &*found(&source, Flavor::Mariadb, "11.4", engines) else {
+    let [(state, reason)] = &*found(&source, Dialect::MariaDb, engines) else {
         panic!("one")
     };
     assert_eq!(*state, State::Warn);
     assert!(reason.contains("no storage engine ROCKSDB"), "{reason}");
-    assert_eq!(found(&source, Flavor::Mariadb, "11.4", &[]), []);
+    assert_eq!(found(&source, Dialect::MariaDb, &[]), []);
 }
 
 #[test]
