@@ -104,6 +104,7 @@ impl Scenario {
         scenario.draw_relays(&mut Dice::new(seed).fork("relays"));
         scenario.draw_copies(&mut Dice::new(seed).fork("copies"));
         scenario.draw_files(&mut Dice::new(seed).fork("files"));
+        scenario.draw_again(&mut Dice::new(seed).fork("again"));
         scenario.steps.sort_by_key(|step| step.at);
         scenario
     }
@@ -231,8 +232,6 @@ impl Scenario {
                 Way::TwoTasks,
                 Way::Full,
             ]);
-            // Whoever dumps once more while rows are loaded has to begin anew, which no simulated
-            // operator does: an exhibit shows it where there are none.
             // Between two tasks nobody needs what is relayed, as far as the worker knows.
             plan.relays &= plan.way == Way::Files;
             // It begins when a task that was stopped at once begins, or is short from the start.
@@ -257,6 +256,25 @@ impl Scenario {
                     at: begins + dice.millis(10..6_000),
                     lasts: dice.millis(10..8_000),
                     what,
+                });
+            }
+        }
+    }
+
+    /// Where an operator dumps once more, and what is altered before. Whoever does so when rows are
+    /// there has to begin anew, which no simulated operator does.
+    fn draw_again(&mut self, dice: &mut Dice) {
+        for source in 0..self.sources.len() {
+            let plan = &mut self.sources[source];
+            if plan.way != Way::TwoTasks || !dice.permille(700) {
+                continue;
+            }
+            plan.again = true;
+            for _ in 0..dice.within(5..40) {
+                self.steps.push(Step {
+                    at: dice.millis(500..30_000),
+                    lasts: Duration::ZERO,
+                    what: What::Ddl(source, dice.roll()),
                 });
             }
         }
