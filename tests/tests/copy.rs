@@ -401,6 +401,38 @@ async fn names_that_go_round_are_told() -> Result<()> {
     worker.stop()
 }
 
+/// A table was complete when it got a name that the task excludes: nobody is told of that, and the
+/// one that has its former name by then has the former one's rows in the target.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_leaves_amid_a_copy_is_told() -> Result<()> {
+    let source = &Database::start(MYSQL, Role::Source, &Options::default())?;
+    let target = &Database::start(MYSQL, Role::Target, &Options::default())?;
+    let schema = "copy_leave";
+    fill(source, schema).await?;
+    let mut client = Client::connect(source).await?;
+    client
+        .run(&format!(
+            "CREATE DATABASE copy_left; USE {schema}; CREATE TABLE a (id INT PRIMARY KEY); \
+             INSERT INTO a VALUES (1)"
+        ))
+        .await?;
+    let mut job = Job::new(source, target, &[schema]).await?;
+    (job.mode, job.dump.0, job.gtid) = ("all", 2, true);
+    let mut worker = Worker::standalone(&job)?;
+    killed_amid(&mut worker, &job, target, &["a", "n"]).await?;
+    client
+        .run(
+            "RENAME TABLE a TO copy_left.a; CREATE TABLE a LIKE copy_left.a; \
+             INSERT INTO a VALUES (2)",
+        )
+        .await?;
+    worker.restart()?;
+    worker
+        .logged("a name that the task excludes", LIMIT)
+        .await?;
+    worker.stop()
+}
+
 /// Some rows would be there twice, those that came after the first snapshot.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_without_the_key_can_not_go_on() -> Result<()> {

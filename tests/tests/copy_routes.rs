@@ -19,6 +19,8 @@ const ROWS: u64 = 60_000;
 const FROM: &str = "route_from";
 const TO: &str = "route_to";
 const STAYS: &str = "route_stays";
+/// Those of a table that go into another one.
+const MOVED: &str = "id BETWEEN 2 AND 100";
 /// Its user may read, and hold nobody off.
 const USER: &str = "route_reader";
 
@@ -142,6 +144,76 @@ async fn tables_go_elsewhere() -> Result<()> {
          WHERE TABLE_SCHEMA = '{TO}'"
     );
     assert_eq!(there.value(&keys).await?, "6");
+    worker.stop()
+}
+
+/// Makes one of two tables that go into one, and does the rest, while a worker is away that has
+/// copied some rows of the other one. Then it goes on.
+async fn made_amid_a_copy(source: &Database, target: &Database, rest: &str) -> Result<Worker> {
+    let (mut here, mut there) = (
+        Client::connect(source).await?,
+        Client::connect(target).await?,
+    );
+    fill(&mut here).await?;
+    here.run(&format!("DROP TABLE {FROM}.a2")).await?;
+    let mut job = job(source, target).await?;
+    job.source = source.address().clone();
+    let mut worker = Worker::standalone(&job)?;
+    let start = Instant::now();
+    while there.value(&moved()).await.unwrap_or_default() != "50" {
+        assert!(start.elapsed() < LIMIT, "{}", worker.log());
+        sleep(Duration::from_millis(5)).await;
+    }
+    worker.kill()?;
+    assert!(
+        !worker.log().contains("the copy is over"),
+        "it was too fast"
+    );
+    let a2 = "CREATE TABLE a2 (id INT PRIMARY KEY, v INT, pad CHAR(200), KEY v (v))";
+    here.run(&format!("USE {FROM}; {a2}; {rest}")).await?;
+    worker.restart()?;
+    Ok(worker)
+}
+
+/// The rows that go from one table into another, in the target.
+fn moved() -> String {
+    format!("SELECT COUNT(*) FROM {TO}.merged WHERE {MOVED}")
+}
+
+/// A row went from a table that was copied by then into another one, which was not: what the binlog
+/// says of the first must not be the last word.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_go_from_one_merged_table_to_another() -> Result<()> {
+    let source = &Database::start(Brand::Mysql, Role::Source, &Options::default())?;
+    let target = &Database::start(Brand::Mysql, Role::Target, &Options::default())?;
+    let rest = format!(
+        "DELETE FROM a1 WHERE {MOVED}; INSERT INTO a2 SELECT * FROM `plain `` one` WHERE {MOVED}"
+    );
+    let mut worker = made_amid_a_copy(source, target, &rest).await?;
+    worker.logged("the copy is over", LIMIT).await?;
+    let end = format!("CREATE TABLE {STAYS}.the_end (id INT PRIMARY KEY)");
+    Client::connect(source).await?.run(&end).await?;
+    let mut there = Client::connect(target).await?;
+    let start = Instant::now();
+    while !there.tables(STAYS).await?.iter().any(|it| it == "the_end") {
+        assert!(start.elapsed() < LIMIT, "{}", worker.log());
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(there.value(&moved()).await?, "50");
+    let merged = format!("SELECT COUNT(*) FROM {TO}.merged");
+    assert_eq!(there.value(&merged).await?, ROWS.to_string());
+    worker.stop()
+}
+
+/// It can be done neither once more, which the other table's rows would feel, nor not at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn merged_tables_that_change_amid_a_copy_are_told() -> Result<()> {
+    let source = &Database::start(Brand::Mysql, Role::Source, &Options::default())?;
+    let target = &Database::start(Brand::Mysql, Role::Target, &Options::default())?;
+    let rest = "INSERT INTO a2 VALUES (1, 1, 'gone'); TRUNCATE TABLE a2";
+    let mut worker = made_amid_a_copy(source, target, rest).await?;
+    let says = "changing one of several tables that go into one";
+    worker.logged(says, LIMIT).await?;
     worker.stop()
 }
 

@@ -332,19 +332,29 @@ impl<K: Connect> SyncUnit<K> {
 
 /// Where the rows of copied tables are from, where that is not the place at which the copy began.
 fn later(copy: Option<Copy>, names: &Names, by_gtid: bool) -> Result<Later, Failure> {
+    let Copy {
+        tables, mut until, ..
+    } = copy.unwrap_or_default();
     let (mut places, mut again) = (BTreeMap::new(), BTreeMap::new());
-    for (name, table) in copy.into_iter().flat_map(|copy| copy.tables) {
+    let mut copied = BTreeSet::new();
+    for (name, table) in tables {
+        if !table.is_gone {
+            copied.insert(name.clone());
+        }
         again.extend(table.again.map(|again| (name.clone(), again)));
         places.extend(table.place.map(|place| (name, place)));
     }
     let all = places.values_mut().chain(again.values_mut());
     let mut positions: Vec<_> = all
+        .chain(&mut until)
         .map(|place: &mut Location| &mut place.position)
         .collect();
     names.settle(&mut positions, by_gtid)?;
     Ok(Later {
         places,
         again,
+        copied,
+        until,
         by_gtid,
     })
 }

@@ -103,6 +103,24 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                     let advice = format!("Exclude the table (`block-allow-list`). {ANEW}");
                     return Err(refuse(&sql, what).with_workaround(advice));
                 }
+                let rules = self.tables.rules();
+                let is_left_out = |name: &TableName| matches!(rules.target(name), Ok(None));
+                if moved(&ddl).any(is_left_out)
+                    && moved(&ddl).any(|name| self.tables.may_be_another(name, &txn))
+                {
+                    let what = "giving a table that was copied by then a name that the task \
+                                excludes, or its name to such a table,";
+                    return Err(refuse(&sql, what).with_workaround(ANEW));
+                }
+                let mut changed = pieces.iter().filter(|piece| changes(piece.kind));
+                let counts = |name: &TableName| {
+                    self.tables.has(name, &txn) && self.tables.counts_again(name, &txn)
+                };
+                if changed.any(|piece| piece.sources.iter().any(|(_, name)| counts(name))) {
+                    let what = "changing one of several tables that go into one, of which only \
+                                some were copied since,";
+                    return Err(refuse(&sql, what).with_workaround(ANEW));
+                }
                 pieces.retain(|piece| {
                     !(piece.sources.iter()).all(|(_, name)| self.tables.has(name, &txn))
                 });
@@ -234,6 +252,15 @@ impl<S: Source, T: Target> Run<'_, S, T> {
             Applied::Unknown(error) | Applied::Moved(error) => Failure::Lost(error),
         })
     }
+}
+
+/// Whether a statement does something to the rows of a table that was there before, or to what they
+/// consist of.
+const fn changes(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::AlterTable | Kind::DropTable | Kind::RenameTable | Kind::TruncateTable
+    )
 }
 
 /// Whether a statement moves rows between tables some of which have what it did, and some not:

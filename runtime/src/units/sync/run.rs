@@ -268,17 +268,19 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         self.open(header)?;
         let count = rows.count();
         self.facts.metrics.event_rows.observe(count as f64);
-        let decision = match self.has(header, &rows.table) {
-            true => Decision::Skip,
-            false => self.tables.decide(&rows.table, header.timestamp).await?,
+        let (has, counts) = self.has(header, &rows.table);
+        let decision = match counts {
+            true => self.tables.decide(&rows.table, header.timestamp).await?,
+            false => Decision::Skip,
         };
         let plan = match decision {
-            Decision::Skip => {
+            // Without a key they would be there twice.
+            Decision::Write(plan) if !has || plan.has_row_key() => plan,
+            Decision::Write(_) | Decision::Skip => {
                 // Counted all the same: a changed filter must not shift what comes behind.
                 self.planner.skip_rows(count);
                 return Ok(());
             }
-            Decision::Write(plan) => plan,
         };
         if !rows.full_image {
             let message = format!(
@@ -293,13 +295,15 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         Ok(())
     }
 
-    /// Whether a copied table has what the open transaction does to it.
-    fn has(&mut self, header: &Header, map: &TableMap) -> bool {
+    /// Whether a copied table has what the open transaction does to it, and whether that counts.
+    fn has(&mut self, header: &Header, map: &TableMap) -> (bool, bool) {
         if self.tables.are_of_one_place() {
-            return false;
+            return (false, true);
         }
         let source = TableName::new(&map.schema, &map.table);
-        self.tables.has(&source, self.cursor.txn(header))
+        let txn = self.cursor.txn(header);
+        let has = self.tables.has(&source, txn);
+        (has, !has || self.tables.counts_again(&source, txn))
     }
 
     /// Rows without all of their values: fine as long as nobody wants them.

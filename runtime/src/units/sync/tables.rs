@@ -1,6 +1,9 @@
 //! Which table a rows event belongs to, whether it counts, and how its rows are written.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use dm_core::{
     binlog::TableMap,
@@ -37,6 +40,10 @@ pub(super) struct Later {
     pub(super) places: BTreeMap<TableName, Location>,
     /// The latest snapshot of tables whose rows are from several.
     pub(super) again: BTreeMap<TableName, Location>,
+    /// All tables that were copied, and where the last of their rows are from, if the copy is not
+    /// of one moment.
+    pub(super) copied: BTreeSet<TableName>,
+    pub(super) until: Option<Location>,
     pub(super) by_gtid: bool,
 }
 
@@ -49,6 +56,8 @@ pub(super) struct Tables<S, T> {
     target: Arc<T>,
     rules: Rules,
     later: Later,
+    /// Copied tables that go into one, by the name of each.
+    merged: BTreeMap<TableName, Vec<TableName>>,
     decisions: BTreeMap<u64, (Arc<TableMap>, Decision)>,
     definitions: BTreeMap<TableName, Arc<Table>>,
 }
@@ -59,6 +68,7 @@ impl<S: Source, T: Target> Tables<S, T> {
         Self {
             source,
             target,
+            merged: merged(&rules, &later.copied),
             rules,
             later,
             decisions: BTreeMap::new(),
@@ -119,11 +129,32 @@ impl<S: Source, T: Target> Tables<S, T> {
         place.is_some_and(|place| place.contains(txn, *by_gtid)) && Guard::CopyPlace.holds()
     }
 
+    /// Whether what a transaction did to rows of a table counts, though the table has it: another
+    /// one that goes into the same table of the target does not, and rows may have come from there.
+    /// What it says of them later would be the last word.
+    pub(super) fn counts_again(&self, source: &TableName, txn: &TxnId) -> bool {
+        let mut others = self.merged.get(source).into_iter().flatten();
+        others.any(|other| !self.has(other, txn))
+    }
+
     /// Whether rows of a table that is wanted were read before a transaction, and others behind it.
     pub(super) fn is_around(&self, source: &TableName, txn: &TxnId) -> bool {
         let wanted = matches!(self.rules.target(source), Ok(Some(_)));
         let again = self.later.again.get(source).filter(|_| wanted);
         again.is_some_and(|again| again.contains(txn, self.later.by_gtid)) && !self.has(source, txn)
+    }
+
+    /// Whether a table of this name may be another one by the end of the copy, with the rows of the
+    /// one that a transaction does something to.
+    pub(super) fn may_be_another(&self, source: &TableName, txn: &TxnId) -> bool {
+        let Later {
+            copied,
+            until,
+            by_gtid,
+            ..
+        } = &self.later;
+        let is_amid = until.as_ref().is_some_and(|it| it.contains(txn, *by_gtid));
+        is_amid && copied.contains(source) && !self.has(source, txn)
     }
 
     /// Whether any table of a schema has that.
@@ -153,4 +184,21 @@ impl<S: Source, T: Target> Tables<S, T> {
         self.definitions.insert(name.clone(), Arc::clone(&table));
         Ok(table)
     }
+}
+
+/// Those of some tables that go into one, by the name of each.
+fn merged(rules: &Rules, tables: &BTreeSet<TableName>) -> BTreeMap<TableName, Vec<TableName>> {
+    let mut groups: BTreeMap<TableName, Vec<TableName>> = BTreeMap::new();
+    for name in tables {
+        // A name that routes disagree about is refused where it comes up.
+        if let Ok(Some(target)) = rules.target(name) {
+            groups.entry(target).or_default().push(name.clone());
+        }
+    }
+    let groups = groups.into_values().filter(|group| group.len() > 1);
+    let each = |group: Vec<TableName>| {
+        let names = group.clone().into_iter();
+        names.map(move |name| (name, group.clone()))
+    };
+    groups.flat_map(each).collect()
 }
