@@ -5,10 +5,10 @@
 //! `metadata`, which is written last and says where in the binlog the rows were read.
 
 mod consistency;
+mod definition;
 mod files;
 mod fingerprint;
 mod gaps;
-mod keys;
 mod loading;
 mod metadata;
 mod preamble;
@@ -18,10 +18,10 @@ mod statement;
 
 pub use self::{
     consistency::Consistency,
+    definition::{PlainKey, columns, plain_keys},
     files::{Compression, DumpFile, METADATA_FILE},
     fingerprint::fingerprint,
     gaps::{Copied, Gap, gaps},
-    keys::{PlainKey, plain_keys},
     loading::{Loading, Tuples},
     metadata::{Header, Metadata},
     preamble::Preamble,

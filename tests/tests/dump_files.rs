@@ -436,6 +436,38 @@ async fn rows_without_names_go_by_their_definition() -> Result<()> {
     Ok(())
 }
 
+/// A server would round what does not fit, and say nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_there_is_compared_with_its_file() -> Result<()> {
+    let (source, target) = &servers(MYSQL)?;
+    let schema = "df_there";
+    let table = |moment: &str| format!("CREATE TABLE {schema}.t (a INT PRIMARY KEY, d {moment})");
+    let exact = table("DATETIME(6)");
+    let row = format!("INSERT INTO {schema}.t VALUES (1, '2026-01-01 00:00:00.9')");
+    let mut client = Client::connect(source).await?;
+    client
+        .run(&format!("CREATE DATABASE {schema}; {exact}; {row}"))
+        .await?;
+    let job = Job::new(source, target, &[schema]).await?;
+    let dir = process::scratch("dump")?.join("ours");
+    dump(&job, &dir).await?;
+    let mut there = Client::connect(target).await?;
+    let rounded = table("DATETIME");
+    there
+        .run(&format!("CREATE DATABASE {schema}; {rounded}"))
+        .await?;
+    let mut loading = job.clone();
+    (loading.mode, loading.dump_dir) = ("load", Some(dir.clone()));
+    let mut worker = Worker::standalone(&loading)?;
+    let says = "its column `d` is datetime, which rounds values of datetime(6)";
+    worker.logged(says, LIMIT).await?;
+    worker.kill()?;
+    let now = format!("ALTER TABLE {schema}.t MODIFY d DATETIME(6)");
+    there.run(&now).await?;
+    load(&job, &dir).await?;
+    equal(source, target, &[schema]).await
+}
+
 /// Each says what is wrong, and nothing of it is in the target.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_dump_is_refused() -> Result<()> {

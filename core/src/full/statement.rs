@@ -251,8 +251,12 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn takes_byte(&mut self, byte: u8) -> Result<bool> {
-        let is_it = self.rest()?.first() == Some(&byte);
+    pub(super) fn is_at(&mut self, byte: u8) -> Result<bool> {
+        Ok(self.rest()?.first() == Some(&byte))
+    }
+
+    pub(super) fn takes_byte(&mut self, byte: u8) -> Result<bool> {
+        let is_it = self.is_at(byte)?;
         self.at += usize::from(is_it);
         Ok(is_it)
     }

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dm_core::{
     error::{Error, Result, Scope, code},
-    full::{Reading, renumbers, rounds},
+    full::{Reading, columns, renumbers, rounds},
     lifecycle::BEGIN_ANEW,
     sync::{
         ddl::{Context, Kind, Piece, Role, Rules, Statement, classify},
         progress::{Applied as Progress, Location},
-        schema::{Quoted, Table, TableName},
+        schema::{ColumnInfo, Quoted, Table, TableName},
     },
 };
 
@@ -111,7 +111,7 @@ impl<T: Target> Definitions<'_, T> {
             let there = self.target.table(&name).await?;
             let there = there.ok_or_else(|| missing(&name, "it is not there"))?;
             if let Some(source) = source {
-                compare(source, &there)?;
+                compare(&source.columns, &there)?;
             }
             // Nobody could tell them from those that are to come.
             if !Reading::new(source.unwrap_or(&there)).has_key() && name == **of {
@@ -123,6 +123,18 @@ impl<T: Target> Definitions<'_, T> {
             }
         }
         Ok(made)
+    }
+
+    /// Compares a table of the target, made by somebody else or for another table, with what a
+    /// definition says of its columns.
+    ///
+    /// # Errors
+    /// 36027: it can't take the rows.
+    pub(in crate::units) async fn compare(&self, name: &TableName, sql: &str) -> Result<()> {
+        // What is written otherwise than servers do is not compared.
+        let columns = columns(sql).unwrap_or_default();
+        let there = self.target.table(&self.target_of(name)?).await?;
+        there.map_or(Ok(()), |there| compare(&columns, &there))
     }
 
     /// Makes those of some tables that the target lacks. Returns their definitions.
@@ -360,11 +372,9 @@ pub(super) fn ended(applied: Applied) -> Result<(), Failure> {
 }
 
 /// Whether a table of the target has a column for each value, as it is.
-fn compare(source: &Table, target: &Table) -> Result<()> {
-    for column in source.columns.iter().filter(|column| !column.generated) {
-        let same = |other: &&dm_core::sync::schema::ColumnInfo| {
-            other.name.to_lowercase() == column.name.to_lowercase()
-        };
+fn compare(source: &[ColumnInfo], target: &Table) -> Result<()> {
+    for column in source.iter().filter(|column| !column.generated) {
+        let same = |other: &&ColumnInfo| other.name.to_lowercase() == column.name.to_lowercase();
         let name = Quoted(&column.name);
         match target.columns.iter().find(same) {
             None => {
@@ -403,8 +413,6 @@ pub(super) fn missing(table: &TableName, what: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use dm_core::sync::schema::ColumnInfo;
-
     use super::*;
 
     #[test]
@@ -420,8 +428,8 @@ mod tests {
             keys: Vec::new(),
         };
         let source = table("enum('a','b')");
-        assert!(compare(&source, &table("enum('a','b','c')")).is_ok());
-        let error = compare(&source, &table("enum('b','a')")).unwrap_err();
+        assert!(compare(&source.columns, &table("enum('a','b','c')")).is_ok());
+        let error = compare(&source.columns, &table("enum('b','a')")).unwrap_err();
         let expected = "its column `c` is enum('b','a'), in which members of enum('a','b') have \
                         other numbers";
         assert!(error.to_string().contains(expected), "{error}");

@@ -281,7 +281,15 @@ impl<K: Connect> Moving<K> {
             .keys()
             .map(|name| Wanted { name, source: None })
             .collect();
-        definitions.create(files, &wanted, begun).await?;
+        let made = definitions.create(files, &wanted, begun).await?;
+        let others = (files.contents.tables.iter())
+            .filter(|(name, _)| !begun.contains(*name) && !made.contains_key(*name));
+        for (name, table) in others {
+            if let (Some(file), true) = (&table.definition, copy.tables.contains_key(name)) {
+                let (sql, _) = files.dir.definition(file).await?;
+                definitions.compare(name, &sql).await?;
+            }
+        }
         if !begun.is_empty() {
             // No row comes before they are made.
             return Ok(());
