@@ -428,7 +428,7 @@ async fn a_table_that_leaves_amid_a_copy_is_told() -> Result<()> {
         .await?;
     worker.restart()?;
     worker
-        .logged("a name that the task excludes", LIMIT)
+        .logged("giving one the name of the other, amid the copy", LIMIT)
         .await?;
     worker.stop()
 }

@@ -19,7 +19,11 @@ const ROWS: u64 = 60_000;
 const FROM: &str = "route_from";
 const TO: &str = "route_to";
 const STAYS: &str = "route_stays";
-/// Those of a table that go into another one.
+/// A schema that the task does not name.
+const LEFT_OUT: &str = "route_left";
+/// Makes the second of two tables that go into one.
+const A2: &str = "CREATE TABLE a2 (id INT PRIMARY KEY, v INT, pad CHAR(200), KEY v (v))";
+/// Rows of a table that go into another one.
 const MOVED: &str = "id BETWEEN 2 AND 100";
 /// Its user may read, and hold nobody off.
 const USER: &str = "route_reader";
@@ -147,15 +151,16 @@ async fn tables_go_elsewhere() -> Result<()> {
     worker.stop()
 }
 
-/// Makes one of two tables that go into one, and does the rest, while a worker is away that has
-/// copied some rows of the other one. Then it goes on.
-async fn made_amid_a_copy(source: &Database, target: &Database, rest: &str) -> Result<Worker> {
+/// Lets something be done while a worker is away that has copied some rows of one of two tables
+/// that go into one; there is no other one. Then it goes on.
+async fn done_amid_a_copy(source: &Database, target: &Database, sql: &str) -> Result<Worker> {
     let (mut here, mut there) = (
         Client::connect(source).await?,
         Client::connect(target).await?,
     );
     fill(&mut here).await?;
-    here.run(&format!("DROP TABLE {FROM}.a2")).await?;
+    here.run(&format!("CREATE DATABASE {LEFT_OUT}; DROP TABLE {FROM}.a2"))
+        .await?;
     let mut job = job(source, target).await?;
     job.source = source.address().clone();
     let mut worker = Worker::standalone(&job)?;
@@ -169,8 +174,7 @@ async fn made_amid_a_copy(source: &Database, target: &Database, rest: &str) -> R
         !worker.log().contains("the copy is over"),
         "it was too fast"
     );
-    let a2 = "CREATE TABLE a2 (id INT PRIMARY KEY, v INT, pad CHAR(200), KEY v (v))";
-    here.run(&format!("USE {FROM}; {a2}; {rest}")).await?;
+    here.run(&format!("USE {FROM}; {sql}")).await?;
     worker.restart()?;
     Ok(worker)
 }
@@ -186,12 +190,19 @@ fn moved() -> String {
 async fn rows_go_from_one_merged_table_to_another() -> Result<()> {
     let source = &Database::start(Brand::Mysql, Role::Source, &Options::default())?;
     let target = &Database::start(Brand::Mysql, Role::Target, &Options::default())?;
-    let rest = format!(
-        "DELETE FROM a1 WHERE {MOVED}; INSERT INTO a2 SELECT * FROM `plain `` one` WHERE {MOVED}"
+    // What was not written once more need not be undone: the table was not there, or empty.
+    let sql = format!(
+        "DROP TABLE IF EXISTS a2; {A2}; ALTER TABLE a2 ADD KEY p (pad); \
+         ALTER TABLE a2 DROP KEY p; \
+         DELETE FROM a1 WHERE {MOVED}; INSERT INTO a2 SELECT * FROM `plain `` one` WHERE {MOVED}"
     );
-    let mut worker = made_amid_a_copy(source, target, &rest).await?;
+    let mut worker = done_amid_a_copy(source, target, &sql).await?;
     worker.logged("the copy is over", LIMIT).await?;
-    let end = format!("CREATE TABLE {STAYS}.the_end (id INT PRIMARY KEY)");
+    // Behind the copy, a statement of that kind is left out as ever.
+    let end = format!(
+        "USE {FROM}; CREATE TABLE a4 (id INT PRIMARY KEY, v INT, pad CHAR(200)); \
+         RENAME TABLE a4 TO {LEFT_OUT}.a4; CREATE TABLE {STAYS}.the_end (id INT PRIMARY KEY)"
+    );
     Client::connect(source).await?.run(&end).await?;
     let mut there = Client::connect(target).await?;
     let start = Instant::now();
@@ -208,13 +219,36 @@ async fn rows_go_from_one_merged_table_to_another() -> Result<()> {
 /// It can be done neither once more, which the other table's rows would feel, nor not at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn merged_tables_that_change_amid_a_copy_are_told() -> Result<()> {
-    let source = &Database::start(Brand::Mysql, Role::Source, &Options::default())?;
-    let target = &Database::start(Brand::Mysql, Role::Target, &Options::default())?;
-    let rest = "INSERT INTO a2 VALUES (1, 1, 'gone'); TRUNCATE TABLE a2";
-    let mut worker = made_amid_a_copy(source, target, rest).await?;
-    let says = "changing one of several tables that go into one";
-    worker.logged(says, LIMIT).await?;
-    worker.stop()
+    for (sql, says) in [
+        (
+            format!("{A2}; INSERT INTO a2 VALUES (1, 1, 'gone'); TRUNCATE TABLE a2"),
+            "changing one of several tables that go into one",
+        ),
+        // Its rows come without a word.
+        (
+            format!(
+                "CREATE TABLE {LEFT_OUT}.a2 LIKE a1; \
+                 INSERT INTO {LEFT_OUT}.a2 SELECT * FROM a1 WHERE {MOVED}; \
+                 DELETE FROM a1 WHERE {MOVED}; RENAME TABLE {LEFT_OUT}.a2 TO a2"
+            ),
+            "giving one the name of the other, amid the copy",
+        ),
+        // And go so.
+        (
+            format!(
+                "{A2}; INSERT INTO a2 VALUES (1, 1, 'gone'); \
+                 RENAME TABLE a2 TO {LEFT_OUT}.a2; {A2}"
+            ),
+            "giving one the name of the other, amid the copy",
+        ),
+    ] {
+        let source = &Database::start(Brand::Mysql, Role::Source, &Options::default())?;
+        let target = &Database::start(Brand::Mysql, Role::Target, &Options::default())?;
+        let mut worker = done_amid_a_copy(source, target, &sql).await?;
+        worker.logged(says, LIMIT).await?;
+        worker.stop()?;
+    }
+    Ok(())
 }
 
 /// Where no binlog follows, all begins anew, also what goes into one table.

@@ -41,11 +41,12 @@ pub(crate) use self::settings::Settings;
 use self::{
     define::{Definitions, Wanted},
     pieces::{Pieces, Work},
-    plan::{Plan, is_excluded, wants_more},
+    plan::{Plan, wants_more},
     rows::{Shared, SnapshotFeed},
 };
 pub(super) use self::{
     load::hand_over,
+    plan::is_excluded,
     rows::{left, moves, sql_bytes},
 };
 use super::{follows, moving::Moving, rules, tasks::Tasks, writer::Refused};

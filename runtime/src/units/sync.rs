@@ -296,7 +296,13 @@ impl<K: Connect> SyncUnit<K> {
         };
         let mut run = Run {
             facts: &self.facts,
-            tables: Tables::new(source, Arc::clone(&target), rules, later),
+            tables: Tables::new(
+                source,
+                Arc::clone(&target),
+                rules,
+                later,
+                planner.location(),
+            ),
             cursor: Cursor::new(planner.location(), upstream.flavor, planning.by_gtid),
             planner,
             slots,
@@ -333,7 +339,10 @@ impl<K: Connect> SyncUnit<K> {
 /// Where the rows of copied tables are from, where that is not the place at which the copy began.
 fn later(copy: Option<Copy>, names: &Names, by_gtid: bool) -> Result<Later, Failure> {
     let Copy {
-        tables, mut until, ..
+        tables,
+        mut from,
+        mut until,
+        ..
     } = copy.unwrap_or_default();
     let (mut places, mut again) = (BTreeMap::new(), BTreeMap::new());
     let mut copied = BTreeSet::new();
@@ -347,6 +356,7 @@ fn later(copy: Option<Copy>, names: &Names, by_gtid: bool) -> Result<Later, Fail
     let all = places.values_mut().chain(again.values_mut());
     let mut positions: Vec<_> = all
         .chain(&mut until)
+        .chain([&mut from])
         .map(|place: &mut Location| &mut place.position)
         .collect();
     names.settle(&mut positions, by_gtid)?;
@@ -354,6 +364,7 @@ fn later(copy: Option<Copy>, names: &Names, by_gtid: bool) -> Result<Later, Fail
         places,
         again,
         copied,
+        from,
         until,
         by_gtid,
     })

@@ -41,7 +41,7 @@ fn doom(table: &mut CopyTable) -> bool {
 }
 
 /// Whether the rules of a task leave a table out. An error is told by whoever uses the rule.
-pub(super) fn is_excluded(rules: &Rules, name: &TableName) -> bool {
+pub(in crate::units) fn is_excluded(rules: &Rules, name: &TableName) -> bool {
     matches!(rules.target(name), Ok(None))
 }
 

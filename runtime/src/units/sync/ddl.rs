@@ -7,17 +7,17 @@ use dm_core::{
     error::{Error, Result, code},
     guard::Guard,
     sync::{
-        ddl::{self, Context, Draft, Kind, Piece, Role, Statement, classify},
+        ddl::{self, Context, Draft, Kind, Piece, Role, Rules, Statement, classify},
         progress::{Applied as Progress, TxnId},
         schema::TableName,
     },
 };
 use tracing::{debug, info, warn};
 
-use super::{Failure, run::Run};
+use super::{Failure, run::Run, tables::Counts};
 use crate::{
     ports::{Applied, Ddl, Source, Target},
-    units::copy::ANEW,
+    units::copy::{ANEW, is_excluded},
 };
 
 /// A statement that may only run when nothing else does.
@@ -83,44 +83,7 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                 let collations = rules.collations.of_session(&query.vars);
                 let mut pieces = rules.apply_collated(&ddl, &collations)?;
                 let txn = self.cursor.txn(&header).clone();
-                let mut names = pieces.iter().flat_map(|piece| &piece.sources);
-                if names.any(|(_, name)| name.table.is_empty() && self.tables.has_of(name, &txn))
-                    && ddl
-                        .pieces
-                        .iter()
-                        .any(|piece| piece.kind == Kind::DropDatabase)
-                {
-                    let what = "a schema that was dropped while its tables were being copied";
-                    return Err(refuse(&sql, what));
-                }
-                if is_half_done(&pieces, |name| self.tables.has(name, &txn)) {
-                    let what = "giving tables other names of which only some were copied since";
-                    return Err(refuse(&sql, what).with_workaround(ANEW));
-                }
-                if moved(&ddl).any(|name| self.tables.is_around(name, &txn)) {
-                    let what = "giving another name to a table amid whose copy that was done, or \
-                                its name to another table,";
-                    let advice = format!("Exclude the table (`block-allow-list`). {ANEW}");
-                    return Err(refuse(&sql, what).with_workaround(advice));
-                }
-                let rules = self.tables.rules();
-                let is_left_out = |name: &TableName| matches!(rules.target(name), Ok(None));
-                if moved(&ddl).any(is_left_out)
-                    && moved(&ddl).any(|name| self.tables.may_be_another(name, &txn))
-                {
-                    let what = "giving a table that was copied by then a name that the task \
-                                excludes, or its name to such a table,";
-                    return Err(refuse(&sql, what).with_workaround(ANEW));
-                }
-                let mut changed = pieces.iter().filter(|piece| changes(piece.kind));
-                let counts = |name: &TableName| {
-                    self.tables.has(name, &txn) && self.tables.counts_again(name, &txn)
-                };
-                if changed.any(|piece| piece.sources.iter().any(|(_, name)| counts(name))) {
-                    let what = "changing one of several tables that go into one, of which only \
-                                some were copied since,";
-                    return Err(refuse(&sql, what).with_workaround(ANEW));
-                }
+                self.refuse_amid_copy(&ddl, &pieces, &txn, &sql)?;
                 pieces.retain(|piece| {
                     !(piece.sources.iter()).all(|(_, name)| self.tables.has(name, &txn))
                 });
@@ -146,6 +109,55 @@ impl<S: Source, T: Target> Run<'_, S, T> {
                     replay,
                 });
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses what would leave tables that were copied at several moments with rows that are not
+    /// the source's.
+    fn refuse_amid_copy(
+        &self,
+        ddl: &ddl::Ddl,
+        pieces: &[Piece],
+        txn: &TxnId,
+        sql: &str,
+    ) -> Result<()> {
+        let mut names = pieces.iter().flat_map(|piece| &piece.sources);
+        if names.any(|(_, name)| name.table.is_empty() && self.tables.has_of(name, txn))
+            && ddl
+                .pieces
+                .iter()
+                .any(|piece| piece.kind == Kind::DropDatabase)
+        {
+            let what = "a schema that was dropped while its tables were being copied";
+            return Err(refuse(sql, what));
+        }
+        if is_half_done(pieces, |name| self.tables.has(name, txn)) {
+            let what = "giving tables other names of which only some were copied since";
+            return Err(refuse(sql, what).with_workaround(ANEW));
+        }
+        if moved(ddl).any(|name| self.tables.is_around(name, txn)) {
+            let what = "giving another name to a table amid whose copy that was done, or \
+                        its name to another table,";
+            let advice = format!("Exclude the table (`block-allow-list`). {ANEW}");
+            return Err(refuse(sql, what).with_workaround(advice));
+        }
+        let mut across = moved_across(ddl, self.tables.rules());
+        if across.any(|name| self.tables.is_amid(name, txn)) {
+            let what = "moving rows between a table and one that the task excludes, or \
+                        giving one the name of the other, amid the copy of the table";
+            let advice = format!("Exclude the table (`block-allow-list`). {ANEW}");
+            return Err(refuse(sql, what).with_workaround(advice));
+        }
+        let counts = |name: &TableName| {
+            let is_written = self.tables.counts(name, txn) == Counts::Keyed;
+            is_written && self.tables.may_have_counted(name)
+        };
+        let mut changed = pieces.iter().filter(|piece| changes(piece));
+        if changed.any(|piece| piece.sources.iter().any(|(_, name)| counts(name))) {
+            let what = "changing one of several tables that go into one, of which only \
+                        some were copied since,";
+            return Err(refuse(sql, what).with_workaround(ANEW));
         }
         Ok(())
     }
@@ -255,21 +267,22 @@ impl<S: Source, T: Target> Run<'_, S, T> {
 }
 
 /// Whether a statement does something to the rows of a table that was there before, or to what they
-/// consist of.
-const fn changes(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::AlterTable | Kind::DropTable | Kind::RenameTable | Kind::TruncateTable
-    )
+/// consist of, and not only to its name in the source.
+fn changes(piece: &Piece) -> bool {
+    let [first, others @ ..] = &*piece.targets else {
+        return false;
+    };
+    match piece.kind {
+        Kind::RenameTable => others.iter().any(|target| target != first),
+        Kind::AlterTable | Kind::DropTable | Kind::TruncateTable => true,
+        _ => false,
+    }
 }
 
 /// Whether a statement moves rows between tables some of which have what it did, and some not:
 /// what is in them would get lost.
 fn is_half_done(pieces: &[Piece], has: impl Fn(&TableName) -> bool) -> bool {
-    let moves = |piece: &&Piece| {
-        let mut roles = piece.sources.iter().map(|(role, _)| *role);
-        roles.any(|role| matches!(role, Role::NewName | Role::Partner))
-    };
+    let moves = |piece: &&Piece| piece.sources.iter().any(|(role, _)| is_other(*role));
     let names = pieces.iter().filter(moves).flat_map(|it| &it.sources);
     let (done, left): (Vec<_>, Vec<_>) = names.partition(|(_, name)| has(name));
     !done.is_empty() && !left.is_empty()
@@ -277,12 +290,29 @@ fn is_half_done(pieces: &[Piece], has: impl Fn(&TableName) -> bool) -> bool {
 
 /// The tables that a statement moves rows between, also where rules leave some of them out.
 fn moved(ddl: &ddl::Ddl) -> impl Iterator<Item = &TableName> {
-    let moves = |draft: &&Draft| {
-        let mut roles = draft.names.iter().map(|name| name.role);
-        roles.any(|role| matches!(role, Role::NewName | Role::Partner))
+    let drafts = ddl.pieces.iter().filter(|draft| moves(draft));
+    drafts.flat_map(|it| &it.names).map(|name| &name.name)
+}
+
+/// Those of them that are wanted, where the other one is left out.
+fn moved_across<'a>(ddl: &'a ddl::Ddl, rules: &Rules) -> impl Iterator<Item = &'a TableName> {
+    let across = |draft: &'a Draft| {
+        let names = draft.names.iter().map(|name| &name.name);
+        let (mut wanted, out): (Vec<_>, Vec<_>) = names.partition(|name| !is_excluded(rules, name));
+        wanted.retain(|_| !out.is_empty());
+        wanted
     };
-    let names = ddl.pieces.iter().filter(moves).flat_map(|it| &it.names);
-    names.map(|name| &name.name)
+    let drafts = ddl.pieces.iter().filter(|draft| moves(draft));
+    drafts.flat_map(across)
+}
+
+fn moves(draft: &Draft) -> bool {
+    draft.names.iter().any(|name| is_other(name.role))
+}
+
+/// Whether rows go to or from a table in this role.
+const fn is_other(role: Role) -> bool {
+    matches!(role, Role::NewName | Role::Partner)
 }
 
 /// A DDL that was filtered out when some slots passed it, and is not any more.
@@ -311,7 +341,7 @@ pub(super) fn refuse(sql: &str, what: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use dm_core::{control::SubtaskConfig, sync::ddl::Rules};
+    use dm_core::control::SubtaskConfig;
 
     use super::*;
 

@@ -9,7 +9,6 @@ use dm_core::{
     sync::{
         plan::{Outcome, Planner},
         progress::{Location, TxnId},
-        schema::TableName,
     },
     time::Instant as Moment,
 };
@@ -26,11 +25,11 @@ use super::{
     facts::SyncFacts,
     reader::{Chunk, Item, Reader},
     slots::{Done, Slots},
-    tables::{Decision, Tables},
+    tables::{Counts, Decision, Tables, source_of},
 };
 use crate::{
     ports::{Applied, Checkpoint, Source, Target},
-    units::{Stop, StopSignal, stopped, writer::Refused},
+    units::{Stop, StopSignal, copy::ANEW, stopped, writer::Refused},
 };
 
 /// Everything of one run.
@@ -268,14 +267,22 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         self.open(header)?;
         let count = rows.count();
         self.facts.metrics.event_rows.observe(count as f64);
-        let (has, counts) = self.has(header, &rows.table);
+        let counts = self.counts(header, &rows.table);
         let decision = match counts {
-            true => self.tables.decide(&rows.table, header.timestamp).await?,
-            false => Decision::Skip,
+            Counts::All => self.tables.decide(&rows.table, header.timestamp).await?,
+            Counts::Keyed => {
+                let decided = self.tables.decide(&rows.table, header.timestamp).await;
+                decided.map_err(|error| error.with_workaround(ANEW))?
+            }
+            Counts::Nothing => Decision::Skip,
         };
         let plan = match decision {
+            Decision::Write(plan) if counts == Counts::All => plan,
             // Without a key they would be there twice.
-            Decision::Write(plan) if !has || plan.has_row_key() => plan,
+            Decision::Write(plan) if plan.has_row_key() => {
+                self.tables.note_counted(&source_of(&rows.table));
+                plan
+            }
             Decision::Write(_) | Decision::Skip => {
                 // Counted all the same: a changed filter must not shift what comes behind.
                 self.planner.skip_rows(count);
@@ -295,15 +302,13 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         Ok(())
     }
 
-    /// Whether a copied table has what the open transaction does to it, and whether that counts.
-    fn has(&mut self, header: &Header, map: &TableMap) -> (bool, bool) {
+    /// Which of the changes that the open transaction does to a table count.
+    fn counts(&mut self, header: &Header, map: &TableMap) -> Counts {
         if self.tables.are_of_one_place() {
-            return (false, true);
+            return Counts::All;
         }
-        let source = TableName::new(&map.schema, &map.table);
         let txn = self.cursor.txn(header);
-        let has = self.tables.has(&source, txn);
-        (has, !has || self.tables.counts_again(&source, txn))
+        self.tables.counts(&source_of(map), txn)
     }
 
     /// Rows without all of their values: fine as long as nobody wants them.

@@ -33,18 +33,40 @@ pub(super) enum Decision {
     Write(Arc<TablePlan>),
 }
 
-/// Where the rows of copied tables are from, if the copy had to begin a table anew that has no key:
-/// what the binlog says of it before that place is in them.
+/// Where the rows of copied tables are from, and so which of the changes in the binlog they have.
 #[derive(Debug, Default)]
 pub(super) struct Later {
+    /// Of tables whose copy began, or began anew, behind where that of the others did: what the
+    /// binlog says of them before that place is in them.
     pub(super) places: BTreeMap<TableName, Location>,
     /// The latest snapshot of tables whose rows are from several.
     pub(super) again: BTreeMap<TableName, Location>,
-    /// All tables that were copied, and where the last of their rows are from, if the copy is not
-    /// of one moment.
+    /// All tables that were copied and are there.
     pub(super) copied: BTreeSet<TableName>,
+    /// Where the copy began, and where the last of its rows are from, if it is not of one moment.
+    pub(super) from: Location,
     pub(super) until: Option<Location>,
     pub(super) by_gtid: bool,
+}
+
+/// Which changes of a table count.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Counts {
+    /// All.
+    All,
+    /// Those of rows that a key tells apart. The table has them; but another one that goes into the
+    /// same table of the target has not, and rows may have come from there: what the binlog says
+    /// of that one would be the last word.
+    Keyed,
+    /// None: the table has them.
+    Nothing,
+}
+
+/// Copied tables that go into one.
+#[derive(Debug, Default)]
+struct Merged {
+    /// Where the rows of each are from; nothing for where the copy began.
+    places: Vec<Option<Location>>,
 }
 
 /// Decisions by table id, made at the first rows event of a table map.
@@ -56,19 +78,31 @@ pub(super) struct Tables<S, T> {
     target: Arc<T>,
     rules: Rules,
     later: Later,
-    /// Copied tables that go into one, by the name of each.
-    merged: BTreeMap<TableName, Vec<TableName>>,
+    /// By the name of each.
+    merged: BTreeMap<TableName, Arc<Merged>>,
+    /// Tables of which more rows were written than those that did not have them.
+    counted: BTreeSet<TableName>,
+    /// Whether it is not known of which: it may have been before this run.
+    may_have_counted: bool,
     decisions: BTreeMap<u64, (Arc<TableMap>, Decision)>,
     definitions: BTreeMap<TableName, Arc<Table>>,
 }
 
 impl<S: Source, T: Target> Tables<S, T> {
     /// Nothing is known yet.
-    pub(super) fn new(source: S, target: Arc<T>, rules: Rules, later: Later) -> Self {
+    pub(super) fn new(
+        source: S,
+        target: Arc<T>,
+        rules: Rules,
+        later: Later,
+        from: &Location,
+    ) -> Self {
         Self {
             source,
             target,
-            merged: merged(&rules, &later.copied),
+            merged: merged(&rules, &later),
+            counted: BTreeSet::new(),
+            may_have_counted: *from != later.from,
             rules,
             later,
             decisions: BTreeMap::new(),
@@ -92,7 +126,7 @@ impl<S: Source, T: Target> Tables<S, T> {
         {
             return Ok(decision.clone());
         }
-        let source = TableName::new(&map.schema, &map.table);
+        let source = source_of(map);
         let decision = match self.rules.target(&source)? {
             None => Decision::Skip,
             Some(name) => {
@@ -129,12 +163,31 @@ impl<S: Source, T: Target> Tables<S, T> {
         place.is_some_and(|place| place.contains(txn, *by_gtid)) && Guard::CopyPlace.holds()
     }
 
-    /// Whether what a transaction did to rows of a table counts, though the table has it: another
-    /// one that goes into the same table of the target does not, and rows may have come from there.
-    /// What it says of them later would be the last word.
-    pub(super) fn counts_again(&self, source: &TableName, txn: &TxnId) -> bool {
-        let mut others = self.merged.get(source).into_iter().flatten();
-        others.any(|other| !self.has(other, txn))
+    /// Which of the changes that a transaction did to a table count.
+    pub(super) fn counts(&self, source: &TableName, txn: &TxnId) -> Counts {
+        if !self.has(source, txn) {
+            return Counts::All;
+        }
+        let by_gtid = self.later.by_gtid;
+        let lacks = |place: &Option<Location>| {
+            !(place.as_ref()).is_some_and(|place| place.contains(txn, by_gtid))
+        };
+        match self.merged.get(source) {
+            Some(merged) if merged.places.iter().any(lacks) => Counts::Keyed,
+            _ => Counts::Nothing,
+        }
+    }
+
+    /// Rows of a table are written that it has.
+    pub(super) fn note_counted(&mut self, source: &TableName) {
+        if !self.counted.contains(source) {
+            self.counted.insert(source.clone());
+        }
+    }
+
+    /// Whether rows of a table may have been written that it has.
+    pub(super) fn may_have_counted(&self, source: &TableName) -> bool {
+        self.may_have_counted || self.counted.contains(source)
     }
 
     /// Whether rows of a table that is wanted were read before a transaction, and others behind it.
@@ -144,9 +197,9 @@ impl<S: Source, T: Target> Tables<S, T> {
         again.is_some_and(|again| again.contains(txn, self.later.by_gtid)) && !self.has(source, txn)
     }
 
-    /// Whether a table of this name may be another one by the end of the copy, with the rows of the
-    /// one that a transaction does something to.
-    pub(super) fn may_be_another(&self, source: &TableName, txn: &TxnId) -> bool {
+    /// Whether rows that a transaction moves, of which the binlog does not tell, would be missing
+    /// from a table, or stay in it: it was copied, and not only behind that.
+    pub(super) fn is_amid(&self, source: &TableName, txn: &TxnId) -> bool {
         let Later {
             copied,
             until,
@@ -154,7 +207,7 @@ impl<S: Source, T: Target> Tables<S, T> {
             ..
         } = &self.later;
         let is_amid = until.as_ref().is_some_and(|it| it.contains(txn, *by_gtid));
-        is_amid && copied.contains(source) && !self.has(source, txn)
+        is_amid && copied.contains(source) && self.counts(source, txn) != Counts::Nothing
     }
 
     /// Whether any table of a schema has that.
@@ -186,19 +239,32 @@ impl<S: Source, T: Target> Tables<S, T> {
     }
 }
 
-/// Those of some tables that go into one, by the name of each.
-fn merged(rules: &Rules, tables: &BTreeSet<TableName>) -> BTreeMap<TableName, Vec<TableName>> {
-    let mut groups: BTreeMap<TableName, Vec<TableName>> = BTreeMap::new();
-    for name in tables {
+/// The name that the source has for a table.
+pub(super) fn source_of(map: &TableMap) -> TableName {
+    TableName::new(&map.schema, &map.table)
+}
+
+/// The tables that go into one, by the name of each.
+fn merged(rules: &Rules, later: &Later) -> BTreeMap<TableName, Arc<Merged>> {
+    let mut groups: BTreeMap<TableName, (Vec<&TableName>, Merged)> = BTreeMap::new();
+    if later.places.is_empty() {
+        return BTreeMap::new();
+    }
+    for name in &later.copied {
         // A name that routes disagree about is refused where it comes up.
         if let Ok(Some(target)) = rules.target(name) {
-            groups.entry(target).or_default().push(name.clone());
+            let (names, Merged { places }) = groups.entry(target).or_default();
+            names.push(name);
+            let place = later.places.get(name);
+            if !places.iter().any(|known| known.as_ref() == place) {
+                places.push(place.cloned());
+            }
         }
     }
-    let groups = groups.into_values().filter(|group| group.len() > 1);
-    let each = |group: Vec<TableName>| {
-        let names = group.clone().into_iter();
-        names.map(move |name| (name, group.clone()))
-    };
-    groups.flat_map(each).collect()
+    let mut merged = BTreeMap::new();
+    for (names, group) in groups.into_values().filter(|(names, _)| names.len() > 1) {
+        let group = Arc::new(group);
+        merged.extend((names.into_iter()).map(|name| (name.clone(), Arc::clone(&group))));
+    }
+    merged
 }
