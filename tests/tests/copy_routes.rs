@@ -152,15 +152,17 @@ async fn tables_go_elsewhere() -> Result<()> {
 }
 
 /// Lets something be done while a worker is away that has copied some rows of one of two tables
-/// that go into one; there is no other one. Then it goes on.
+/// that go into one; the other one is empty. Then it goes on.
 async fn done_amid_a_copy(source: &Database, target: &Database, sql: &str) -> Result<Worker> {
     let (mut here, mut there) = (
         Client::connect(source).await?,
         Client::connect(target).await?,
     );
     fill(&mut here).await?;
-    here.run(&format!("CREATE DATABASE {LEFT_OUT}; DROP TABLE {FROM}.a2"))
-        .await?;
+    here.run(&format!(
+        "CREATE DATABASE {LEFT_OUT}; RENAME TABLE {FROM}.a2 TO {FROM}.a3; TRUNCATE {FROM}.a3"
+    ))
+    .await?;
     let mut job = job(source, target).await?;
     job.source = source.address().clone();
     let mut worker = Worker::standalone(&job)?;
@@ -224,7 +226,16 @@ async fn merged_tables_that_change_amid_a_copy_are_told() -> Result<()> {
             format!("{A2}; INSERT INTO a2 VALUES (1, 1, 'gone'); TRUNCATE TABLE a2"),
             "changing one of several tables that go into one",
         ),
-        // Its rows come without a word.
+        // Rows that it was written for come with another name.
+        (
+            format!(
+                "DELETE FROM a1 WHERE {MOVED}; \
+                 INSERT INTO a3 SELECT * FROM `plain `` one` WHERE {MOVED}; \
+                 RENAME TABLE a3 TO a2"
+            ),
+            "changing one of several tables that go into one",
+        ),
+        // They come without a word.
         (
             format!(
                 "CREATE TABLE {LEFT_OUT}.a2 LIKE a1; \

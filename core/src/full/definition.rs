@@ -34,7 +34,8 @@ pub fn plain_keys(definition: &str) -> Result<Vec<PlainKey>> {
 }
 
 /// The columns in a table's definition: their names, their types without what follows the
-/// brackets, and whether they are computed. Those whose names are not in backquotes are left out.
+/// brackets, and whether they are computed. Those whose names are not in backquotes are left out,
+/// and invisible ones, of which a dump may have no values.
 ///
 /// # Errors
 /// 11006: it is no such definition.
@@ -66,7 +67,7 @@ fn parts(definition: &str) -> Result<Vec<&str>> {
 /// The column that a part of a definition makes, if it does.
 fn column(clause: &str) -> Result<Option<ColumnInfo>> {
     let mut cursor = Cursor::new(clause.as_bytes(), true);
-    if !cursor.is_at(b'`')? {
+    if !cursor.is_at(b'`')? || clause.contains(" INVISIBLE") {
         return Ok(None);
     }
     let name = cursor.name()?;
@@ -77,8 +78,8 @@ fn column(clause: &str) -> Result<Option<ColumnInfo>> {
     }
     Ok(Some(ColumnInfo {
         name: String::from_utf8_lossy(&name).into_owned(),
-        // As MySQL and TiDB print it, and as MariaDB does.
-        generated: clause.contains(" GENERATED ALWAYS AS (") || clause.contains(" AS ("),
+        // As all servers print it, and as older ones of MariaDB do.
+        generated: clause.contains(" GENERATED ALWAYS AS ") || clause.contains(" AS ("),
         type_name,
         column_type,
         ..ColumnInfo::default()
@@ -138,6 +139,7 @@ mod tests {
              `KEY` DATETIME(6) DEFAULT '1970-01-01 00:00:00.000000' COMMENT '`x` int,',\n  \
              `e` enum('a,b','c)''','`') COLLATE utf8mb4_bin,\n  `d` decimal(10,2),\n  \
              `g` int GENERATED ALWAYS AS ((`d` + 1)) VIRTUAL,\n  `m` int AS (`d` + 1) STORED,\n  \
+             `my_row_id` bigint unsigned NOT NULL AUTO_INCREMENT /*!80023 INVISIBLE */,\n  \
              PRIMARY KEY (`KEY`),\n  KEY `k` (`e`),\n  CONSTRAINT `c` CHECK ((`e` <> 1))\n)";
         let found = columns(definition).unwrap();
         let found: Vec<_> = (found.iter())

@@ -338,12 +338,15 @@ impl<K: Connect> SyncUnit<K> {
 
 /// Where the rows of copied tables are from, where that is not the place at which the copy began.
 fn later(copy: Option<Copy>, names: &Names, by_gtid: bool) -> Result<Later, Failure> {
-    let Copy {
+    let Some(Copy {
         tables,
         mut from,
         mut until,
         ..
-    } = copy.unwrap_or_default();
+    }) = copy
+    else {
+        return Ok(Later::default());
+    };
     let (mut places, mut again) = (BTreeMap::new(), BTreeMap::new());
     let mut copied = BTreeSet::new();
     for (name, table) in tables {

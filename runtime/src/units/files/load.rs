@@ -286,8 +286,11 @@ impl<K: Connect> Moving<K> {
             .filter(|(name, _)| !begun.contains(*name) && !made.contains_key(*name));
         for (name, table) in others {
             if let (Some(file), true) = (&table.definition, copy.tables.contains_key(name)) {
-                let (sql, _) = files.dir.definition(file).await?;
-                definitions.compare(name, &sql).await?;
+                match files.dir.definition(file).await {
+                    Ok((sql, _)) => definitions.compare(name, &sql).await?,
+                    // The table is there.
+                    Err(error) => warn!(table = %name, %error, "its definition is not compared"),
+                }
             }
         }
         if !begun.is_empty() {

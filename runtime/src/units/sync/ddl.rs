@@ -149,12 +149,16 @@ impl<S: Source, T: Target> Run<'_, S, T> {
             let advice = format!("Exclude the table (`block-allow-list`). {ANEW}");
             return Err(refuse(sql, what).with_workaround(advice));
         }
-        let counts = |name: &TableName| {
-            let is_written = self.tables.counts(name, txn) == Counts::Keyed;
-            is_written && self.tables.may_have_counted(name)
+        let is_written = |piece: &Piece| {
+            // No row says what comes or goes with another name or partition.
+            let any = piece.sources.iter().any(|(role, _)| is_other(*role));
+            let mut names = piece.sources.iter().map(|(_, name)| name);
+            names.any(|name| {
+                self.tables.counts(name, txn) == Counts::Keyed
+                    && (any || self.tables.may_have_counted(name))
+            })
         };
-        let mut changed = pieces.iter().filter(|piece| changes(piece));
-        if changed.any(|piece| piece.sources.iter().any(|(_, name)| counts(name))) {
+        if (pieces.iter()).any(|piece| changes(piece.kind) && is_written(piece)) {
             let what = "changing one of several tables that go into one, of which only \
                         some were copied since,";
             return Err(refuse(sql, what).with_workaround(ANEW));
@@ -267,16 +271,12 @@ impl<S: Source, T: Target> Run<'_, S, T> {
 }
 
 /// Whether a statement does something to the rows of a table that was there before, or to what they
-/// consist of, and not only to its name in the source.
-fn changes(piece: &Piece) -> bool {
-    let [first, others @ ..] = &*piece.targets else {
-        return false;
-    };
-    match piece.kind {
-        Kind::RenameTable => others.iter().any(|target| target != first),
-        Kind::AlterTable | Kind::DropTable | Kind::TruncateTable => true,
-        _ => false,
-    }
+/// consist of.
+const fn changes(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::AlterTable | Kind::DropTable | Kind::RenameTable | Kind::TruncateTable
+    )
 }
 
 /// Whether a statement moves rows between tables some of which have what it did, and some not:
