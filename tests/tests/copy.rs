@@ -378,16 +378,16 @@ async fn names_that_go_round_are_told() -> Result<()> {
     let mut client = Client::connect(source).await?;
     client
         .run(&format!(
-            "USE {schema}; CREATE TABLE n_1 LIKE n; INSERT INTO n_1 VALUES (1, 1, 'old')"
+            "USE {schema}; CREATE TABLE a LIKE n; INSERT INTO a VALUES (1, 1, 'old')"
         ))
         .await?;
     let mut job = Job::new(source, target, &[schema]).await?;
     (job.mode, job.dump.0, job.gtid) = ("all", 2, true);
     let mut worker = Worker::standalone(&job)?;
-    killed_amid(&mut worker, &job, target, &["n", "n_1"]).await?;
+    killed_amid(&mut worker, &job, target, &["a", "n"]).await?;
     client
         .run(
-            "DROP TABLE n_1; RENAME TABLE n TO n_1; CREATE TABLE n LIKE n_1; \
+            "DROP TABLE a; RENAME TABLE n TO a; CREATE TABLE n LIKE a; \
              INSERT INTO n VALUES (119999, 1, 'new')",
         )
         .await?;
@@ -396,7 +396,7 @@ async fn names_that_go_round_are_told() -> Result<()> {
         .logged("giving another name to a table", LIMIT)
         .await?;
     let mut there = Client::connect(target).await?;
-    let rows = "SELECT COUNT(*) FROM copy_rotate.n_1";
+    let rows = "SELECT COUNT(*) FROM copy_rotate.a";
     assert!(there.value(rows).await.is_err(), "it was dropped before");
     worker.stop()
 }
