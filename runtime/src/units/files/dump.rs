@@ -29,7 +29,7 @@ use crate::{
     },
     units::{
         copy::{
-            CopyFacts, Failure, Settings, TableFacts, Total, again, can_be_followed,
+            CopyFacts, Failure, Settings, TableFacts, Total, again, can_be_followed, is_excluded,
             is_of_one_moment, left, nothing, pieces::Work, sql_bytes, until_all, watching,
         },
         follows,
@@ -122,7 +122,7 @@ impl<K: Connect> Moving<K> {
             );
             return Ok(());
         }
-        let is_wanted = |name: &TableName| !matches!(rules.target(name), Ok(None));
+        let is_wanted = |name: &TableName| !is_excluded(&rules, name);
         let started = now(&dir.disk);
         let snapshot = source
             .snapshot(settings.consistency, settings.threads, is_wanted)

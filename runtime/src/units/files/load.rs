@@ -41,7 +41,7 @@ use crate::{
         copy::{
             Failure, Settings, TableFacts, Total, can_be_followed,
             define::{Definitions, Restart, Wanted},
-            hand_over, moves, nameless_rows,
+            hand_over, is_excluded, moves, nameless_rows,
             pieces::{Feed, Out, Parcel, Pieces, Work, room},
             until_all, watching,
         },
@@ -298,7 +298,7 @@ impl<K: Connect> Moving<K> {
             return Ok(());
         }
         let views = files.contents.views.keys();
-        let is_wanted = |name: &&TableName| !matches!(definitions.rules.target(name), Ok(None));
+        let is_wanted = |name: &&TableName| !is_excluded(definitions.rules, name);
         let views: Vec<_> = views.filter(is_wanted).cloned().collect();
         definitions.create_views(files, &views).await
     }

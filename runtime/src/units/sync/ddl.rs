@@ -136,18 +136,17 @@ impl<S: Source, T: Target> Run<'_, S, T> {
             let what = "giving tables other names of which only some were copied since";
             return Err(refuse(sql, what).with_workaround(ANEW));
         }
+        let without = || format!("Exclude the table (`block-allow-list`). {ANEW}");
         if moved(ddl).any(|name| self.tables.is_around(name, txn)) {
             let what = "giving another name to a table amid whose copy that was done, or \
                         its name to another table,";
-            let advice = format!("Exclude the table (`block-allow-list`). {ANEW}");
-            return Err(refuse(sql, what).with_workaround(advice));
+            return Err(refuse(sql, what).with_workaround(without()));
         }
         let mut across = moved_across(ddl, self.tables.rules());
         if across.any(|name| self.tables.is_amid(name, txn)) {
             let what = "moving rows between a table and one that the task excludes, or \
                         giving one the name of the other, amid the copy of the table";
-            let advice = format!("Exclude the table (`block-allow-list`). {ANEW}");
-            return Err(refuse(sql, what).with_workaround(advice));
+            return Err(refuse(sql, what).with_workaround(without()));
         }
         let is_written = |piece: &Piece| {
             // No row says what comes or goes with another name or partition.
