@@ -232,6 +232,10 @@ impl Scenario {
                 Way::TwoTasks,
                 Way::Full,
             ]);
+            // No configuration of a task can tell it to begin behind 4 GiB.
+            if plan.way == Way::Full && plan.first_offset != 0 {
+                plan.way = Way::TwoTasks;
+            }
             // Between two tasks nobody needs what is relayed, as far as the worker knows.
             plan.relays &= plan.way == Way::Files;
             // It begins when a task that was stopped at once begins, or is short from the start.

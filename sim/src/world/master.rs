@@ -255,12 +255,15 @@ impl Master {
                 }
                 Way::TwoTasks => match self.database.copying_from(source) {
                     Some((from, true)) => {
-                        // What they came from is needed until all are there.
+                        // What they came from is needed until all are there. Two dumps may be of
+                        // the same moment: then it is what is loaded, or was before the second.
                         let is_it = |number: &u32| {
                             let complete = self.dumps().complete(source, *number);
                             complete.is_some_and(|(_, of)| of == from.to_string())
                         };
-                        wanted.dump = [1, 2].into_iter().find(is_it).unwrap_or(wanted.dump);
+                        let loaded = if wanted.is_second { wanted.dump } else { 1 };
+                        let dumps = [loaded, 1, 2];
+                        wanted.dump = dumps.into_iter().find(is_it).unwrap_or(wanted.dump);
                         wanted.is_second = true;
                     }
                     Some((_, false)) if wanted.plan.again && before == (true, 1) => {
