@@ -1,6 +1,6 @@
 //! Metrics of dump and load units.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use dm_core::{status::UnitKind, sync::schema::TableName};
 
@@ -17,11 +17,18 @@ descs! { "dm_"
     TABLES = "worker_copy_tables", Kind::Gauge, "tables of which all rows are there";
     TOTAL_TABLES = "worker_copy_total_tables", Kind::Gauge, "tables that there are";
     PROGRESS = "worker_copy_progress", Kind::Gauge, "the part that is done, of 1";
+    RATE = "worker_copy_bytes_per_second", Kind::Gauge, "bytes a second since this run began";
+    LEFT = "worker_copy_left_seconds", Kind::Gauge,
+        "how long the rest will take at the pace of this run, once it has one";
     TABLE_ROWS = "worker_copy_table_rows", Kind::Gauge,
         "rows that are there of a table that is under way";
     TABLE_BYTES = "worker_copy_table_bytes", Kind::Gauge, "their bytes";
     TABLE_PROGRESS = "worker_copy_table_progress", Kind::Gauge,
         "the part that is done of a table that is under way, of 1";
+    TABLE_RATE = "worker_copy_table_bytes_per_second", Kind::Gauge,
+        "bytes a second of a table that is under way";
+    TABLE_LEFT = "worker_copy_table_left_seconds", Kind::Gauge,
+        "how long the rest of a table that is under way will take";
 }
 
 /// The figures of one subtask's dump or load unit. They disappear when this is dropped.
@@ -46,6 +53,10 @@ pub struct Sample {
     pub total_tables: u64,
     /// The part that is done, of 1.
     pub part: f64,
+    /// Bytes a second since this run began.
+    pub bytes_per_s: u64,
+    /// How long the rest will take at that pace.
+    pub left: Option<Duration>,
     /// The tables that are under way.
     pub under_way: Vec<TableProgress>,
 }
@@ -81,27 +92,44 @@ impl CopyMetrics {
 
     /// It is so far.
     pub fn show(&self, sample: &Sample) {
-        for (desc, value) in [
-            (&ROWS, sample.rows as f64),
-            (&BYTES, sample.bytes as f64),
-            (&TABLES, sample.tables as f64),
-            (&TOTAL_TABLES, sample.total_tables as f64),
-            (&PROGRESS, sample.part),
-        ] {
-            self.metrics.cell(desc, &self.labels()).set(value);
-        }
-        let of_tables = [&TABLE_ROWS, &TABLE_BYTES, &TABLE_PROGRESS];
-        self.metrics.remove(&of_tables, &self.labels());
+        let seconds = |left: Option<Duration>| left.map(|it| it.as_secs_f64());
+        let of_all = [
+            (&ROWS, Some(sample.rows as f64)),
+            (&BYTES, Some(sample.bytes as f64)),
+            (&TABLES, Some(sample.tables as f64)),
+            (&TOTAL_TABLES, Some(sample.total_tables as f64)),
+            (&PROGRESS, Some(sample.part)),
+            (&RATE, Some(sample.bytes_per_s as f64)),
+            (&LEFT, seconds(sample.left)),
+        ];
+        // Where nothing is known of it by now, there is none; and tables come and go.
+        let of_tables = [&TABLE_ROWS, &TABLE_BYTES, &TABLE_PROGRESS, &TABLE_RATE];
+        let going = [&LEFT, &TABLE_LEFT].into_iter().chain(of_tables);
+        self.metrics
+            .remove(&going.collect::<Vec<_>>(), &self.labels());
+        self.set(&of_all, &self.labels());
         for table in &sample.under_way {
             let [task, source] = self.labels();
             let TableName {
                 schema,
                 table: name,
             } = &table.table;
+            let of_table = [
+                (&TABLE_ROWS, Some(table.rows as f64)),
+                (&TABLE_BYTES, Some(table.bytes as f64)),
+                (&TABLE_PROGRESS, Some(table.part)),
+                (&TABLE_RATE, Some(table.bytes_per_s as f64)),
+                (&TABLE_LEFT, seconds(table.left)),
+            ];
             let labels = [task, source, ("schema", schema), ("table", name)];
-            let values = [table.rows as f64, table.bytes as f64, table.part];
-            for (desc, value) in of_tables.into_iter().zip(values) {
-                self.metrics.cell(desc, &labels).set(value);
+            self.set(&of_table, &labels);
+        }
+    }
+
+    fn set(&self, values: &[(&'static Desc, Option<f64>)], labels: &[(&'static str, &str)]) {
+        for (desc, value) in values {
+            if let Some(value) = value {
+                self.metrics.cell(desc, labels).set(*value);
             }
         }
     }
@@ -146,21 +174,23 @@ mod tests {
             rows: 3,
             bytes: 0,
             total: Total::default(),
-            bytes_per_s: 0,
+            bytes_per_s: 9,
             part: 0.5,
-            left: None,
+            left: Some(Duration::from_millis(1500)),
         };
         let dump = CopyMetrics::new(&all, UnitKind::Dump, "t", "s");
         dump.failed(true);
         dump.show(&Sample {
             rows: 7,
             part: 0.25,
+            left: Some(Duration::from_secs(8)),
             under_way: vec![table("a"), table("b")],
             ..Sample::default()
         });
         dump.show(&Sample {
             rows: 7,
             part: 0.25,
+            bytes_per_s: 5,
             under_way: vec![table("b")],
             ..Sample::default()
         });
@@ -170,14 +200,28 @@ mod tests {
             "dumpling_exit_with_error_count{resumable_err=\"false\",$} 0",
             "worker_copy_rows{$} 7",
             "worker_copy_progress{$} 0.25",
+            "worker_copy_bytes_per_second{$} 5",
         ] {
             let line = format!("dm_{}", line.replace('$', "source_id=\"s\",task=\"t\""));
             assert!(seen.contains(&line), "{line} in {seen:#?}");
         }
-        let of_table = "dm_worker_copy_table_rows{schema=\"d\",source_id=\"s\",table=\"b\",\
-                        task=\"t\"} 3";
-        let of_tables = seen.iter().filter(|line| line.contains("copy_table_rows"));
-        assert_eq!(of_tables.collect::<Vec<_>>(), [of_table]);
+        let of_tables = seen.iter().filter_map(|line| {
+            let (name, value) = line
+                .strip_prefix("dm_worker_copy_table_")?
+                .split_once(' ')?;
+            let labels = "{schema=\"d\",source_id=\"s\",table=\"b\",task=\"t\"}";
+            Some((name.strip_suffix(labels).expect(line), value))
+        });
+        let expected = [
+            ("bytes", "0"),
+            ("bytes_per_second", "9"),
+            ("left_seconds", "1.5"),
+            ("progress", "0.5"),
+            ("rows", "3"),
+        ];
+        assert_eq!(of_tables.collect::<Vec<_>>(), expected);
+        // It has lost its pace.
+        assert!(!seen.iter().any(|line| line.contains("copy_left_seconds")));
         drop(dump);
         assert_eq!(lines(&all), [""; 0]);
         // Only an error makes this one.

@@ -262,8 +262,8 @@ impl CopyFacts {
 
     /// Tells Prometheus how far it is.
     pub(in crate::units) fn sample(&self) {
-        let part = self.part();
-        let under_way = self.under_way();
+        let (part, under_way) = (self.part(), self.under_way());
+        let (bytes_per_s, left) = (self.bytes_per_s(), self.left());
         let state = self.state();
         if let (Some(metrics), Some(_)) = (&state.metrics, state.begun) {
             metrics.show(&Sample {
@@ -272,6 +272,8 @@ impl CopyFacts {
                 tables: self.tables_done.load(Relaxed),
                 total_tables: state.total.tables,
                 part,
+                bytes_per_s,
+                left,
                 under_way,
             });
         }
