@@ -367,31 +367,42 @@ async fn killed_amid(
     worker.kill()
 }
 
+/// A copy that was interrupted as soon as some rows of these tables were there, and that goes on
+/// after what was executed meanwhile.
+async fn interrupted(
+    (source, target): (&Database, &Database),
+    schema: &str,
+    before: &str,
+    tables: &[&str],
+    meanwhile: &str,
+) -> Result<Worker> {
+    fill(source, schema).await?;
+    let mut client = Client::connect(source).await?;
+    client.run(&format!("USE {schema}; {before}")).await?;
+    let mut job = Job::new(source, target, &[schema]).await?;
+    (job.mode, job.dump.0, job.gtid) = ("all", 2, true);
+    let mut worker = Worker::standalone(&job)?;
+    killed_amid(&mut worker, &job, target, tables).await?;
+    client.run(meanwhile).await?;
+    worker.restart()?;
+    Ok(worker)
+}
+
 /// Half of a table was copied when it got another name, and the rest came from the one that has its
 /// name by then: that is said where the binlog says so, and nothing is mixed.
 #[tokio::test(flavor = "multi_thread")]
 async fn names_that_go_round_are_told() -> Result<()> {
     let source = &Database::start(MYSQL, Role::Source, &Options::default())?;
     let target = &Database::start(MYSQL, Role::Target, &Options::default())?;
-    let schema = "copy_rotate";
-    fill(source, schema).await?;
-    let mut client = Client::connect(source).await?;
-    client
-        .run(&format!(
-            "USE {schema}; CREATE TABLE a LIKE n; INSERT INTO a VALUES (1, 1, 'old')"
-        ))
-        .await?;
-    let mut job = Job::new(source, target, &[schema]).await?;
-    (job.mode, job.dump.0, job.gtid) = ("all", 2, true);
-    let mut worker = Worker::standalone(&job)?;
-    killed_amid(&mut worker, &job, target, &["a", "n"]).await?;
-    client
-        .run(
-            "DROP TABLE a; RENAME TABLE n TO a; CREATE TABLE n LIKE a; \
-             INSERT INTO n VALUES (119999, 1, 'new')",
-        )
-        .await?;
-    worker.restart()?;
+    let mut worker = interrupted(
+        (source, target),
+        "copy_rotate",
+        "CREATE TABLE a LIKE n; INSERT INTO a VALUES (1, 1, 'old')",
+        &["a", "n"],
+        "DROP TABLE a; RENAME TABLE n TO a; CREATE TABLE n LIKE a; \
+         INSERT INTO n VALUES (119999, 1, 'new')",
+    )
+    .await?;
     worker
         .logged("giving another name to a table", LIMIT)
         .await?;
@@ -407,26 +418,15 @@ async fn names_that_go_round_are_told() -> Result<()> {
 async fn a_table_that_leaves_amid_a_copy_is_told() -> Result<()> {
     let source = &Database::start(MYSQL, Role::Source, &Options::default())?;
     let target = &Database::start(MYSQL, Role::Target, &Options::default())?;
-    let schema = "copy_leave";
-    fill(source, schema).await?;
-    let mut client = Client::connect(source).await?;
-    client
-        .run(&format!(
-            "CREATE DATABASE copy_left; USE {schema}; CREATE TABLE a (id INT PRIMARY KEY); \
-             INSERT INTO a VALUES (1)"
-        ))
-        .await?;
-    let mut job = Job::new(source, target, &[schema]).await?;
-    (job.mode, job.dump.0, job.gtid) = ("all", 2, true);
-    let mut worker = Worker::standalone(&job)?;
-    killed_amid(&mut worker, &job, target, &["a", "n"]).await?;
-    client
-        .run(
-            "RENAME TABLE a TO copy_left.a; CREATE TABLE a LIKE copy_left.a; \
-             INSERT INTO a VALUES (2)",
-        )
-        .await?;
-    worker.restart()?;
+    let mut worker = interrupted(
+        (source, target),
+        "copy_leave",
+        "CREATE DATABASE copy_left; CREATE TABLE a (id INT PRIMARY KEY); INSERT INTO a VALUES (1)",
+        &["a", "n"],
+        "RENAME TABLE a TO copy_left.a; CREATE TABLE a LIKE copy_left.a; \
+         INSERT INTO a VALUES (2)",
+    )
+    .await?;
     worker
         .logged("giving one the name of the other, amid the copy", LIMIT)
         .await?;
@@ -438,21 +438,16 @@ async fn a_table_that_leaves_amid_a_copy_is_told() -> Result<()> {
 async fn a_target_without_the_key_can_not_go_on() -> Result<()> {
     let source = &Database::start(MYSQL, Role::Source, &Options::default())?;
     let target = &Database::start(MYSQL, Role::Target, &Options::default())?;
-    let schema = "copy_keyless";
-    fill(source, schema).await?;
     let mut there = Client::connect(target).await?;
-    let table = "CREATE TABLE n (id BIGINT UNSIGNED, v INT, pad CHAR(200))";
     there
-        .run(&format!("CREATE DATABASE {schema}; USE {schema}; {table}"))
+        .run(
+            "CREATE DATABASE copy_keyless; \
+             CREATE TABLE copy_keyless.n (id BIGINT UNSIGNED, v INT, pad CHAR(200))",
+        )
         .await?;
-    let mut job = Job::new(source, target, &[schema]).await?;
-    (job.mode, job.dump.0, job.gtid) = ("all", 2, true);
-    let mut worker = Worker::standalone(&job)?;
-    killed_amid(&mut worker, &job, target, &["n"]).await?;
-    let mut client = Client::connect(source).await?;
-    let sql = format!("INSERT INTO {schema}.n (v) VALUES (1)");
-    client.run(&sql).await?;
-    worker.restart()?;
+    let insert = "INSERT INTO n (v) VALUES (1)";
+    let servers = (source, target);
+    let mut worker = interrupted(servers, "copy_keyless", insert, &["n"], insert).await?;
     let says = "it has no key that tells which are the same";
     worker.logged(says, LIMIT).await?;
     worker.stop()
