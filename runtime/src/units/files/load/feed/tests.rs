@@ -1,5 +1,6 @@
 use std::fs;
 
+use dm_core::full::gaps;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
