@@ -98,20 +98,25 @@ impl<C: Control, K: Connect> Driver<C, K> {
         }
     }
 
-    /// An effect is over. What ends a unit is said in the log, too: the status shows only the last.
+    /// An effect is over. What ends a unit, or is in its way, is said in the log, too: the status
+    /// shows only the last.
     fn over(&mut self, ticket: Ticket, outcome: &Outcome) {
         let running = self.tasks.remove(&ticket);
         if let Some(call) = running.as_ref().and_then(|running| running.call) {
             self.journal.called(call, outcome);
         }
-        let is_unit = running.is_some_and(|running| running.stop.is_some());
-        match outcome {
-            Outcome::Failed(errors) if is_unit => {
+        let what = running.and_then(|running| match running {
+            Running { call: Some(_), .. } => None,
+            Running { stop: Some(_), .. } => Some("unit ended"),
+            _ => Some("no unit begins yet"),
+        });
+        match (outcome, what) {
+            (Outcome::Failed(errors), Some(what)) => {
                 errors
                     .iter()
-                    .for_each(|error| error!(%ticket, "unit ended: {error}"));
+                    .for_each(|error| error!(%ticket, "{what}: {error}"));
             }
-            Outcome::Fenced(error) if is_unit => error!(%ticket, "unit ended: {error}"),
+            (Outcome::Fenced(error), Some(what)) => error!(%ticket, "{what}: {error}"),
             _ => debug!(%ticket, ?outcome, "done"),
         }
     }

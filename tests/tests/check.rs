@@ -656,6 +656,7 @@ async fn a_worker_alone_waits_for_its_servers() -> Result<()> {
         let mut worker = Worker::standalone(&job)?;
         worker.logged("can't be asked: ", LIMIT).await?;
         worker.logged("answering questions", LIMIT).await?;
+        worker.logged("no unit begins yet: ", LIMIT).await?;
         worker.stop()?;
     }
     Ok(())

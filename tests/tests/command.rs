@@ -100,5 +100,6 @@ fn nobody_to_ask_is_an_error_that_says_how_to_find_one() -> Result<()> {
     let (code, said) = run(&["status", "-data-dir", "/no/such/dir"])?;
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("/no/such/dir/address"), "{said}");
+    assert!(said.contains("was started with"), "{said}");
     Ok(())
 }

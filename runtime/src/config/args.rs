@@ -22,6 +22,8 @@ use super::worker::{SAMPLE, WorkerConfig};
 
 /// Where a worker listens that is not part of a DM cluster.
 const ADDRESS: &str = "127.0.0.1:8262";
+/// What a worker that runs alone writes into, where it is told nothing else.
+const DATA_DIR: &str = "dm-data";
 /// File in the data directory that a running worker has locked.
 pub const LOCK_FILE: &str = "lock";
 /// File in the data directory that holds the address where questions are answered.
@@ -250,7 +252,7 @@ fn standalone(args: &[String]) -> Result<Command> {
     }
     let any_port = listen_by_default(&mut worker);
     worker.adjust()?;
-    let data_dir = PathBuf::from(given.last("data-dir").unwrap_or("dm-data"));
+    let data_dir = PathBuf::from(given.last("data-dir").unwrap_or(DATA_DIR));
     let secret_key = secret_key(&given)?;
     Ok(Command::Standalone(Standalone {
         worker,

@@ -8,7 +8,7 @@ use dm_core::error::Result;
 use jiff::Timestamp;
 
 use super::given::Given;
-use super::{ADDRESS, ADDRESS_FILE, Command, Flag, LOCK_FILE, flag_error, help};
+use super::{ADDRESS, ADDRESS_FILE, Command, DATA_DIR, Flag, LOCK_FILE, flag_error, help};
 use crate::config::worker::without_scheme;
 
 /// Which worker to ask.
@@ -39,7 +39,7 @@ pub(super) const PEER: &[Flag] = &[
     Flag(
         "addr",
         "ADDR",
-        "address of the worker (default 127.0.0.1:8262)",
+        "address of the worker (default: of the one with ./dm-data, or 127.0.0.1:8262)",
     ),
     Flag(
         "data-dir",
@@ -140,7 +140,9 @@ fn peer(given: &Given<'_>) -> Result<Peer> {
             return Err(flag_error("-addr and -data-dir: give only one of them"));
         }
         (None, Some(dir)) => read_address(Path::new(dir))?,
-        (addr, None) => addr.unwrap_or(ADDRESS).to_owned(),
+        (Some(addr), None) => addr.to_owned(),
+        // The one that was started here, wherever it answers.
+        (None, None) => read_address(Path::new(DATA_DIR)).unwrap_or_else(|_| ADDRESS.to_owned()),
     };
     if addr.starts_with("https://") && security.ssl_ca.is_empty() {
         return Err(flag_error("an https address needs -ssl-ca"));
@@ -162,6 +164,11 @@ fn read_address(dir: &Path) -> Result<String> {
     let file = dir.join(ADDRESS_FILE);
     fs::read_to_string(&file).map_err(|error| {
         let text = format!("-data-dir: cannot read {}", file.display());
-        flag_error(&text).with_cause(error.to_string())
+        flag_error(&text)
+            .with_cause(error.to_string())
+            .with_workaround(
+                "Give the directory that the worker was started with, which is `dm-data` where it \
+                 was told no other, or the worker's address with `-addr`.",
+            )
     })
 }
