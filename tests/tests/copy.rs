@@ -382,7 +382,13 @@ async fn interrupted(
     let mut job = Job::new(source, target, &[schema]).await?;
     (job.mode, job.dump.0, job.gtid) = ("all", 2, true);
     let mut worker = Worker::standalone(&job)?;
+    worker.logged(" copying ", LIMIT).await?;
+    let mut there = Client::connect(target).await?;
+    // The last row of `n` waits for this one, however fast the others come.
+    let last = format!("BEGIN; INSERT INTO {schema}.n (id) VALUES ({ROWS})");
+    there.run(&last).await?;
     killed_amid(&mut worker, &job, target, tables).await?;
+    there.run("ROLLBACK").await?;
     client.run(meanwhile).await?;
     worker.restart()?;
     Ok(worker)
