@@ -165,7 +165,8 @@ impl<K: Connect> Moving<K> {
             dir = %dir.path.display(),
             "loading"
         );
-        let (tables, work) = self.work(&*target, (&dir, contents), &copy).await?;
+        let into = (&*target, &settings);
+        let (tables, work) = self.work(into, (&dir, contents), &copy).await?;
         let shared = Arc::new(Shared {
             dir,
             room: room(&*target),
@@ -192,18 +193,16 @@ impl<K: Connect> Moving<K> {
     /// What rows go into which table, and what of them is not there.
     async fn work(
         &self,
-        target: &impl Target,
+        (target, settings): (&impl Target, &Settings),
         (dir, mut contents): (&DumpDir<K::Disk>, Contents),
         copy: &Copy,
     ) -> Result<(Vec<LoadTable>, Vec<(usize, Vec<Gap>)>)> {
-        let task = &self.job.task;
-        let settings = Settings::new(task)?;
         let again = copy.until.is_some();
         let (mut tables, mut work) = (Vec::new(), Vec::new());
         for (name, noted) in &copy.tables {
             let files = contents.tables.remove(name).unwrap_or_default();
             let there = target.table(&noted.target).await?;
-            if follows(task) {
+            if follows(&self.job.task) {
                 can_be_followed(there.iter(), again)?;
             }
             let columns = match &files.definition {
