@@ -381,12 +381,14 @@ async fn interrupted(
     client.run(&format!("USE {schema}; {before}")).await?;
     let mut job = Job::new(source, target, &[schema]).await?;
     (job.mode, job.dump.0, job.gtid) = ("all", 2, true);
+    let mut there = Client::connect(target).await?;
     let mut worker = Worker::standalone(&job)?;
     worker.logged(" copying ", LIMIT).await?;
-    let mut there = Client::connect(target).await?;
-    // The last row of `n` waits for this one, however fast the others come.
-    let last = format!("BEGIN; INSERT INTO {schema}.n (id) VALUES ({ROWS})");
-    there.run(&last).await?;
+    // A row amid `n` waits for this one, however fast the others come, and so does the connection
+    // that has it, with what it has read already.
+    let amid = ROWS / 2;
+    let held = format!("BEGIN; INSERT INTO {schema}.n (id) VALUES ({amid})");
+    there.run(&held).await?;
     killed_amid(&mut worker, &job, target, tables).await?;
     there.run("ROLLBACK").await?;
     client.run(meanwhile).await?;
