@@ -14,6 +14,9 @@ use crate::{
     units::copy::TableProgress,
 };
 
+/// Where no unit has begun, by the name that `dmctl` shows.
+const NO_UNIT: &str = "InvalidUnit";
+
 /// Everything that a worker does, as `GET /sources` answers it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Report {
@@ -337,11 +340,12 @@ impl fmt::Display for Report {
                 }
             }
             for task in &source.subtasks {
-                write!(
-                    f,
-                    "    task {}: {}, {} unit",
-                    task.task, task.stage, task.unit
-                )?;
+                let unit = match &*task.unit {
+                    // As long as its servers do not answer, for example.
+                    NO_UNIT => "no unit yet",
+                    unit => &format!("{unit} unit"),
+                };
+                write!(f, "    task {}: {}, {unit}", task.task, task.stage)?;
                 if task.paused_by_operator {
                     write!(f, ", paused by the operator")?;
                 }
@@ -409,6 +413,9 @@ impl fmt::Display for SyncReport {
         }
         if self.reads_relay {
             write!(f, ", from the relay log")?;
+        }
+        if self.synced {
+            write!(f, ": synced")?;
         }
         Ok(())
     }
@@ -641,13 +648,20 @@ mod tests {
             });
             sync.binlog_type = SyncStatus::LOCAL.into();
             sync.syncer_binlog = "(b.000001, 5)".into();
+            sync.synced = true;
         }));
         let expected = [
             "    relay: Running, at (b.000001, 7) of (b.000001, 9), in s.000001",
             "    task t: Running, Sync unit",
             "      at (b.000001, 5) of (b.000001, 9), 0 s behind, 7 rows, 0 rows/s, from the \
-             relay log",
+             relay log: synced",
         ];
         assert_eq!(lines[2..], expected);
+    }
+
+    #[test]
+    fn no_unit_has_begun() {
+        let lines = lines(&report(|_, task, _| task.unit = UnitKind::InvalidUnit));
+        assert_eq!(lines[2], "    task t: Running, no unit yet");
     }
 }

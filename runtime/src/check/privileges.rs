@@ -99,7 +99,7 @@ impl Dump<'_> {
         if tables().next().is_none() {
             let nothing = Problem::fail(
                 "the source has no table that the task names, or its user may not see any",
-                self.user.advice(&["SELECT"], "the schemas")
+                self.user.advice(&["SELECT"], "<schema>.*")
                     + " Look for a slip in `block-allow-list`.",
             );
             problems.add(if self.goes_on {
@@ -114,7 +114,7 @@ impl Dump<'_> {
             if !self.user.grants.on_table("SELECT", &table.name) {
                 let problem = Problem::fail(
                     format!("the source's user {} lacks SELECT", self.user.name),
-                    self.user.advice(&["SELECT"], "them"),
+                    self.user.advice(&["SELECT"], "<table>"),
                 );
                 problems.add(problem.about(&table.name));
                 schemas.remove(&table.name.schema);
@@ -132,7 +132,7 @@ impl Dump<'_> {
                          in the target",
                         self.user.name
                     ),
-                    self.user.advice(&["SHOW VIEW"], "them"),
+                    self.user.advice(&["SHOW VIEW"], "<table>"),
                 );
                 problems.add(problem.about(&table.name));
             }
@@ -145,7 +145,7 @@ impl Dump<'_> {
                          it can't see are not copied, and nothing tells that they are there",
                         self.user.name
                     ),
-                    self.user.advice(&["SELECT"], "all of it"),
+                    self.user.advice(&["SELECT"], "<schema>.*"),
                 );
                 problems.add(problem.about(TableName::new(schema, "")));
             }
@@ -270,7 +270,7 @@ pub(super) fn target(
                 user.name,
                 missing.join(", ")
             ),
-            user.advice(&missing, "each of them"),
+            user.advice(&missing, "<schema>.*"),
         )
     };
     lacks.into_iter().map(problem).collect()
@@ -388,7 +388,7 @@ mod tests {
         assert_eq!(found[0].state, State::Warn);
         assert_eq!(found[0].concerns, ["`d`", "`e`"]);
         assert!(
-            found[0].advice.contains("GRANT SELECT ON all of it"),
+            found[0].advice.contains("GRANT SELECT ON <schema>.* TO"),
             "{found:?}"
         );
     }

@@ -82,7 +82,13 @@ impl Task {
             let source = sources.iter().find(|source| source.source_id == *id);
             let Some(source) = source else {
                 let message = format!("source {id} in deployment configuration not found");
-                return Err(self.error(&code::CONFIG_SOURCE_ID_NOT_FOUND, message));
+                let known: Vec<_> = sources.iter().map(|it| &*it.source_id).collect();
+                let advice = format!(
+                    "Give the file of that source as well, or correct `source-id`: there is {}.",
+                    known.join(", ")
+                );
+                let error = self.error(&code::CONFIG_SOURCE_ID_NOT_FOUND, message);
+                return Err(error.with_workaround(advice));
             };
             self.check_start(instance, source)?;
             let mut config = self.resolve(instance, source)?;

@@ -39,7 +39,7 @@ pub(super) const PEER: &[Flag] = &[
     Flag(
         "addr",
         "ADDR",
-        "address of the worker (default: that of ./dm-data, or 127.0.0.1:8262)",
+        "address of the worker (usual: that of ./dm-data, or 127.0.0.1:8262)",
     ),
     Flag(
         "data-dir",

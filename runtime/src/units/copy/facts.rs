@@ -333,14 +333,18 @@ impl CopyFacts {
         }
     }
 
-    /// How long the rest will take at the pace of this run, if it has one.
+    /// How long the rest will take at the pace of this run, if it has one: at least as long as any
+    /// table that is under way.
     #[must_use]
     pub fn left(&self) -> Option<Duration> {
+        let of_tables = self.under_way().into_iter().filter_map(|table| table.left);
+        let slowest = of_tables.max().unwrap_or_default();
         let state = self.state();
         let (begun, _) = state.begun?;
         let part = part_of(&state.tables);
         let seconds = begun.elapsed().as_secs_f64().max(1.0);
-        time_left(part, (part - state.part) / seconds)
+        let all = time_left(part, (part - state.part) / seconds)?;
+        Some(all.max(slowest))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -441,7 +445,10 @@ mod tests {
         assert!(text.starts_with("copied 50.00 %, 0.0 MB/s, "), "{text}");
         let amount = " s left: 1 of 2 tables, 50 of about 100 rows";
         assert!(text.ends_with(amount), "{text}");
-        facts.wrote(0, 850, 0);
+        // As long as its slowest table, of which a second has brought the 50th part at most.
+        facts.wrote(0, 1, 0);
+        assert!(facts.left() >= Some(Duration::from_secs(40)));
+        facts.wrote(0, 849, 0);
         assert_eq!(facts.part(), 0.9999);
         facts.ended(0);
         assert_eq!(facts.part(), 1.0);
