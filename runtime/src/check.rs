@@ -300,10 +300,11 @@ impl<'a> Found<'a> {
             for route in routes {
                 if known.part.copies() {
                     wanted.filled.insert(route.target.clone());
-                    let collations = schema::collations(route.source);
-                    wanted
-                        .collations
-                        .extend(collations.iter().map(|it| (*it).to_owned()));
+                    let collations = schema::collations(route.source).into_iter();
+                    let schema = &route.source.table.name.schema;
+                    let of_schema = known.source.schemas.get(schema).map(|it| &**it);
+                    let collations = collations.chain(of_schema).map(str::to_owned);
+                    wanted.collations.extend(collations);
                 }
                 wanted.tables.insert(route.target);
             }
@@ -376,6 +377,10 @@ impl<'a> Found<'a> {
         let target = target.filter(|_| known.part.writes());
         let there = target.map(|target| &target.there);
         problems.extend(schema::check(&routes, there, does));
+        if let Some(there) = there.filter(|_| does.copies) {
+            let schemas = &known.source.schemas;
+            problems.extend(schema::check_schemas(&routes, schemas, there));
+        }
         self.put(Item::TableSchema, &subject, problems);
         if let Some(there) = there {
             let problems = schema::check_targets(&routes, there, does);

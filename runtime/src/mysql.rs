@@ -3,7 +3,7 @@
 pub mod conn;
 pub mod connect;
 pub(crate) mod definition;
-mod errors;
+pub(crate) mod errors;
 pub(crate) mod meta;
 pub mod replica;
 pub mod session;

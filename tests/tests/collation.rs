@@ -10,6 +10,7 @@ use dm_tests::{
     sql::Client,
     worker::Worker,
 };
+use tokio::time::sleep;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const NAMED: &str = "VARCHAR(9) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
@@ -184,5 +185,58 @@ async fn variables_of_the_source_decide_over_collations() -> Result<()> {
     assert!(ended.success(), "{}", worker.log());
     let expected = collations(source, copied).await?;
     assert_eq!(collations(target, copied).await?, expected, "of files");
+    Ok(())
+}
+
+/// A schema that the target can't make as it is may be made there by hand: that is told, and what
+/// is there is good enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_may_have_a_collation_that_the_target_lacks() -> Result<()> {
+    let options = Options::default();
+    let source = &Database::start(Brand::Mysql, Role::Source, &options)?;
+    let target = &Database::start(Brand::Mariadb, Role::Target, &options)?;
+    let (schema, later) = ("collated_unknown", "collated_later");
+    let mut client = Client::connect(source).await?;
+    client
+        .run(&format!(
+            "CREATE DATABASE {schema} COLLATE utf8mb4_0900_as_cs; \
+             CREATE TABLE {schema}.t (id INT PRIMARY KEY, v VARCHAR(9)) \
+             CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci; \
+             INSERT INTO {schema}.t VALUES (1, 'ä')"
+        ))
+        .await?;
+    let mut job = Job::new(source, target, &[schema, later]).await?;
+    job.mode = "all";
+    job.task_extra = "ignore-checking-items: [all]\n".to_owned();
+    let mut worker = Worker::standalone(&job)?;
+    worker
+        .logged("make the schema or table there", LIMIT)
+        .await?;
+    worker.kill()?;
+    let mut there = Client::connect(target).await?;
+    let made = |name: &str| format!("CREATE DATABASE {name} COLLATE utf8mb4_bin");
+    there.run(&made(schema)).await?;
+    worker.restart()?;
+    worker.logged("all is copied", LIMIT).await?;
+    // The binlog has the same.
+    there.run(&made(later)).await?;
+    client
+        .run(&format!(
+            "CREATE DATABASE {later} COLLATE utf8mb4_0900_as_cs; \
+             CREATE TABLE {later}.t (v VARCHAR(9) COLLATE utf8mb4_bin PRIMARY KEY); \
+             INSERT INTO {later}.t VALUES ('ö')"
+        ))
+        .await?;
+    let rows = format!("SELECT COUNT(*) FROM {later}.t");
+    for _ in 0..600 {
+        if there.value(&rows).await.is_ok_and(|rows| rows == "1") {
+            break;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(there.value(&rows).await?, "1", "{}", worker.log());
+    worker.stop()?;
+    let expected = "utf8mb4_bin utf8mb4_general_ci";
+    assert_eq!(collations(target, schema).await?, expected);
     Ok(())
 }

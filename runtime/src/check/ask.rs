@@ -28,6 +28,7 @@ use super::{
 use crate::{
     mysql::{
         conn::{Conn, Fault, Row},
+        errors::{UNKNOWN_CHARSET, UNKNOWN_COLLATION},
         meta,
         session::{Values, dialect_of},
         source::Upstream,
@@ -50,6 +51,8 @@ pub(super) struct Source {
     pub(super) logged: Option<(String, String)>,
     /// Size of the binlog.
     pub(super) binlog_bytes: u64,
+    /// Schemas that the task names, each with its default collation.
+    pub(super) schemas: BTreeMap<String, String>,
     /// Tables and views that the task names.
     pub(super) tables: Tables,
     /// Tables that a tool fills, to put them in the place of tables of the task.
@@ -69,8 +72,9 @@ impl Source {
         }
         let logs = optional(&mut conn, "SHOW BINARY LOGS").await?;
         let schemas = schemas(&mut conn, rules).await?;
+        let names = schemas.keys().cloned().collect();
         let mut ghosts = Vec::new();
-        let tables = tables::read(&mut conn, &schemas, |name| {
+        let tables = tables::read(&mut conn, &names, |name| {
             if is_ghost(rules, name) {
                 ghosts.push(name.clone());
             }
@@ -82,11 +86,12 @@ impl Source {
             logged: status.first().map(|row| (row.text(2), row.text(3))),
             binlog_bytes: logs.iter().map(|row| row.number::<u64>(1)).sum(),
             programs: match programs {
-                true => self::programs(&mut conn, &schemas, rules).await?,
+                true => self::programs(&mut conn, &names, rules).await?,
                 false => BTreeMap::new(),
             },
             variables,
             user,
+            schemas,
             tables,
             ghosts,
         })
@@ -130,6 +135,14 @@ impl Target {
         };
         let names: BTreeSet<_> = wanted.tables.iter().map(|name| there.key(name)).collect();
         let schemas = names.iter().map(|name| name.schema.clone()).collect();
+        let sql = format!(
+            "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME IN ({})",
+            in_list(&schemas)
+        );
+        if !schemas.is_empty() {
+            let found = conn.query(&sql).await?;
+            there.schemas = found.iter().map(|row| there.schema(&row.text(0))).collect();
+        }
         let is_wanted = |name: &TableName| names.contains(&there.key(name));
         let tables = tables::read(&mut conn, &schemas, is_wanted).await?;
         let named = |(name, facts)| (there.key(&name), facts);
@@ -278,14 +291,17 @@ fn account(name: &str) -> String {
     }
 }
 
-/// The schemas that a task names.
-async fn schemas(conn: &mut Conn, rules: &Rules) -> Result<BTreeSet<String>, Fault> {
+/// The schemas that a task names, each with its default collation.
+async fn schemas(conn: &mut Conn, rules: &Rules) -> Result<BTreeMap<String, String>, Fault> {
     let rows = conn
-        .query("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA")
+        .query("SELECT SCHEMA_NAME,DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA")
         .await?;
-    let names = rows.iter().map(|row| row.text(0));
-    let is_wanted = |name: &String| rules.filter.allows(&TableName::new(name.as_str(), ""));
-    Ok(names.filter(is_wanted).collect())
+    let schemas = rows.iter().map(|row| (row.text(0), row.text(1)));
+    let is_wanted = |(name, _): &(String, String)| {
+        let schema = TableName::new(name.as_str(), "");
+        rules.filter.allows(&schema)
+    };
+    Ok(schemas.filter(is_wanted).collect())
 }
 
 fn is_ghost(rules: &Rules, name: &TableName) -> bool {
@@ -341,7 +357,7 @@ async fn with_rows(conn: &mut Conn, names: &[TableName]) -> Result<Vec<TableName
 
 /// Whether the server knows a collation.
 async fn knows(conn: &mut Conn, collation: &str) -> Result<bool, Fault> {
-    const UNKNOWN: [u16; 2] = [1115, 1273];
+    const UNKNOWN: [u16; 2] = [UNKNOWN_CHARSET, UNKNOWN_COLLATION];
     let charset = collation.split('_').next().unwrap_or(collation);
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if !collation.chars().all(is_plain) {

@@ -25,6 +25,8 @@ pub(super) struct Route<'a> {
 /// What is known of the target.
 #[derive(Debug, Default)]
 pub(super) struct There {
+    /// Those that rows go to and that are there, in lower case where that makes no difference.
+    pub(super) schemas: BTreeSet<String>,
     /// Tables that rows go to, by name, in lower case where that makes no difference.
     pub(super) tables: Tables,
     /// Which of them have rows.
@@ -77,6 +79,14 @@ impl There {
         }
     }
 
+    /// A name as schemas are kept by.
+    pub(super) fn schema(&self, name: &str) -> String {
+        match self.any_case {
+            true => name.to_lowercase(),
+            false => name.to_owned(),
+        }
+    }
+
     /// A name as tables are kept by.
     pub(super) fn key(&self, name: &TableName) -> TableName {
         if self.any_case {
@@ -119,6 +129,34 @@ pub(super) fn check(routes: &[Route<'_>], there: Option<&There>, does: Does) -> 
         }
     }
     check_names(routes, &mut problems);
+    problems.list()
+}
+
+/// What can be said of the schemas that a copy makes; the source has these, each with its default
+/// collation.
+pub(super) fn check_schemas(
+    routes: &[Route<'_>],
+    schemas: &BTreeMap<String, String>,
+    there: &There,
+) -> Vec<Problem> {
+    let mut problems = Problems::default();
+    for Route { source, target } in routes {
+        let collation = schemas.get(&source.table.name.schema);
+        let Some(collation) = collation.filter(|it| there.unknown.contains(*it)) else {
+            continue;
+        };
+        if there.schemas.contains(&there.schema(&target.schema)) {
+            continue;
+        }
+        let problem = Problem::fail(
+            format!(
+                "the target does not know the collation {collation}, which the schema has as its \
+                 default"
+            ),
+            "Make the schema in the target, with one that it knows.",
+        );
+        problems.add(problem.about(Quoted(&target.schema)));
+    }
     problems.list()
 }
 

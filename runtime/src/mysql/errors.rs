@@ -8,6 +8,10 @@ use std::io;
 use dm_core::error::{Code, Error, Scope, code};
 use mysql_async::{Error as SqlError, IoError};
 
+/// What a server says to a name that is no character set of its.
+pub(crate) const UNKNOWN_CHARSET: u16 = 1115;
+/// As [`UNKNOWN_CHARSET`], of a collation.
+pub(crate) const UNKNOWN_COLLATION: u16 = 1273;
 /// Characters of a statement that go into a message.
 const SHOWN_MAX: usize = 256;
 
@@ -181,9 +185,10 @@ fn workaround(number: u16) -> Option<&'static str> {
             "Remove the variable from `target-database.session`, or give it a value that this \
              server accepts."
         }
-        1115 | 1273 => {
-            "The target does not know this character set or collation: create the table there by \
-             hand with one that it knows, then skip the statement."
+        UNKNOWN_CHARSET | UNKNOWN_COLLATION => {
+            "The target does not know this character set or collation: make the schema or table \
+             there by hand with one that it knows, then resume the task. Statements of the binlog \
+             about what is there already have to be skipped, unless they make a schema."
         }
         1064 => {
             "The target does not understand the statement: execute an equal one by hand there, \

@@ -48,6 +48,27 @@ fn tables_that_are_alike_are_fine() {
 }
 
 #[test]
+fn schemas_that_can_not_be_made_are_named() {
+    let source = table("t", &["a"], 1);
+    let schemas = BTreeMap::from([("d".to_owned(), "utf8mb4_0900_ai_ci".to_owned())]);
+    let mut there = There {
+        any_case: true,
+        ..There::default()
+    };
+    let routes = || {
+        let mut other = route(&source);
+        other.target.schema = "Other".into();
+        [route(&source), other]
+    };
+    assert_eq!(check_schemas(&routes(), &schemas, &there), []);
+    there.unknown.insert("utf8mb4_0900_ai_ci".into());
+    there.schemas.insert("other".into());
+    let found = check_schemas(&routes(), &schemas, &there);
+    assert_eq!((found.len(), found[0].state), (1, State::Fail));
+    assert_eq!(found[0].concerns, ["`d`"]);
+}
+
+#[test]
 fn what_rows_would_not_fit_into_is_named() {
     let source = table("t", &["a", "b", "c"], 1);
     let mut target = table("t", &["A", "c", "d", "e"], 1);

@@ -34,7 +34,7 @@ use tracing::{info, warn};
 use super::{Inner, error_of, failed};
 use crate::{
     mysql::{
-        errors,
+        errors::{self, UNKNOWN_CHARSET, UNKNOWN_COLLATION},
         meta::{StoredLocation, invalid},
         session::{Literal, Session, Values, quoted},
         sql_mode::SqlMode,
@@ -104,8 +104,8 @@ impl Inner {
         let Some(number) = errors::number(&error) else {
             return Applied::Unknown(refused);
         };
-        let there_already =
-            ddl.replay && (ignorable(ddl.piece.kind, number) || is_renamed(&ddl.piece, &intent));
+        let there_already = is_made_otherwise(&ddl.piece, &intent, number)
+            || ddl.replay && (ignorable(ddl.piece.kind, number) || is_renamed(&ddl.piece, &intent));
         let ran = if there_already {
             info!(sql = ddl.piece.sql, "already there: {}", refused.cause);
             true
@@ -360,6 +360,14 @@ async fn refusal(runner: &mut Session, set: &str) -> Result<Option<Error>> {
         Err(error) if runner.is_usable() => Ok(Some(error)),
         done => done.map(|_| None),
     }
+}
+
+/// Whether a schema can't be made as the source's, with a collation that the target does not know,
+/// and is there: somebody has made it with another one.
+fn is_made_otherwise(piece: &Piece, intent: &Intent, number: u16) -> bool {
+    let is_unknown = matches!(number, UNKNOWN_CHARSET | UNKNOWN_COLLATION);
+    let is_there = intent.tables.iter().all(|(_, _, look)| look.is_some());
+    is_unknown && piece.kind == Kind::CreateDatabase && is_there
 }
 
 /// One of several statements: what went wrong, if anything did.
