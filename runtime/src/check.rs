@@ -19,6 +19,7 @@ use std::collections::BTreeSet;
 
 use dm_core::{
     control::{SourceConfig, SubtaskConfig, subtask::Mode},
+    error::Error,
     sync::ddl::Rules,
 };
 use futures_util::future::join_all;
@@ -37,7 +38,10 @@ pub use self::{
 };
 use crate::{
     config::{Files, support},
-    units::{copy::Settings, files::directory},
+    units::{
+        copy::Settings,
+        files::{directory, look_into},
+    },
 };
 
 /// Runs all checks of all tasks.
@@ -335,6 +339,18 @@ impl<'a> Found<'a> {
             let problem = variables.check_connections(wanted, what_for);
             self.put(Item::ConnNumber, &subject, problem);
         }
+        if part.copies()
+            && !mode.has_dump()
+            && let Ok(Some(dir)) = directory(&part.task)
+        {
+            let problem = look_into(dir, variables.flavor()).await.err().map(|error| {
+                let Error { message, cause, .. } = &error;
+                let reason = [&**message, cause].join(": ");
+                // They may still be on their way: the task waits for them.
+                Problem::warn(reason.trim_end_matches(": "), error.workaround)
+            });
+            self.put(Item::DumpFiles, &subject, problem);
+        }
         // Where the binlog ends is asked whether anybody reads it or not.
         let problem = privileges::replication(user, variables.flavor(), mode.has_sync());
         self.put(Item::ReplicationPrivilege, &subject, problem);
@@ -443,9 +459,10 @@ mod tests {
     const TASK: &str = "name: t\ntask-mode: all\ntarget-database: {host: h, port: 1, user: u}\n\
                         mysql-instances: [{source-id: s}]\n";
 
-    const ITEMS: [Item; 18] = [
+    const ITEMS: [Item; 19] = [
         Item::Version,
         Item::DumpPrivilege,
+        Item::DumpFiles,
         Item::ReplicationPrivilege,
         Item::TargetPrivilege,
         Item::ConnNumber,

@@ -514,6 +514,14 @@ async fn what_is_no_dump_is_refused() -> Result<()> {
     let mut worker = Worker::standalone(&job)?;
     worker.logged("there is no metadata in", LIMIT).await?;
     worker.kill()?;
+    // One that has not begun is checked.
+    job.task.push_str("_elsewhere");
+    job.dump_dir = Some(dir.join("elsewhere"));
+    let mut worker = Worker::standalone(&job)?;
+    // It waits for files that may come, but says so beforehand as well.
+    worker.logged("check dump_files of source", LIMIT).await?;
+    worker.logged("there is no directory", LIMIT).await?;
+    worker.kill()?;
     Ok(())
 }
 

@@ -11,6 +11,8 @@ pub enum Item {
     Version,
     /// The source's user may read what is copied, and hold writers off.
     DumpPrivilege,
+    /// Files that are to be loaded are there.
+    DumpFiles,
     /// The source's user may read the binlog.
     ReplicationPrivilege,
     /// The target's user may write.
@@ -53,6 +55,7 @@ impl Item {
             Self::Connection => "connection",
             Self::Version => "version",
             Self::DumpPrivilege => "dump_privilege",
+            Self::DumpFiles => "dump_files",
             Self::ReplicationPrivilege => "replication_privilege",
             Self::TargetPrivilege => "target_privilege",
             Self::ConnNumber => "conn_number",
@@ -79,6 +82,7 @@ impl Item {
             Self::Connection => "whether the server can be reached and asked",
             Self::Version => "whether the source is of a version that is understood",
             Self::DumpPrivilege => "whether the source's user may take a snapshot of its tables",
+            Self::DumpFiles => "whether a complete dump is where files are loaded from",
             Self::ReplicationPrivilege => "whether the source's user may read the binlog",
             Self::TargetPrivilege => "whether the target's user may make and write tables",
             Self::ConnNumber => "whether the server takes as many connections as are wanted",

@@ -48,6 +48,19 @@ pub(crate) fn directory(task: &SubtaskConfig) -> Result<Option<PathBuf>> {
     Ok(Some(PathBuf::from(path)))
 }
 
+/// Whether a directory has a complete dump, as far as the names of its files and `metadata` tell.
+/// Asked before the start, which simulations have no part in.
+///
+/// # Errors
+/// 11001: it has none. 34019: it can't be read.
+#[cfg(not(madsim))]
+pub(crate) async fn look_into(path: PathBuf, flavor: dm_core::binlog::Flavor) -> Result<()> {
+    let disk = crate::disk::LocalDisk;
+    let dir = dir::DumpDir { disk, path };
+    dir.metadata(flavor).await?;
+    dir.contents().await.map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,6 +32,7 @@ pub(super) const CHECKING_ITEMS: &[&str] = &[
     "binlog_retention",
     "online_ddl",
     "meta_position",
+    "dump_files",
     "table_schema",
     "schema_of_shard_tables",
     "auto_increment_ID",

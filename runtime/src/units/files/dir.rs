@@ -258,12 +258,16 @@ impl<D: Disk> DumpDir<D> {
     /// 11001: nothing says so, since the dump is not complete, or is not here.
     pub(super) async fn metadata(&self, flavor: Flavor) -> Result<Metadata> {
         if self.is_under_way().await {
-            return Err(self.incomplete(&format!("{PARTIAL} is there")));
+            return Err(self.incomplete(&format!("there is {PARTIAL} in")));
         }
         match self.read(METADATA_FILE).await {
             Ok(text) => Metadata::parse(flavor, &text),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                Err(self.incomplete("there is no metadata"))
+                let why = match self.list().await {
+                    Ok(_) => "there is no metadata in",
+                    Err(_) => "there is no directory",
+                };
+                Err(self.incomplete(why))
             }
             Err(error) => Err(unreadable(METADATA_FILE, &error)),
         }
@@ -549,7 +553,7 @@ impl<D: Disk> DumpDir<D> {
 
     fn incomplete(&self, why: &str) -> Error {
         let text = format!(
-            "parse mydumper metadata error: {why} in {}",
+            "parse mydumper metadata error: {why} {}",
             self.path.display()
         );
         Error::new(&code::PARSE_MYDUMPER_META, text).with_workaround(
