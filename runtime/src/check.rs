@@ -440,7 +440,11 @@ impl<'a> Found<'a> {
         }
         let more = (has_foreign_keys, has_views);
         let notes = parts.iter().any(Part::writes);
-        let problems = privileges::target(&target.user, (&meta, &schemas), more, notes);
+        let mut problems = privileges::target(&target.user, (&meta, &schemas), more, notes);
+        let copied = known.iter().filter(|known| known.part.copies());
+        let views = copied.flat_map(Known::views_to_make);
+        let wanted = target.variables.definer_privilege();
+        problems.extend(privileges::definers(&target.user, wanted, views));
         self.put(Item::TargetPrivilege, "target", problems);
         let slots: u64 = parts.iter().filter(writes).map(Part::slots).sum();
         let problem = target

@@ -276,6 +276,20 @@ async fn privileges(brand: Brand) -> Result<()> {
             "GRANT ALTER ON",
         ],
     )?;
+    let view = format!("CREATE VIEW {schema}.v AS SELECT 1");
+    client.run(&view).await?;
+    let views = format!("CREATE VIEW ON {schema}.*");
+    user(target, &job.target.user, &[WRITES, &views]).await?;
+    let left_out = "may not make views of another definer, which are left out concerns \
+                    `check_rights`.`v`";
+    says(&job, 0, &["warn target_privilege", left_out])?;
+    let any = match brand {
+        MYSQL => "SUPER ON *.*",
+        MARIADB => "SET USER ON *.*",
+    };
+    user(target, &job.target.user, &[WRITES, &views, any]).await?;
+    says(&job, 0, &["success target_privilege"])?;
+
     job.target.password = "wrong".to_owned();
     says(
         &job,

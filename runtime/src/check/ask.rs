@@ -59,6 +59,8 @@ pub(super) struct Source {
     pub(super) ghosts: Vec<TableName>,
     /// Triggers, events and routines: what they are, and their names.
     pub(super) programs: BTreeMap<String, Vec<String>>,
+    /// The accounts that views of the task have as their definers, by view.
+    pub(super) definers: BTreeMap<TableName, String>,
 }
 
 impl Source {
@@ -82,7 +84,15 @@ impl Source {
             !matches!(rules.target(name), Ok(None))
         })
         .await?;
+        let definers = match programs && tables.values().any(|it| it.kind == Kind::View) {
+            true => definers(&mut conn, &names).await?,
+            false => BTreeMap::new(),
+        };
+        let definers = definers.into_iter();
         Ok(Self {
+            definers: definers
+                .filter(|(view, _)| tables.contains_key(view))
+                .collect(),
             logged: status.first().map(|row| (row.text(2), row.text(3))),
             binlog_bytes: logs.iter().map(|row| row.number::<u64>(1)).sum(),
             programs: match programs {
@@ -343,6 +353,27 @@ async fn programs(
     })
     .await?;
     Ok(found)
+}
+
+/// The definers of all views.
+async fn definers(
+    conn: &mut Conn,
+    schemas: &BTreeSet<String>,
+) -> Result<BTreeMap<TableName, String>, Fault> {
+    let within = in_list(schemas);
+    let rows = conn
+        .query(&format!(
+            "SELECT TABLE_SCHEMA,TABLE_NAME,DEFINER FROM information_schema.VIEWS \
+             WHERE TABLE_SCHEMA IN ({within})"
+        ))
+        .await?;
+    let named = |row: &Row| {
+        (
+            TableName::new(row.text(0), row.text(1)),
+            account(&row.text(2)),
+        )
+    };
+    Ok(rows.iter().map(named).collect())
 }
 
 /// Which of these tables have a row.

@@ -57,6 +57,14 @@ impl Known<'_> {
         (routes, problems)
     }
 
+    /// Views that a copy makes, each with its definer: routes may not rename them.
+    pub(super) fn views_to_make(&self) -> impl Iterator<Item = (&TableName, &String)> {
+        let stays =
+            |view: &TableName| self.rules.target(view).ok().flatten().as_ref() == Some(view);
+        let views = self.source.definers.iter();
+        views.filter(move |(view, _)| stays(view))
+    }
+
     pub(super) fn dump(&self) -> Dump<'_> {
         let variables = &self.source.variables;
         Dump {

@@ -276,6 +276,32 @@ pub(super) fn target(
     lacks.into_iter().map(problem).collect()
 }
 
+/// Whether the target lets its user make views, by name, of these definers, for which it wants a
+/// privilege.
+pub(super) fn definers<'a>(
+    user: &User,
+    wanted: &str,
+    views: impl IntoIterator<Item = (&'a TableName, &'a String)>,
+) -> Option<Problem> {
+    if user.grants.everywhere(wanted) || user.grants.everywhere("SUPER") {
+        return None;
+    }
+    let others = views.into_iter().filter(|(_, name)| **name != user.name);
+    let concerns: Vec<_> = others.map(|(view, _)| view.to_string()).collect();
+    (!concerns.is_empty()).then(|| Problem {
+        concerns,
+        ..Problem::warn(
+            format!(
+                "the target's user {} may not make views of another definer, which are left out",
+                user.name
+            ),
+            user.advice(&[wanted], "*.*")
+                + " A definer that MySQL does not have wants ALLOW_NONEXISTENT_DEFINER as well, \
+                   one that has SYSTEM_USER the same. Or make the views yourself.",
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -482,6 +508,25 @@ mod tests {
         assert_eq!(own[0].state, State::Warn);
         let a = ["a".to_owned()].into();
         assert_eq!(target(&user, (&none, &a), (true, true), true), []);
+    }
+
+    #[test]
+    fn views_want_their_definers() {
+        let view = |name, definer: &str| (TableName::new("d", name), definer.to_owned());
+        let views = BTreeMap::from([view("mine", "`u`@`%`"), view("other", "`v`@`%`")]);
+        let check = |grants: &str| definers(&user(&[grants]), "SET USER", &views);
+        let all = "GRANT ALL PRIVILEGES ON `d`.* TO `u`@`%`";
+        let problem = check(all).unwrap();
+        assert_eq!(problem.concerns, ["`d`.`other`"]);
+        assert!(
+            problem.advice.contains("GRANT SET USER ON *.*"),
+            "{problem:?}"
+        );
+        for privilege in ["SUPER", "SET USER", "ALL PRIVILEGES"] {
+            assert_eq!(check(&format!("GRANT {privilege} ON *.* TO `u`@`%`")), None);
+        }
+        let none = BTreeMap::from([view("mine", "`u`@`%`")]);
+        assert_eq!(definers(&user(&[all]), "SET USER", &none), None);
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use dm_core::{
-    binlog::Flavor,
+    binlog::{Dialect, Flavor},
     control::{SourceConfig, db::DbConfig},
     sync::agreement::Metadata,
 };
 
 use super::item::Problem;
-use crate::mysql::conn::Row;
+use crate::mysql::{conn::Row, session::dialect_of};
 
 /// What is asked of a server; it leaves out what it does not know.
 pub(super) const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN (\
@@ -72,6 +72,16 @@ impl Variables {
         let mut parts = version.split(|c: char| !c.is_ascii_digit());
         let mut part = || parts.next()?.parse().ok();
         (part().unwrap_or_default(), part().unwrap_or_default())
+    }
+
+    /// What a user needs who makes views of another definer.
+    pub(super) fn definer_privilege(&self) -> &'static str {
+        match (dialect_of(self.get("version")), self.version()) {
+            (Dialect::MariaDb, (10, 5..) | (11.., _)) => "SET USER",
+            (Dialect::MySql, (8, 2..) | (9.., _)) => "SET_ANY_DEFINER",
+            (Dialect::MySql, (8, _)) => "SET_USER_ID",
+            _ => "SUPER",
+        }
     }
 
     /// Whether what foreign keys change is in the binlog.
@@ -441,6 +451,22 @@ mod tests {
     fn cascades_are_logged_by_newer_versions() {
         for (version, logs) in [("9.7.1", true), ("8.4.6", false), ("11.8.2-MariaDB", false)] {
             assert_eq!(variables(&[("version", version)]).logs_cascades(), logs);
+        }
+    }
+
+    #[test]
+    fn other_definers_want_a_privilege() {
+        for (version, wanted) in [
+            ("9.7.4", "SET_ANY_DEFINER"),
+            ("8.4.0", "SET_ANY_DEFINER"),
+            ("8.0.36", "SET_USER_ID"),
+            ("5.7.40", "SUPER"),
+            ("10.11.18-MariaDB", "SET USER"),
+            ("10.4.1-MariaDB", "SUPER"),
+            ("8.0.11-TiDB-v8.5.0", "SUPER"),
+        ] {
+            let found = variables(&[("version", version)]).definer_privilege();
+            assert_eq!(found, wanted, "{version}");
         }
     }
 
