@@ -169,6 +169,13 @@ fn check_source(route: &Route<'_>, does: Does, problems: &mut Problems) {
             "Give the table a primary key.",
         );
         problems.add(problem.about(route.about()));
+    } else if does.follows && does.copies && !Reading::new(table).has_key() {
+        let problem = Problem::warn(
+            "a copy can't go on amid the table, whose keys have only columns of types that are not \
+             ordered as their literals are, or prefixes of columns: interrupted, it begins anew",
+            "If the table is large, give it another unique key, whose columns are NOT NULL.",
+        );
+        problems.add(problem.about(route.about()));
     }
     let problem = match parents {
         None => return,

@@ -69,6 +69,18 @@ fn schemas_that_can_not_be_made_are_named() {
 }
 
 #[test]
+fn keys_that_no_copy_can_go_on_by_are_named() {
+    let by_enum = table("t", &["e enum('x','y')", "a"], 1);
+    let found = met(&by_enum, &by_enum, COPY);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("warn a copy can't go on amid the table"),
+        "{found:?}"
+    );
+    assert_eq!(met(&by_enum, &by_enum, FOLLOW), Vec::<String>::new());
+}
+
+#[test]
 fn what_rows_would_not_fit_into_is_named() {
     let source = table("t", &["a", "b", "c"], 1);
     let mut target = table("t", &["A", "c", "d", "e"], 1);
@@ -213,7 +225,7 @@ fn what_the_target_lacks() {
         let told = found.into_iter().map(|it| (it.state, it.reason));
         told.collect::<Vec<_>>()
     };
-    let mut source = table("t", &["a inet6", "b point"], 1);
+    let mut source = table("t", &["id", "a inet6", "b point"], 1);
     let engines = &["innodb", "csv"];
     let lacks = |type_name: &str| {
         let reason = format!("the target has no type {type_name}");
