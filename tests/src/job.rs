@@ -173,15 +173,13 @@ impl Job {
                 let _ = writeln!(yaml, "    binlog-gtid: \"{gtids}\"");
             }
         }
-        if let Some(dir) = &self.dump_dir {
-            let _ = writeln!(
-                yaml,
-                "  loader: {{dir: {:?}, pool-size: 4}}",
-                dir.display().to_string()
-            );
-        }
-        if let Some(policy) = self.on_duplicate {
-            let _ = writeln!(yaml, "  loader: {{on-duplicate-logical: {policy}}}");
+        let dir = self.dump_dir.iter();
+        let dir = dir.map(|dir| format!("dir: {:?}, pool-size: 4", dir.display().to_string()));
+        let policy = self.on_duplicate.into_iter();
+        let policy = policy.map(|policy| format!("on-duplicate-logical: {policy}"));
+        let loader: Vec<_> = dir.chain(policy).collect();
+        if !loader.is_empty() {
+            let _ = writeln!(yaml, "  loader: {{{}}}", loader.join(", "));
         }
         if !self.routes.is_empty() {
             let _ = writeln!(yaml, "  route-rules: [{}]", self.routes.join(", "));

@@ -528,6 +528,12 @@ async fn a_full_copy_ends() -> Result<()> {
     worker.restart()?;
     assert!(worker.wait(LIMIT)?.success());
     assert_eq!(worker.log().matches(" copying ").count(), 1);
+    // Both go on with the same number.
+    let next = format!("INSERT INTO {schema}.n (v) VALUES (1)");
+    let last = format!("SELECT MAX(id) FROM {schema}.n");
+    a.run(&next).await?;
+    b.run(&next).await?;
+    assert_eq!(a.value(&last).await?, b.value(&last).await?);
     Ok(())
 }
 

@@ -266,7 +266,57 @@ async fn what_is_dumped_is_loaded(brand: Brand) -> Result<()> {
         .args(target.login())
         .args(["--threads=1", "--directory", &dir.display().to_string()]);
     process::run("myloader", &mut myloader)?;
+    assert_eq!(there.value(&of_view).await?, "9");
     equal(source, target, &[schema]).await
+}
+
+/// Routes, and what becomes of rows whose keys are there, are those of any copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_go_where_routes_say() -> Result<()> {
+    let (source, target) = &servers(MYSQL)?;
+    let schema = "df_route";
+    let mut client = Client::connect(source).await?;
+    client
+        .run(&format!(
+            "CREATE DATABASE {schema}; CREATE TABLE {schema}.t (id INT PRIMARY KEY, v INT); \
+             INSERT INTO {schema}.t VALUES (1, 1), (2, 2), (3, 3)"
+        ))
+        .await?;
+    let mut job = Job::new(source, target, &[schema]).await?;
+    let dir = process::scratch("dump")?.join("files");
+    dump(&job, &dir).await?;
+    job.routes = &["there"];
+    job.task_extra = format!(
+        "routes: {{there: {{schema-pattern: {schema}, table-pattern: t, \
+         target-schema: df_routed, target-table: u}}}}\n"
+    );
+    let mut there = Client::connect(target).await?;
+    let rows = "SELECT GROUP_CONCAT(CONCAT(id, '=', v) ORDER BY id) FROM df_routed.u";
+    for (policy, expected) in [
+        ("replace", "1=1,2=2,3=3,4=4"),
+        ("ignore", "1=1,2=9,3=3,4=4"),
+        ("error", "2=9,4=4"),
+    ] {
+        there
+            .run(
+                "DROP DATABASE IF EXISTS df_routed; CREATE DATABASE df_routed; \
+                 CREATE TABLE df_routed.u (id INT PRIMARY KEY, v INT); \
+                 INSERT INTO df_routed.u VALUES (2, 9), (4, 4)",
+            )
+            .await?;
+        job.task = format!("{schema}_{policy}");
+        job.on_duplicate = Some(policy);
+        if policy == "error" {
+            (job.mode, job.dump_dir) = ("load", Some(dir.clone()));
+            let mut worker = Worker::standalone(&job)?;
+            worker.logged("Error 1062", LIMIT).await?;
+            worker.kill()?;
+        } else {
+            load(&job, &dir).await?;
+        }
+        assert_eq!(there.value(rows).await?, expected, "{policy}");
+    }
+    Ok(())
 }
 
 /// What mydumper has written, packed or not.
