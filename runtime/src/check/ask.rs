@@ -84,15 +84,12 @@ impl Source {
             !matches!(rules.target(name), Ok(None))
         })
         .await?;
-        let definers = match programs && tables.values().any(|it| it.kind == Kind::View) {
+        let mut definers = match programs && tables.values().any(|it| it.kind == Kind::View) {
             true => definers(&mut conn, &names).await?,
             false => BTreeMap::new(),
         };
-        let definers = definers.into_iter();
+        definers.retain(|view, _| tables.contains_key(view));
         Ok(Self {
-            definers: definers
-                .filter(|(view, _)| tables.contains_key(view))
-                .collect(),
             logged: status.first().map(|row| (row.text(2), row.text(3))),
             binlog_bytes: logs.iter().map(|row| row.number::<u64>(1)).sum(),
             programs: match programs {
@@ -104,6 +101,7 @@ impl Source {
             schemas,
             tables,
             ghosts,
+            definers,
         })
     }
 }
@@ -145,14 +143,6 @@ impl Target {
         };
         let names: BTreeSet<_> = wanted.tables.iter().map(|name| there.key(name)).collect();
         let schemas = names.iter().map(|name| name.schema.clone()).collect();
-        let sql = format!(
-            "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME IN ({})",
-            in_list(&schemas)
-        );
-        if !schemas.is_empty() {
-            let found = conn.query(&sql).await?;
-            there.schemas = found.iter().map(|row| there.schema(&row.text(0))).collect();
-        }
         let is_wanted = |name: &TableName| names.contains(&there.key(name));
         let tables = tables::read(&mut conn, &schemas, is_wanted).await?;
         let named = |(name, facts)| (there.key(&name), facts);
@@ -169,6 +159,14 @@ impl Target {
             if !knows(&mut conn, collation).await? {
                 there.unknown.insert(collation.clone());
             }
+        }
+        if !there.unknown.is_empty() {
+            let sql = format!(
+                "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME IN ({})",
+                in_list(&schemas)
+            );
+            let found = conn.query(&sql).await?;
+            there.schemas = found.iter().map(|row| there.schema(&row.text(0))).collect();
         }
         Ok(Self {
             variables,

@@ -25,7 +25,8 @@ pub(super) struct Route<'a> {
 /// What is known of the target.
 #[derive(Debug, Default)]
 pub(super) struct There {
-    /// Those that rows go to and that are there, in lower case where that makes no difference.
+    /// Schemas that rows go to and that are there, in lower case where that makes no difference;
+    /// asked only where a collation is not known.
     pub(super) schemas: BTreeSet<String>,
     /// Tables that rows go to, by name, in lower case where that makes no difference.
     pub(super) tables: Tables,

@@ -81,6 +81,14 @@ impl TableFacts {
         };
         by_rows.max(self.size as f64)
     }
+
+    /// How long its rest takes at the pace since it was begun, if it has one.
+    fn left(&self) -> Option<Duration> {
+        let Self { total, done, .. } = self;
+        let (begun, before) = self.begun?;
+        let part = total.part(*done);
+        time_left(part, (part - total.part(before)) / seconds_since(begun))
+    }
 }
 
 /// How far a table is that is under way.
@@ -205,18 +213,16 @@ impl CopyFacts {
         let tables = state.tables.iter().filter(|table| table.done.tables == 0);
         let progress = |table: &TableFacts| {
             let (begun, before) = table.begun?;
-            let seconds = begun.elapsed().as_secs_f64().max(1.0);
             let TableFacts { total, done, .. } = table;
-            let part = total.part(*done);
-            let pace = (part - total.part(before)) / seconds;
+            let written = done.bytes.saturating_sub(before.bytes);
             Some(TableProgress {
                 table: table.name.clone(),
                 rows: done.rows,
                 bytes: done.bytes,
                 total: *total,
-                bytes_per_s: (done.bytes.saturating_sub(before.bytes) as f64 / seconds) as u64,
-                part,
-                left: time_left(part, pace),
+                bytes_per_s: (written as f64 / seconds_since(begun)) as u64,
+                part: total.part(*done),
+                left: table.left(),
             })
         };
         tables.filter_map(progress).collect()
@@ -337,20 +343,23 @@ impl CopyFacts {
     /// table that is under way.
     #[must_use]
     pub fn left(&self) -> Option<Duration> {
-        let of_tables = self.under_way().into_iter().filter_map(|table| table.left);
-        let slowest = of_tables.max().unwrap_or_default();
         let state = self.state();
         let (begun, _) = state.begun?;
         let part = part_of(&state.tables);
-        let seconds = begun.elapsed().as_secs_f64().max(1.0);
-        let all = time_left(part, (part - state.part) / seconds)?;
-        Some(all.max(slowest))
+        let all = time_left(part, (part - state.part) / seconds_since(begun))?;
+        let of_tables = state.tables.iter().filter_map(TableFacts::left);
+        Some(of_tables.fold(all, Duration::max))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Plain data: whoever panicked left nothing half-done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Seconds that a pace is of: what came in less than one tells little.
+fn seconds_since(begun: Instant) -> f64 {
+    begun.elapsed().as_secs_f64().max(1.0)
 }
 
 /// How long the rest takes, at so much of all a second.
