@@ -152,6 +152,8 @@ guards! {
     CopyGaps = "copy-gaps",
     /// It is over only when all is noted.
     CopyComplete = "copy-complete",
+    /// Where no sync unit follows, the copy itself applies what the binlog has between snapshots.
+    CopyCatchUp = "copy-catch-up",
     /// A piece is noted in the transaction that brings its rows.
     CopyNote = "copy-note",
 

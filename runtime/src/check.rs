@@ -152,6 +152,11 @@ impl Part {
         directory(&self.task).is_ok_and(|dir| dir.is_some())
     }
 
+    /// Whether its copy needs the binlog if it is interrupted, though nothing follows.
+    fn catches_up(&self) -> bool {
+        self.mode == Mode::Full && !self.has_files()
+    }
+
     /// Whether it writes rows into the target.
     fn writes(&self) -> bool {
         self.mode.has_load() || self.mode.has_sync()
@@ -164,7 +169,7 @@ impl Part {
             true => self.threads(),
             false => 0,
         };
-        let sync = match self.mode.has_sync() {
+        let sync = match self.mode.has_sync() || self.catches_up() {
             true => u64::try_from(self.task.sync.worker_count).unwrap_or(1),
             false => 0,
         };
@@ -329,9 +334,7 @@ impl<'a> Found<'a> {
     async fn check_source(&mut self, known: &Known<'_>) {
         let Known { part, source, .. } = known;
         let (config, mode, subject) = (&part.source, part.mode, part.subject());
-        let Source {
-            variables, user, ..
-        } = source;
+        let variables = &source.variables;
         self.put(Item::Version, &subject, variables.check_version(config));
         if mode.has_dump() {
             self.put(Item::DumpPrivilege, &subject, known.dump().check());
@@ -351,22 +354,12 @@ impl<'a> Found<'a> {
             });
             self.put(Item::DumpFiles, &subject, problem);
         }
-        // Where the binlog ends is asked whether anybody reads it or not.
-        let problem = privileges::replication(user, variables.flavor(), mode.has_sync());
-        self.put(Item::ReplicationPrivilege, &subject, problem);
         self.put(Item::BinlogEnable, &subject, variables.check_binlog());
+        self.check_reading(known);
         if !mode.has_sync() {
             return;
         }
         self.put(Item::ServerId, &subject, variables.check_server_id());
-        self.put(Item::BinlogFormat, &subject, variables.check_format(config));
-        self.put(Item::BinlogRowImage, &subject, variables.check_image());
-        if let Some((only, never)) = &source.logged {
-            let schemas: BTreeSet<_> = source.tables.keys().map(|name| &*name.schema).collect();
-            let any_case = variables.number("lower_case_table_names") != 0;
-            let problem = server::check_logged((only, never), any_case, schemas);
-            self.put(Item::BinlogDb, &subject, problem);
-        }
         if mode.has_dump() && !config.enable_relay {
             let bytes = source.tables.values().map(|facts| facts.bytes).sum();
             let problem = variables.check_retention(bytes, source.binlog_bytes);
@@ -383,6 +376,26 @@ impl<'a> Found<'a> {
         {
             let problem = ask::read_from(config, meta, variables.flavor()).await;
             self.put(Item::MetaPosition, &subject, problem);
+        }
+    }
+
+    /// What concerns the source as one whose binlog is read.
+    fn check_reading(&mut self, known: &Known<'_>) {
+        let Known { part, source, .. } = known;
+        let (follows, subject) = (part.mode.has_sync(), part.subject());
+        // Where it ends is asked whether anybody reads it or not.
+        let flavor = source.variables.flavor();
+        let problem = privileges::replication(&source.user, flavor, false);
+        if !follows && (problem.is_some() || !part.catches_up()) {
+            self.put(Item::ReplicationPrivilege, &subject, problem);
+            return;
+        }
+        for (item, problems) in known.obstacles() {
+            let problems = problems.into_iter().map(|problem| match follows {
+                true => problem,
+                false => problem.if_interrupted(),
+            });
+            self.put(item, &subject, problems);
         }
     }
 

@@ -101,6 +101,8 @@ pub struct SourceFacts {
     pub sql_mode: String,
     /// `lower_case_table_names`.
     pub lower_case_table_names: u8,
+    /// Whether all that is written to its schemas is in its binlog, as far as it tells.
+    pub logs_all: bool,
     /// What the server is called in relay logs: its UUID, or `<domain>-<server id>` on MariaDB.
     pub server: String,
     /// End of the binlog when it was asked.

@@ -362,8 +362,8 @@ fn load_status(facts: &CopyFacts, is_over: bool) -> LoadStatus {
     let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let done = facts.bytes.load(Relaxed);
     let (done, total, part) = match facts.total().map(|total| total.bytes) {
-        // What is left of a copy without files when its rows are there takes a moment.
-        Some(0) => (done, done, 1.0),
+        // Its rows are there; some binlog may be left to apply.
+        Some(0) => (done, done, facts.part()),
         Some(total) => (done.min(total), total, facts.part()),
         None => (0, 0, f64::from(u8::from(is_over))),
     };

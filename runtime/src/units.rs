@@ -274,6 +274,8 @@ impl<K: Connect> Units<K> {
         let (alone, memory) = (self.alone, self.limits.memory);
         let copy = self.facts.copy(&job.source.source_id, &job.task.name);
         let connect = self.connect;
+        let relay = (job.use_relay).then(|| self.facts.relay(&job.source.source_id));
+        let relay = relay.map(Relay::new);
         let ended = match unit {
             UnitKind::Dump | UnitKind::Load => {
                 let path = match files::directory(&job.task) {
@@ -287,25 +289,27 @@ impl<K: Connect> Units<K> {
                     fence,
                     facts: Arc::clone(&copy),
                     needs: Arc::clone(&facts),
+                    relay,
                     events,
                     mark,
                     memory,
                     tries: <_>::default(),
+                    catches_up: false,
                 };
                 let ended = moving.run(unit, path.as_deref(), stop).await;
                 copy.unit_ended(exit(&ended));
                 ended
             }
             _ => {
-                let relay = (job.use_relay).then(|| self.facts.relay(&job.source.source_id));
                 let unit = SyncUnit {
                     connect,
                     job,
                     fence,
-                    relay: relay.map(Relay::new),
+                    relay,
                     facts: Arc::clone(&facts),
                     events,
                     memory,
+                    ends: false,
                 };
                 let ended = unit.run(stop).await;
                 if let Some(is_resumable) = exit(&ended) {

@@ -101,6 +101,20 @@ pub enum Way {
     TwoTasks,
     /// Through dump files, by a task that has no more to do; another one goes on with the binlog.
     Full,
+    /// From the source into the target, by such a task.
+    StraightFull,
+}
+
+impl Way {
+    /// Whether rows go through dump files.
+    pub const fn has_files(self) -> bool {
+        !matches!(self, Self::Straight | Self::StraightFull)
+    }
+
+    /// Whether the copy is a task of its own, which nothing follows.
+    pub const fn ends(self) -> bool {
+        matches!(self, Self::Full | Self::StraightFull)
+    }
 }
 
 /// What kind of server a source is.

@@ -4,6 +4,7 @@
 //! Everything that is started here ends with the process that started it, however that ends; see
 //! [`process`].
 
+pub mod amid;
 pub mod job;
 pub mod master;
 pub mod process;

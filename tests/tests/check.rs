@@ -397,10 +397,20 @@ async fn settings_of_the_source_are_named() -> Result<()> {
             "14 connections are wanted",
         ],
     )?;
-    // A copy alone needs no binlog.
+    // A copy alone needs its binlog only where it is interrupted.
     job.mode = "full";
-    let said = says(&job, 1, &["fail conn_number", "1 failed"])?;
-    assert!(!said.contains("binlog_format"), "{said}");
+    let begins_anew = "should the copy be interrupted, it begins anew: the source has";
+    says(
+        &job,
+        1,
+        &[
+            "fail conn_number",
+            "1 failed",
+            "warn binlog_format",
+            &format!("{begins_anew} `binlog_format` = MIXED"),
+            "warn binlog_row_image",
+        ],
+    )?;
 
     // One that keeps none.
     let source = target;
@@ -418,6 +428,50 @@ async fn settings_of_the_source_are_named() -> Result<()> {
         1,
         &["fail binlog_enable", "`log_bin` = OFF", "restart it"],
     )?;
+    Ok(())
+}
+
+/// What such a source replicates would be missing without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_does_not_log_is_told() -> Result<()> {
+    for (brand, option, to) in [
+        (
+            MYSQL,
+            "--log-replica-updates=OFF",
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = 1",
+        ),
+        (
+            MARIADB,
+            "--log-slave-updates=OFF",
+            "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = 1; \
+             START SLAVE SQL_THREAD",
+        ),
+    ] {
+        let options = Options {
+            args: vec![option.to_owned()],
+            ..Options::default()
+        };
+        let source = &Database::start(brand, Role::Source, &options)?;
+        if !source.is_ours() {
+            return Ok(());
+        }
+        let target = Database::shared(brand, Role::Target)?;
+        let schema = "check_replica";
+        let mut client = Client::connect(source).await?;
+        client
+            .run(&format!(
+                "CREATE DATABASE {schema}; CREATE TABLE {schema}.t (id INT PRIMARY KEY)"
+            ))
+            .await?;
+        let mut job = plain(source, target, schema).await?;
+        says(&job, 0, &["success binlog_db"])?;
+        client.run(to).await?;
+        let what = "the source is a replica, and does not log what it replicates";
+        says(&job, 1, &["fail binlog_db", what])?;
+        job.mode = "full";
+        let anew = format!("should the copy be interrupted, it begins anew: {what}");
+        says(&job, 0, &["warn binlog_db", &anew])?;
+    }
     Ok(())
 }
 

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use dm_tests::{
     Result,
-    job::{Job, Start},
+    amid::{self, ROWS, fill, interrupted, killed_amid},
+    job::Job,
     servers::{Brand, Database, Options, Role},
-    sql::{self, Client},
+    sql::Client,
     types::{Columns, TypesTable},
     worker::Worker,
     workload::{Background, Workload},
@@ -99,39 +100,6 @@ async fn loads(target: &Database) -> Result<u64> {
     Ok(count.ok_or("no such status")?.parse()?)
 }
 
-/// Rows of a table that takes some seconds.
-const ROWS: u64 = 120_000;
-
-/// A table with a number as its key, one with texts, and one without any.
-async fn fill(source: &Database, schema: &str) -> Result<()> {
-    let mut client = Client::connect(source).await?;
-    client
-        .run(&format!(
-            "CREATE DATABASE {schema}; USE {schema}; \
-             CREATE TABLE n (id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, v INT, pad CHAR(200)); \
-             CREATE TABLE s (a VARCHAR(40), b INT, v INT, pad VARCHAR(300), PRIMARY KEY (a, b)); \
-             CREATE TABLE k (x INT, pad VARCHAR(200)); \
-             CREATE TABLE nothing (id INT PRIMARY KEY)"
-        ))
-        .await?;
-    let numbers = "WITH RECURSIVE r (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < ";
-    for sql in [
-        "SET SESSION cte_max_recursion_depth = 100000000".to_owned(),
-        format!(
-            "INSERT INTO n (v, pad) {numbers}{ROWS}) SELECT i % 97, REPEAT(CHAR(97 + i % 26), 190) \
-             FROM r"
-        ),
-        format!(
-            "INSERT INTO s {numbers}{ROWS}) SELECT HEX(i DIV 3 * 2654435761 % 4294967296), i, \
-             i % 97, REPEAT('s', i % 290) FROM r"
-        ),
-        format!("INSERT INTO k {numbers}{ROWS}) SELECT i % 100, REPEAT('k', 195) FROM r"),
-    ] {
-        client.run(&sql).await?;
-    }
-    Ok(())
-}
-
 /// Changes rows everywhere in these tables, until it is told to stop.
 async fn write(source: &Database, schema: &str, seconds: u64) -> Result<u64> {
     let mut client = Client::connect(source).await?;
@@ -190,44 +158,6 @@ async fn killed_while_it_copies() -> Result<()> {
     outcome.map_err(|error| worker.explain(error))?;
     assert!(loads(target).await? > 0);
     worker.stop()
-}
-
-/// What was copied alone is followed later, by the same task in another mode, from where it began.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_is_over_is_followed() -> Result<()> {
-    let source = &Database::start(MYSQL, Role::Source, &Options::default())?;
-    let target = &Database::start(MYSQL, Role::Target, &local_infile(true))?;
-    let mut client = Client::connect(source).await?;
-    for (schema, mode) in [("copy_all", "all"), ("copy_incremental", "incremental")] {
-        let table = "n (id INT PRIMARY KEY, v INT)";
-        client
-            .run(&format!(
-                "CREATE DATABASE {schema}; CREATE TABLE {schema}.{table}; \
-                 INSERT INTO {schema}.n VALUES (1, 1), (2, 2), (3, 3)"
-            ))
-            .await?;
-        let mut job = Job::new(source, target, &[schema]).await?;
-        (job.mode, job.gtid) = ("full", true);
-        let mut worker = Worker::standalone(&job)?;
-        worker.logged("the copy is over", LIMIT).await?;
-        assert!(worker.wait(LIMIT)?.success());
-        // Nobody follows by now.
-        client
-            .run(&format!(
-                "USE {schema}; INSERT INTO n VALUES (4, 4); UPDATE n SET v = 20 WHERE id = 2; \
-                 DELETE FROM n WHERE id = 3"
-            ))
-            .await?;
-        job.mode = mode;
-        // The file names no start.
-        job.start = Start::default();
-        worker.write_files(&job)?;
-        worker.restart()?;
-        let outcome = job.caught_up(source, target, LIMIT).await;
-        outcome.map_err(|error| worker.explain(error))?;
-        worker.stop()?;
-    }
-    Ok(())
 }
 
 /// A row that somebody else puts into a table of the copy's own, or that is the same to the target
@@ -341,70 +271,16 @@ async fn json_without_a_key_is_refused() -> Result<()> {
     worker.stop()
 }
 
-/// Kills a worker as soon as some rows of these tables are there.
-async fn killed_amid(
-    worker: &mut Worker,
-    job: &Job,
-    target: &Database,
-    tables: &[&str],
-) -> Result<()> {
-    worker.logged(" copying ", LIMIT).await?;
-    let begun = format!(
-        "SELECT COUNT(DISTINCT source_table) FROM {}.{}_copy \
-         WHERE number > 0 AND source_table IN ('{}')",
-        job.meta_schema(),
-        job.task,
-        tables.join("','")
-    );
-    let (mut there, all) = (Client::connect(target).await?, tables.len().to_string());
-    let clock = Instant::now();
-    while there.value(&begun).await.unwrap_or_default() != all {
-        if clock.elapsed() > LIMIT {
-            return Err(worker.explain("nothing is copied".into()));
-        }
-        sleep(Duration::from_millis(20)).await;
-    }
-    worker.kill()
-}
-
-/// A copy that was interrupted as soon as some rows of these tables were there, and that goes on
-/// after what was executed meanwhile.
-async fn interrupted(
-    (source, target): (&Database, &Database),
-    schema: &str,
-    before: &str,
-    tables: &[&str],
-    meanwhile: &str,
-) -> Result<Worker> {
-    fill(source, schema).await?;
-    let mut client = Client::connect(source).await?;
-    client.run(&format!("USE {schema}; {before}")).await?;
-    let mut job = Job::new(source, target, &[schema]).await?;
-    (job.mode, job.dump.0, job.gtid) = ("all", 2, true);
-    let mut there = Client::connect(target).await?;
-    let mut worker = Worker::standalone(&job)?;
-    worker.logged(" copying ", LIMIT).await?;
-    // A row amid `n` waits for this one, however fast the others come, and so does the connection
-    // that has it, with what it has read already.
-    let amid = ROWS / 2;
-    let held = format!("BEGIN; INSERT INTO {schema}.n (id) VALUES ({amid})");
-    there.run(&held).await?;
-    killed_amid(&mut worker, &job, target, tables).await?;
-    there.run("ROLLBACK").await?;
-    client.run(meanwhile).await?;
-    worker.restart()?;
-    Ok(worker)
-}
-
 /// Half of a table was copied when it got another name, and the rest came from the one that has its
 /// name by then: that is said where the binlog says so, and nothing is mixed.
 #[tokio::test(flavor = "multi_thread")]
 async fn names_that_go_round_are_told() -> Result<()> {
     let source = &Database::start(MYSQL, Role::Source, &Options::default())?;
     let target = &Database::start(MYSQL, Role::Target, &Options::default())?;
+    let servers = (source, target);
     let mut worker = interrupted(
-        (source, target),
-        "copy_rotate",
+        servers,
+        &amid::job(servers, "copy_rotate", "all").await?,
         "CREATE TABLE a LIKE n; INSERT INTO a VALUES (1, 1, 'old')",
         &["a", "n"],
         "DROP TABLE a; RENAME TABLE n TO a; CREATE TABLE n LIKE a; \
@@ -426,9 +302,10 @@ async fn names_that_go_round_are_told() -> Result<()> {
 async fn a_table_that_leaves_amid_a_copy_is_told() -> Result<()> {
     let source = &Database::start(MYSQL, Role::Source, &Options::default())?;
     let target = &Database::start(MYSQL, Role::Target, &Options::default())?;
+    let servers = (source, target);
     let mut worker = interrupted(
-        (source, target),
-        "copy_leave",
+        servers,
+        &amid::job(servers, "copy_leave", "all").await?,
         "CREATE DATABASE copy_left; CREATE TABLE a (id INT PRIMARY KEY); INSERT INTO a VALUES (1)",
         &["a", "n"],
         "RENAME TABLE a TO copy_left.a; CREATE TABLE a LIKE copy_left.a; \
@@ -455,7 +332,8 @@ async fn a_target_without_the_key_can_not_go_on() -> Result<()> {
         .await?;
     let insert = "INSERT INTO n (v) VALUES (1)";
     let servers = (source, target);
-    let mut worker = interrupted(servers, "copy_keyless", insert, &["n"], insert).await?;
+    let job = amid::job(servers, "copy_keyless", "all").await?;
+    let mut worker = interrupted(servers, &job, insert, &["n"], insert).await?;
     let says = "it has no key that tells which are the same";
     worker.logged(says, LIMIT).await?;
     worker.stop()
@@ -492,49 +370,6 @@ async fn tables_change_while_it_is_away() -> Result<()> {
     let outcome = job.caught_up(source, target, LIMIT).await;
     outcome.map_err(|error| worker.explain(error))?;
     worker.stop()
-}
-
-/// Without a sync unit it ends by itself, and what it has is the snapshot.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_copy_ends() -> Result<()> {
-    let source = &Database::start(MYSQL, Role::Source, &Options::default())?;
-    let target = &Database::start(MYSQL, Role::Target, &Options::default())?;
-    let schema = "copy_full";
-    fill(source, schema).await?;
-    let mut job = Job::new(source, target, &[schema]).await?;
-    job.mode = "full";
-    // What is cut off looks whole.
-    let limit = async |rows: &str| {
-        let set = format!("SET GLOBAL sql_select_limit = {rows}");
-        Client::connect(source).await?.run(&set).await?;
-        Client::connect(target).await?.run(&set).await
-    };
-    let are_ours = source.is_ours() && target.is_ours();
-    if are_ours {
-        limit("3").await?;
-    }
-    let mut worker = Worker::standalone(&job)?;
-    worker.logged("the copy is over", LIMIT).await?;
-    if are_ours {
-        limit("DEFAULT").await?;
-    }
-    let (mut a, mut b) = (
-        Client::connect(source).await?,
-        Client::connect(target).await?,
-    );
-    sql::compare_schemas(&mut a, &mut b, &[schema]).await?;
-    // A worker that runs alone has nothing else to do, and has nothing to do again.
-    assert!(worker.wait(LIMIT)?.success());
-    worker.restart()?;
-    assert!(worker.wait(LIMIT)?.success());
-    assert_eq!(worker.log().matches(" copying ").count(), 1);
-    // Both go on with the same number.
-    let next = format!("INSERT INTO {schema}.n (v) VALUES (1)");
-    let last = format!("SELECT MAX(id) FROM {schema}.n");
-    a.run(&next).await?;
-    b.run(&next).await?;
-    assert_eq!(a.value(&last).await?, b.value(&last).await?);
-    Ok(())
 }
 
 /// Lines have bytes, which are other texts in another character set.

@@ -6,7 +6,7 @@ use dm_tests::{
     Result,
     job::Job,
     servers::{Brand, Database, Options, Role},
-    sql::Client,
+    sql::{self, Client},
     worker::Worker,
 };
 use tokio::time::sleep;
@@ -262,56 +262,77 @@ async fn merged_tables_that_change_amid_a_copy_are_told() -> Result<()> {
     Ok(())
 }
 
-/// Where no binlog follows, all begins anew, also what goes into one table.
+/// A copy that nothing follows goes on with the help of the binlog, also what goes into one table,
+/// and begins anew where it may not be read.
 #[tokio::test(flavor = "multi_thread")]
-async fn merged_tables_begin_anew() -> Result<()> {
-    let source = &Database::start(Brand::Mysql, Role::Source, &Options::default())?;
-    let target = &Database::start(Brand::Mysql, Role::Target, &Options::default())?;
-    let (mut here, mut there) = (
-        Client::connect(source).await?,
-        Client::connect(target).await?,
-    );
-    fill(&mut here).await?;
-    let mut job = job(source, target).await?;
-    job.source = source.address().clone();
-    job.mode = "full";
-    let mut worker = Worker::standalone(&job)?;
-    let (meta, task) = (job.meta_schema(), &job.task);
-    let tables = format!(
-        "SELECT COUNT(DISTINCT source_table) FROM {meta}.{task}_copy \
-         WHERE number > 0 AND source_table IN ('a1', 'a2')"
-    );
-    let start = Instant::now();
-    while there.value(&tables).await.unwrap_or_default() != "2" {
-        assert!(start.elapsed() < LIMIT, "{}", worker.log());
-        sleep(Duration::from_millis(5)).await;
+async fn merged_tables_that_nothing_follows() -> Result<()> {
+    for may_read in [true, false] {
+        let source = &Database::start(Brand::Mysql, Role::Source, &Options::default())?;
+        let target = &Database::start(Brand::Mysql, Role::Target, &Options::default())?;
+        let (mut here, mut there) = (
+            Client::connect(source).await?,
+            Client::connect(target).await?,
+        );
+        fill(&mut here).await?;
+        here.run(&format!("GRANT RELOAD ON *.* TO {USER}")).await?;
+        if !may_read {
+            here.run(&format!("REVOKE REPLICATION SLAVE ON *.* FROM {USER}"))
+                .await?;
+        }
+        let mut job = job(source, target).await?;
+        job.mode = "full";
+        let mut worker = Worker::standalone(&job)?;
+        let (meta, task) = (job.meta_schema(), &job.task);
+        let tables = format!(
+            "SELECT COUNT(DISTINCT source_table) FROM {meta}.{task}_copy \
+             WHERE number > 0 AND source_table IN ('a1', 'a2')"
+        );
+        let start = Instant::now();
+        while there.value(&tables).await.unwrap_or_default() != "2" {
+            assert!(start.elapsed() < LIMIT, "{}", worker.log());
+            sleep(Duration::from_millis(5)).await;
+        }
+        worker.kill()?;
+        assert!(
+            !worker.log().contains("the copy is over"),
+            "it was too fast"
+        );
+        here.run(&format!("DELETE FROM {FROM}.a1 WHERE id % 20 = 0"))
+            .await?;
+        worker.restart()?;
+        assert!(worker.wait(LIMIT)?.success(), "{}", worker.log());
+        let log = worker.log();
+        let says = "should the copy be interrupted, it begins anew: the source's user";
+        assert_eq!(log.contains(says), !may_read, "{log}");
+        assert_eq!(log.contains("its copy begins anew"), !may_read, "{log}");
+        let count = there
+            .value(&format!("SELECT COUNT(*) FROM {TO}.merged"))
+            .await?;
+        assert_eq!(count, (2 * ROWS - ROWS / 10).to_string());
     }
-    worker.kill()?;
-    assert!(
-        !worker.log().contains("the copy is over"),
-        "it was too fast"
-    );
-    worker.restart()?;
-    worker.logged("its copy begins anew", LIMIT).await?;
-    worker.logged("the copy is over", LIMIT).await?;
-    assert!(worker.wait(LIMIT)?.success());
-    let count = there
-        .value(&format!("SELECT COUNT(*) FROM {TO}.merged"))
-        .await?;
-    assert_eq!(count, (2 * ROWS).to_string());
     Ok(())
 }
 
-/// Where no binlog follows, nothing would make rows be of one moment.
+/// Where no binlog is applied, nothing would make rows be of one moment.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_lock_a_full_copy_is_refused() -> Result<()> {
+async fn without_a_lock_a_full_copy_needs_the_binlog() -> Result<()> {
     let source = &Database::start(Brand::Mysql, Role::Source, &Options::default())?;
     let target = &Database::start(Brand::Mysql, Role::Target, &Options::default())?;
-    fill(&mut Client::connect(source).await?).await?;
+    let mut here = Client::connect(source).await?;
+    fill(&mut here).await?;
     let mut job = job(source, target).await?;
-    job.task_extra = "ignore-checking-items: [all]\n".into();
     job.routes = &[];
     job.mode = "full";
+    let mut worker = Worker::standalone(&job)?;
+    assert!(worker.wait(LIMIT)?.success(), "{}", worker.log());
+    assert!(worker.log().contains("reading the binlog"));
+    let mut there = Client::connect(target).await?;
+    sql::compare_schemas(&mut here, &mut there, &[FROM, STAYS]).await?;
+
+    here.run(&format!("REVOKE REPLICATION SLAVE ON *.* FROM {USER}"))
+        .await?;
+    job.task = "without".to_owned();
+    job.task_extra = "ignore-checking-items: [all]\n".into();
     let mut worker = Worker::standalone(&job)?;
     worker.logged("no binlog follows", LIMIT).await?;
     worker.logged("--consistency none", LIMIT).await?;

@@ -49,6 +49,8 @@ pub(super) struct Source {
     pub(super) user: User,
     /// The schemas that alone are logged and those that are not, if the user may know.
     pub(super) logged: Option<(String, String)>,
+    /// Whether it replicates from another server, as far as the user may know.
+    pub(super) is_replica: bool,
     /// Size of the binlog.
     pub(super) binlog_bytes: u64,
     /// Schemas that the task names, each with its default collation.
@@ -73,6 +75,10 @@ impl Source {
             status = optional(&mut conn, "SHOW MASTER STATUS").await?;
         }
         let logs = optional(&mut conn, "SHOW BINARY LOGS").await?;
+        let mut replicated = optional(&mut conn, "SHOW REPLICA STATUS").await?;
+        if replicated.is_empty() {
+            replicated = optional(&mut conn, "SHOW SLAVE STATUS").await?;
+        }
         let schemas = schemas(&mut conn, rules).await?;
         let names = schemas.keys().cloned().collect();
         let mut ghosts = Vec::new();
@@ -91,6 +97,7 @@ impl Source {
         definers.retain(|view, _| tables.contains_key(view));
         Ok(Self {
             logged: status.first().map(|row| (row.text(2), row.text(3))),
+            is_replica: !replicated.is_empty() || variables.number("slaves_running") > 0,
             binlog_bytes: logs.iter().map(|row| row.number::<u64>(1)).sum(),
             programs: match programs {
                 true => self::programs(&mut conn, &names, rules).await?,

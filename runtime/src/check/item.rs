@@ -27,7 +27,7 @@ pub enum Item {
     BinlogFormat,
     /// The rows are complete.
     BinlogRowImage,
-    /// The binlog has all schemas.
+    /// The binlog has all that is written to the schemas.
     BinlogDb,
     /// The source keeps its binlog as long as a copy takes.
     BinlogRetention,
@@ -90,7 +90,7 @@ impl Item {
             Self::BinlogEnable => "whether the source writes a binlog",
             Self::BinlogFormat => "whether the binlog has rows, and is read as it is written",
             Self::BinlogRowImage => "whether rows in the binlog are complete",
-            Self::BinlogDb => "whether the binlog has all schemas of the task",
+            Self::BinlogDb => "whether the binlog has all that is written to the task's schemas",
             Self::BinlogRetention => "whether the source keeps its binlog while tables are copied",
             Self::OnlineDdl => "whether a tool is changing tables of the task",
             Self::MetaPosition => "whether the binlog can be read from `meta` on",
@@ -155,6 +155,19 @@ impl Problem {
         Self {
             state: State::Warn,
             ..Self::fail(reason, advice)
+        }
+    }
+
+    /// The same where a copy needs it only if it is interrupted.
+    pub(super) fn if_interrupted(self) -> Self {
+        let reason = format!(
+            "should the copy be interrupted, it begins anew: {}",
+            self.reason
+        );
+        Self {
+            state: State::Warn,
+            reason,
+            ..self
         }
     }
 

@@ -11,9 +11,10 @@ use dm_core::{
 use super::{
     Part,
     ask::{self, Source},
-    item::{Problem, Problems},
-    privileges::Dump,
+    item::{Item, Problem, Problems},
+    privileges::{Dump, replication},
     schema::{Does, Route},
+    server,
     tables::{Facts, Kind},
 };
 
@@ -75,8 +76,42 @@ impl Known<'_> {
             by_gtid: self.part.source.enable_gtid
                 && variables.flavor() == Flavor::Mysql
                 && variables.get("gtid_mode") == "ON",
-            goes_on: self.part.mode.has_sync(),
+            follows: self.part.mode.has_sync(),
+            goes_on: self.part.mode.has_sync()
+                || self.part.catches_up()
+                    && self.obstacles().iter().all(|(_, found)| found.is_empty()),
         }
+    }
+
+    /// What keeps the binlog from being applied, or from having all.
+    pub(super) fn obstacles(&self) -> Vec<(Item, Vec<Problem>)> {
+        let Source {
+            variables,
+            user,
+            logged,
+            is_replica,
+            tables,
+            ..
+        } = &self.source;
+        let privilege = replication(user, variables.flavor(), true);
+        let schemas: BTreeSet<_> = tables.keys().map(|name| &*name.schema).collect();
+        let any_case = variables.number("lower_case_table_names") != 0;
+        let logged = logged.as_ref().and_then(|(only, never)| {
+            server::check_logged((only, never), any_case, schemas.iter().copied())
+        });
+        let replicated = variables.check_replicated(*is_replica);
+        vec![
+            (Item::ReplicationPrivilege, privilege.into_iter().collect()),
+            (
+                Item::BinlogFormat,
+                variables.check_format(&self.part.source),
+            ),
+            (Item::BinlogRowImage, variables.check_image()),
+            (
+                Item::BinlogDb,
+                logged.into_iter().chain(replicated).collect(),
+            ),
+        ]
     }
 
     /// Schemas that the task wants whatever tables of: those that its lists name, and those that

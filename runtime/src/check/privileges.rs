@@ -88,6 +88,8 @@ pub(super) struct Dump<'a> {
     /// Whether the source tells by GTIDs what a snapshot without locks has.
     pub(super) by_gtid: bool,
     /// Whether a copy of nothing is worth while, since the binlog follows.
+    pub(super) follows: bool,
+    /// Whether the binlog makes rows of several moments those of one.
     pub(super) goes_on: bool,
 }
 
@@ -102,7 +104,7 @@ impl Dump<'_> {
                 self.user.advice(&["SELECT"], "<schema>.*")
                     + " Look for a slip in `block-allow-list`.",
             );
-            problems.add(if self.goes_on {
+            problems.add(if self.follows {
                 Problem::warn(nothing.reason, nothing.advice)
             } else {
                 nothing
@@ -202,7 +204,7 @@ impl Dump<'_> {
     /// Of a snapshot without any lock.
     fn several_moments(&self) -> Problem {
         Problem::warn(
-            "nobody is held off while the snapshot is taken, and no binlog follows: rows are of \
+            "nobody is held off while the snapshot is taken, and no binlog is applied: rows are of \
              several moments",
             self.user.advice(&["RELOAD"], "*.*"),
         )
@@ -377,6 +379,7 @@ mod tests {
                 schemas: ["d".to_owned()].into(),
                 consistency: consistency.parse().unwrap(),
                 by_gtid,
+                follows: true,
                 goes_on: true,
             };
             let found = dump.check();
@@ -403,6 +406,7 @@ mod tests {
                 schemas: schemas.iter().map(|&name| name.to_owned()).collect(),
                 consistency: Consistency::Auto,
                 by_gtid: true,
+                follows: true,
                 goes_on: true,
             };
             dump.check()
@@ -433,6 +437,7 @@ mod tests {
                 schemas: BTreeSet::new(),
                 consistency: Consistency::Auto,
                 by_gtid: true,
+                follows: true,
                 goes_on: true,
             };
             dump.check()
@@ -463,6 +468,7 @@ mod tests {
                 schemas: ["d".to_owned()].into(),
                 consistency: consistency.parse().unwrap(),
                 by_gtid: true,
+                follows: goes_on,
                 goes_on,
             };
             let states: Vec<_> = dump.check().into_iter().map(|it| it.state).collect();
@@ -479,6 +485,7 @@ mod tests {
                 schemas: ["d".to_owned()].into(),
                 consistency: Consistency::Auto,
                 by_gtid: true,
+                follows: goes_on,
                 goes_on,
             };
             assert_eq!(dump.check()[0].state, state);

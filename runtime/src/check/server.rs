@@ -16,10 +16,11 @@ pub(super) const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN
     'version','server_id','log_bin','binlog_format','binlog_row_image','binlog_row_metadata',\
     'binlog_row_value_options','binlog_checksum','gtid_mode','lower_case_table_names',\
     'partial_revokes','max_connections','max_user_connections','binlog_expire_logs_seconds',\
-    'expire_logs_days','max_binlog_total_size','binlog_space_limit')";
+    'expire_logs_days','max_binlog_total_size','binlog_space_limit','log_replica_updates',\
+    'log_slave_updates')";
 /// What is asked of how it is doing.
 pub(super) const STATUS: &str =
-    "SHOW GLOBAL STATUS WHERE Variable_name IN ('Threads_connected','Uptime')";
+    "SHOW GLOBAL STATUS WHERE Variable_name IN ('Threads_connected','Uptime','Slaves_running')";
 /// How fast a copy is at least, in bytes a second, where network and disks are slow.
 const COPY_RATE: u64 = 10 << 20;
 /// So long a worker may be away.
@@ -173,6 +174,23 @@ impl Variables {
             problems.push(self.wrong("binlog_row_value_options", "''"));
         }
         problems
+    }
+
+    /// Whether the binlog has what a source writes that is a replica.
+    pub(super) fn check_replicated(&self, is_replica: bool) -> Option<Problem> {
+        let mut names = ["log_replica_updates", "log_slave_updates"].into_iter();
+        let off = names.find(|name| !self.is(name, "ON"))?;
+        is_replica.then(|| {
+            Problem::fail(
+                format!(
+                    "the source is a replica, and does not log what it replicates (`{off}` = OFF)"
+                ),
+                format!(
+                    "Set `{off}` in the source's configuration file and restart it, or let the \
+                     server be the source that it replicates from."
+                ),
+            )
+        })
     }
 
     fn wrong(&self, name: &str, value: &str) -> Problem {

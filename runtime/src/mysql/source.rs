@@ -267,6 +267,19 @@ impl Upstream {
         })
     }
 
+    /// Whether it replicates from another server, as far as its user may know.
+    async fn is_replica(&self, flavor: Flavor) -> Result<bool> {
+        // On MariaDB, to be told more needs a privilege of its own.
+        const RUNNING: &str = "SHOW GLOBAL STATUS WHERE Variable_name = 'Slaves_running' \
+                               AND Value > 0";
+        let rows = match flavor {
+            Flavor::Mysql => (self.either("SHOW REPLICA STATUS", "SHOW SLAVE STATUS")).await,
+            Flavor::Mariadb => self.query(RUNNING).await,
+        };
+        let rows = rows.map_err(|fault| self.unreachable(&fault))?;
+        Ok(!rows.is_empty())
+    }
+
     /// The binlog files and their sizes, oldest first; none where the server doesn't tell.
     async fn files(&self) -> Vec<(String, u64)> {
         let rows = self.query("SHOW BINARY LOGS").await.unwrap_or_default();
@@ -401,9 +414,11 @@ impl Source for Upstream {
             replicas.map_err(|fault| self.unreachable(&fault))?;
         }
         let status = self.status().await?;
+        let mut logs_all = true;
         let filters = ["binlog_do_db", "binlog_ignore_db"].into_iter();
         for (name, schemas) in filters.zip(status.iter().skip(2).flatten()) {
             if !schemas.is_empty() {
+                logs_all = false;
                 tracing::warn!(
                     source = self.config.source_id,
                     schemas,
@@ -411,8 +426,16 @@ impl Source for Upstream {
                 );
             }
         }
+        if !facts.logs_replicated() && self.is_replica(flavor).await? {
+            logs_all = false;
+            tracing::warn!(
+                source = self.config.source_id,
+                "the source does not log what it replicates itself (log_replica_updates): that \
+                 cannot be replicated"
+            );
+        }
         let end = self.end_of(flavor, status).await?;
-        Ok(facts.into_facts(flavor, end))
+        Ok(facts.into_facts(flavor, logs_all, end))
     }
 
     async fn collations(&self) -> Result<Collations> {

@@ -4,7 +4,8 @@
 //! number, and cut into pieces of about a megabyte. A piece and the note that it is there are one
 //! transaction under the fence, so a restart knows to the row what is missing. It goes on from
 //! another snapshot then, and the binlog between the two is applied in safe mode once all is
-//! copied. A table without a key can't be told apart like that and begins anew.
+//! copied: by the sync unit or, where none follows, before the copy is over. Rows without a key
+//! can't be told apart like that: their table begins anew.
 
 pub(super) mod define;
 mod facts;
@@ -51,7 +52,7 @@ pub(super) use self::{
 };
 use super::{follows, moving::Moving, rules, tasks::Tasks, writer::Refused};
 use crate::ports::{
-    Connect, Source, Target,
+    Connect, Source, SourceEnd, SourceFacts, Target,
     copy::{Copy, Reader, Snapshot, SnapshotTable},
 };
 
@@ -109,7 +110,7 @@ impl<K: Connect> Moving<K> {
         let (task, config) = (&self.job.task, &self.job.source);
         let settings = Settings::new(task)?;
         let source = self.connect.source(config);
-        let upstream = source.probe(follows(task)).await?;
+        let (upstream, can_follow) = self.probe(&source).await?;
         let rules = rules(task, &source).await?;
         let target = Arc::new(self.connect.target(&self.job, &upstream).await?);
         let recovered = target.take_over(self.fence).await?;
@@ -137,7 +138,8 @@ impl<K: Connect> Moving<K> {
             .snapshot(settings.consistency, settings.threads, is_wanted)
             .await
             .map_err(again)?;
-        is_of_one_moment(task, &settings, &snapshot)?;
+        let goes_on = can_follow && !self.is_purged(noted.as_ref(), &upstream.end);
+        is_of_one_moment(&task.name, &settings, &snapshot, goes_on)?;
         if let Some(noted) = &noted {
             missed(noted, &rules, &mut snapshot).await?;
         }
@@ -150,7 +152,7 @@ impl<K: Connect> Moving<K> {
         }
         self.events.send(lifecycle::Event::Initialised);
         let server = (&rules, &*upstream.server);
-        let mut plan = Plan::new(&self.job, server, noted.clone(), &snapshot)?;
+        let mut plan = Plan::new(&self.job, server, goes_on, noted.clone(), &snapshot)?;
         plan.note_who_makes(&*target).await?;
         plan.compare_keys(&*target, &snapshot.tables).await?;
         let Snapshot {
@@ -225,8 +227,9 @@ impl<K: Connect> Moving<K> {
         };
         let feeds = readers.into_iter().map(feed).collect();
         let mut ended = pieces.start(tasks, feeds, &target, progress);
-        let begin = plan.copy.from.clone();
-        watching(&self.job, (&source, &begin), until_all(&mut ended, slots)).await?;
+        let done = until_all(&mut ended, slots);
+        let needed = needed(task, &plan.copy);
+        watching(&self.job, (&source, needed), done).await?;
         for look in &looks {
             look.check(&*target).await?;
         }
@@ -243,6 +246,45 @@ impl<K: Connect> Moving<K> {
         }
         info!(source = config.source_id, task = task.name, "all is copied");
         Ok(())
+    }
+
+    /// Looks the source over. Says as well whether its binlog can be applied between snapshots.
+    async fn probe(&self, source: &K::Source) -> Result<(SourceFacts, bool)> {
+        match source.probe(true).await {
+            // Whoever follows the binlog wants no more than what is in it.
+            Ok(upstream) => {
+                let can_follow = upstream.logs_all || follows(&self.job.task);
+                Ok((upstream, can_follow))
+            }
+            Err(error) if !follows(&self.job.task) => {
+                let upstream = source.probe(false).await?;
+                warn!(
+                    task = self.job.task.name,
+                    %error,
+                    "the binlog can't be applied: should the copy be interrupted, it begins anew"
+                );
+                Ok((upstream, false))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether what is noted can't be gone on with, since the source has purged what it needs, and
+    /// all is better than nothing.
+    fn is_purged(&self, noted: Option<&Copy>, end: &SourceEnd) -> bool {
+        let Job {
+            task,
+            source,
+            use_relay,
+            ..
+        } = &self.job;
+        // Whoever follows the binlog must say himself that it may begin anew.
+        let noted = noted.filter(|_| !follows(task) && !use_relay);
+        let purged = noted.filter(|noted| end.has_lost(&noted.from, source.enable_gtid));
+        if let Some(Copy { from, .. }) = purged {
+            warn!(task = task.name, %from, "the source has purged its binlog: copying anew");
+        }
+        purged.is_some()
     }
 
     /// Whether all rows of a copy are there; then what is left is made.
@@ -264,7 +306,8 @@ impl<K: Connect> Moving<K> {
             // Only now: a DDL moves all slots.
             let at_once = usize::try_from(slots).unwrap_or(1);
             let keys = definitions.add_keys(&keys, at_once, &self.facts);
-            watching(&self.job, (source, &noted.from), keys).await?;
+            let needed = needed(&self.job.task, noted);
+            watching(&self.job, (source, needed), keys).await?;
             definitions.target.begin_copy(slots, &copy).await?;
         }
         Ok(true)
@@ -309,33 +352,43 @@ pub(super) async fn until_all(
     Ok(())
 }
 
-/// Does what takes a while, and looks meanwhile whether the source keeps what comes behind the
-/// copy.
+/// From where on a copy needs the source's binlog, if it does.
+fn needed<'a>(task: &SubtaskConfig, copy: &'a Copy) -> Option<&'a Location> {
+    (follows(task) || copy.until.is_some()).then_some(&copy.from)
+}
+
+/// Does what takes a while, and looks meanwhile whether the source keeps what is needed of its
+/// binlog, if anything is.
 ///
 /// # Errors
 /// Those of the work. It was purged: nothing of the rest would be of any use, unless a relay log
 /// has it.
 pub(super) async fn watching<T>(
     job: &Job,
-    (source, from): (&impl Source, &Location),
+    (source, from): (&impl Source, Option<&Location>),
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut looks_on = follows(&job.task);
     let mut work = pin!(work);
+    let mut needed = from;
     loop {
         tokio::select! {
             biased;
             done = &mut work => return done,
-            _ = looks.tick(), if looks_on => match look(source, (from, job)).await {
-                Ok(()) => {}
-                Err(error) if job.use_relay => {
-                    warn!(%error, "only a relay log can have the rest");
-                    looks_on = false;
+            _ = looks.tick(), if needed.is_some() => {
+                let Some(from) = needed else {
+                    continue;
+                };
+                match look(source, (from, job)).await {
+                    Ok(()) => {}
+                    Err(error) if job.use_relay => {
+                        warn!(%error, "only a relay log can have the rest");
+                        needed = None;
+                    }
+                    Err(error) => return Err(Failure::Other(error)),
                 }
-                Err(error) => return Err(Failure::Other(error)),
-            },
+            }
         }
     }
 }
@@ -360,9 +413,13 @@ async fn look(source: &impl Source, (from, job): (&Location, &Job)) -> Result<()
     // As the source will answer.
     let cause = "Error 1236 (HY000): Could not find first log file name in binary log index file";
     let advice = "Let the source keep its binlog longer (`binlog_expire_logs_seconds`).";
+    let anew = match follows(&job.task) {
+        true => ANEW,
+        false => "Once resumed, the copy begins anew.",
+    };
     Err(error
         .with_cause(cause)
-        .with_workaround(format!("{advice} {ANEW}")))
+        .with_workaround(format!("{advice} {anew}")))
 }
 
 /// Makes sure that the source has no table of which something is noted and that a snapshot lacks: a
@@ -419,16 +476,17 @@ pub(super) fn can_be_followed<'a>(
 /// # Errors
 /// 32004: nothing would ever put its rows right.
 pub(super) fn is_of_one_moment<R>(
-    task: &SubtaskConfig,
+    task: &str,
     settings: &Settings,
     snapshot: &Snapshot<R>,
+    goes_on: bool,
 ) -> Result<()> {
-    if snapshot.until.is_none() || follows(task) {
+    if snapshot.until.is_none() || goes_on {
         return Ok(());
     }
     if settings.consistency == Consistency::None {
         warn!(
-            task = task.name,
+            task,
             "rows are of several moments, as `--consistency none` has it: no binlog follows"
         );
         return Ok(());

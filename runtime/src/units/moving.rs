@@ -16,7 +16,7 @@ use super::{
     Breaks, MarkSignal, Stop, StopSignal,
     copy::{CopyFacts, Failure},
     stopped,
-    sync::SyncFacts,
+    sync::{Relay, SyncFacts},
     tasks::Tasks,
 };
 use crate::{
@@ -43,6 +43,8 @@ pub(super) struct Moving<K> {
     pub(super) facts: Arc<CopyFacts>,
     /// What of the binlog the subtask needs.
     pub(super) needs: Arc<SyncFacts>,
+    /// The relay of its source, if it is to read the log of that.
+    pub(super) relay: Option<Relay>,
     /// Where it reports that it works.
     pub(super) events: Events,
     /// Whether its files are marked.
@@ -51,6 +53,8 @@ pub(super) struct Moving<K> {
     pub(super) memory: Memory,
     /// What came of its runs.
     pub(super) tries: Tries,
+    /// Whether the load unit is to apply what the binlog has between the rows' moments.
+    pub(super) catches_up: bool,
 }
 
 /// Snapshots that a copy has lost.
@@ -106,6 +110,7 @@ impl<K: Connect> Moving<K> {
             };
             tasks.end().await;
             match result {
+                Ok(Reply::Finished) if self.catches_up => return self.catch_up(stop).await,
                 Ok(reply) => return Outcome::Ok(reply),
                 Err(Failure::Again(error)) if unit == UnitKind::Dump && breaks.is_rare() => {
                     let tables = self.facts.tables_done.load(Relaxed);

@@ -46,7 +46,12 @@ use self::{
     slots::{BATCH_BYTES_MAX, Slots},
     tables::{Later, Tables},
 };
-use super::{Breaks, Stop, StopSignal, copy::hand_over, rules, stopped, tasks::Tasks};
+use super::{
+    Breaks, Stop, StopSignal,
+    copy::{ANEW, hand_over},
+    rules, stopped,
+    tasks::Tasks,
+};
 use crate::{
     memory::Memory,
     ports::{Connect, Events, Recovered, Source, Target, copy::Copy},
@@ -109,10 +114,12 @@ pub(super) struct SyncUnit<K> {
     pub(super) events: Events,
     /// For what is read and not applied.
     pub(super) memory: Memory,
+    /// Whether it is over where rows of a copy are of one moment: where safe mode ends.
+    pub(super) ends: bool,
 }
 
 impl<K: Connect> SyncUnit<K> {
-    /// Replicates until it is told to stop or can't go on.
+    /// Replicates until it is told to stop, can't go on, or comes to its end.
     pub(super) async fn run(mut self, mut stop: StopSignal) -> Outcome {
         let mut breaks = Breaks::default();
         loop {
@@ -128,6 +135,7 @@ impl<K: Connect> SyncUnit<K> {
             }
             match result {
                 Ok(Ended::Stopped) => return Outcome::Ok(Reply::Stopped),
+                Ok(Ended::Reached) => return Outcome::Ok(Reply::Finished),
                 Ok(Ended::HandedOver | Ended::Resized | Ended::Better) => {}
                 Err(Failure::Fenced(error)) => return Outcome::Fenced(error),
                 Err(Failure::Relay(error)) => {
@@ -171,13 +179,16 @@ impl<K: Connect> SyncUnit<K> {
             ..
         } = recovered;
         let mut beginning = None;
+        if self.ends && progress.is_empty() {
+            return Err(Failure::Other(removed()));
+        }
         if progress.is_empty()
             && checkpoint.is_none()
             && task.meta.is_none()
             && let Some(copy) = target.copy().await?
         {
             // What was copied while the task did nothing else goes on where it began.
-            hand_over(&*target, &self.job, &copy).await?;
+            hand_over(&*target, &self.job, &copy, true).await?;
             return Ok(Ended::HandedOver);
         }
         if progress.is_empty() {
@@ -250,6 +261,10 @@ impl<K: Connect> SyncUnit<K> {
             names.settle(&mut [&mut checkpoint.global.position], true)?;
         }
         let needed = resume::lowest(&progress, checkpoint.as_ref(), planning.by_gtid).cloned();
+        let end = safe_until.clone().filter(|_| self.ends);
+        if self.ends && end.is_none() {
+            return Ok(Ended::Reached);
+        }
         let later = match safe_until {
             // Once it is passed, so are all of these places.
             Some(_) => match target.copy().await {
@@ -309,6 +324,7 @@ impl<K: Connect> SyncUnit<K> {
             results,
             reader,
             safe_until,
+            end,
             always_safe: task.sync.safe_mode,
             by_gtid: planning.by_gtid,
             lower_case_names: upstream.lower_case_table_names != 0,
@@ -371,6 +387,13 @@ fn later(copy: Option<Copy>, names: &Names, by_gtid: bool) -> Result<Later, Fail
         until,
         by_gtid,
     })
+}
+
+/// Of the progress between the moments of a copy's rows.
+fn removed() -> Error {
+    let text = "inconsistent checkpoints: rows of the copy are of several moments, and how far the \
+                binlog between is applied was removed, or written by somebody else";
+    Error::new(&code::LOAD_TASK_CHECKPOINT_NOT_MATCH, text).with_workaround(ANEW)
 }
 
 fn planner_config(task: &SubtaskConfig, packet_bytes_max: usize, memory: Memory) -> PlannerConfig {

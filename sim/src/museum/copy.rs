@@ -4,7 +4,10 @@
 use dm_core::guard::Guard;
 
 use super::{Exhibit, stage::Stage};
-use crate::scenario::What::{self, *};
+use crate::scenario::{
+    Way,
+    What::{self, *},
+};
 
 /// A source whose tables are copied, of which much is copied when this goes wrong again and again.
 fn copied(what: What) -> Stage {
@@ -74,6 +77,13 @@ pub(super) fn exhibits() -> Vec<Exhibit> {
         )
         .needs("target: piece of a copy")
         .guarded_by(Guard::CopyNote, "convergence"),
+        Exhibit::new(
+            "copy: interrupted, and nothing follows",
+            "leaves rows of several moments, or begins from zero",
+            copied(Kill(0)).task(|task| task.way = Way::StraightFull),
+        )
+        .needs("target: caught up")
+        .guarded_by(Guard::CopyCatchUp, "moment"),
         Exhibit::new(
             "copy: paused in the middle",
             "holds a snapshot open for ever, or begins from zero",

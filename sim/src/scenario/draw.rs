@@ -104,6 +104,7 @@ impl Scenario {
         scenario.draw_relays(&mut Dice::new(seed).fork("relays"));
         scenario.draw_copies(&mut Dice::new(seed).fork("copies"));
         scenario.draw_files(&mut Dice::new(seed).fork("files"));
+        scenario.draw_full(&mut Dice::new(seed).fork("full"));
         scenario.draw_again(&mut Dice::new(seed).fork("again"));
         scenario.steps.sort_by_key(|step| step.at);
         scenario
@@ -211,6 +212,19 @@ impl Scenario {
                     lasts: dice.millis(10..3_000),
                     what,
                 });
+            }
+        }
+    }
+
+    /// Which copies that go straight are tasks of their own.
+    fn draw_full(&mut self, dice: &mut Dice) {
+        for plan in &mut self.sources {
+            // No configuration of a task can tell the next one to begin behind 4 GiB.
+            let may_end = plan.copies && plan.way == Way::Straight && plan.first_offset == 0;
+            if may_end && dice.permille(400) {
+                plan.way = Way::StraightFull;
+                // Between two tasks nobody needs what is relayed, as far as the worker knows.
+                plan.relays = false;
             }
         }
     }

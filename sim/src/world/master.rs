@@ -246,7 +246,7 @@ impl Master {
             let mut wanted = self.wanted(source);
             let before = (wanted.is_second, wanted.dump);
             match wanted.plan.way {
-                Way::Full => {
+                Way::Full | Way::StraightFull => {
                     if let Some(from) = self.database.copied_from(source) {
                         wanted.is_second = true;
                         wanted.start = from.position;
@@ -390,11 +390,11 @@ impl Master {
             plan, is_second, ..
         } = wanted;
         match (plan.copies, plan.way, *is_second) {
-            (false, ..) | (_, Way::Full, true) => "incremental",
+            (false, ..) | (_, Way::Full | Way::StraightFull, true) => "incremental",
             (_, Way::Straight | Way::Files, _) => "all",
             (_, Way::TwoTasks, false) => "dump",
             (_, Way::TwoTasks, true) => "load&sync",
-            (_, Way::Full, false) => "full",
+            (_, Way::Full | Way::StraightFull, false) => "full",
         }
     }
 
@@ -455,7 +455,7 @@ impl Master {
             schemas: &[source.to_owned()],
         };
         let toml = match plan.way {
-            Way::Straight => subtask.toml(),
+            way if !way.has_files() => subtask.toml(),
             // Worlds have few rows, and want many files and statements of them.
             _ => subtask.toml_with(&files::dir(source, wanted.dump), ("300B", 80)),
         };

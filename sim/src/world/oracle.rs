@@ -8,6 +8,7 @@ pub(super) mod fence;
 pub(super) mod files;
 pub(super) mod leak;
 pub(super) mod lease;
+pub(super) mod moment;
 pub(super) mod name;
 pub(super) mod order;
 pub(super) mod owner;
@@ -19,7 +20,7 @@ pub(super) mod stop;
 pub(super) mod tables;
 
 /// Names of all oracles.
-pub const NAMES: [&str; 17] = [
+pub const NAMES: [&str; 18] = [
     checkpoint::NAME,
     convergence::NAME,
     end::NAME,
@@ -28,6 +29,7 @@ pub const NAMES: [&str; 17] = [
     files::NAME,
     leak::NAME,
     lease::NAME,
+    moment::NAME,
     name::NAME,
     order::NAME,
     owner::NAME,

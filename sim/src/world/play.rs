@@ -31,7 +31,7 @@ use super::{
 use crate::{
     dice::Dice,
     record::Record,
-    scenario::{Scenario, Way, What, source_name, worker_name},
+    scenario::{Scenario, What, source_name, worker_name},
     values,
 };
 
@@ -90,7 +90,7 @@ impl World {
             let upstream = Upstream::new(&name, *plan, trace.clone(), &dice);
             database.compare_with(&name, upstream.history());
             if plan.copies {
-                database.begin_empty(&name, plan.way != Way::Straight);
+                database.begin_empty(&name, plan.way);
             }
             let wanted = Wanted {
                 plan: *plan,

@@ -17,9 +17,8 @@ use crate::{
 /// Asks for everything that is looked at; a server leaves out what it does not know.
 pub(super) const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN (\
     'binlog_checksum', 'binlog_format', 'binlog_row_image', 'binlog_row_value_options', \
-    'gtid_domain_id', 'gtid_mode', 'log_bin', 'lower_case_table_names', 'server_id', \
-    'server_uuid', 'sql_mode', \
-    'version')";
+    'gtid_domain_id', 'gtid_mode', 'log_bin', 'log_replica_updates', 'log_slave_updates', \
+    'lower_case_table_names', 'server_id', 'server_uuid', 'sql_mode', 'version')";
 
 /// The source's global variables.
 pub(super) struct Variables(BTreeMap<String, String>);
@@ -41,6 +40,12 @@ impl Variables {
     fn is(&self, name: &str, value: &str) -> bool {
         let found = self.0.get(name);
         found.is_none_or(|found| found.eq_ignore_ascii_case(value))
+    }
+
+    /// Whether the binlog has what the server itself replicates.
+    pub(super) fn logs_replicated(&self) -> bool {
+        let names = ["log_replica_updates", "log_slave_updates"];
+        names.into_iter().all(|name| self.is(name, "ON"))
     }
 
     /// Refuses a source without a binlog, and what would make following that impossible or lossy.
@@ -121,7 +126,12 @@ impl Variables {
             ))
     }
 
-    pub(super) fn into_facts(mut self, flavor: Flavor, end: SourceEnd) -> SourceFacts {
+    pub(super) fn into_facts(
+        mut self,
+        flavor: Flavor,
+        logs_all: bool,
+        end: SourceEnd,
+    ) -> SourceFacts {
         let server = self.server(flavor);
         let mut take = |name: &str| self.0.remove(name).unwrap_or_default();
         SourceFacts {
@@ -129,6 +139,7 @@ impl Variables {
             version: take("version"),
             sql_mode: take("sql_mode"),
             lower_case_table_names: take("lower_case_table_names").parse().unwrap_or_default(),
+            logs_all,
             server,
             end,
         }

@@ -44,6 +44,8 @@ struct State {
     /// Tables whose rows are there, and not all keys.
     without_keys: usize,
     from: Option<Location>,
+    /// Up to where the binlog is to be applied before it is over.
+    until: Option<Location>,
     metrics: Option<CopyMetrics>,
 }
 
@@ -176,6 +178,7 @@ impl CopyFacts {
             tables,
             without_keys: 0,
             from: Some(from.clone()),
+            until: None,
             metrics,
         };
     }
@@ -285,9 +288,15 @@ impl CopyFacts {
         }
     }
 
-    /// Where the binlog goes on behind a copy that is over.
-    pub(in crate::units) fn note_from(&self, from: &Location) {
-        self.state().from = Some(from.clone());
+    /// Where the binlog goes on behind a copy, and up to where it is a part of it.
+    pub(in crate::units) fn note_end(&self, from: &Location, until: Option<&Location>) {
+        let mut state = self.state();
+        (state.from, state.until) = (Some(from.clone()), until.cloned());
+    }
+
+    /// That part is applied.
+    pub(super) fn caught_up(&self) {
+        self.state().until = None;
     }
 
     /// What there is to do, once that is known.
@@ -324,7 +333,7 @@ impl CopyFacts {
     pub fn part(&self) -> f64 {
         let state = self.state();
         let part = part_of(&state.tables);
-        if state.without_keys > 0 {
+        if state.without_keys > 0 || state.until.is_some() {
             part.min(PART_MAX)
         } else {
             part
@@ -409,9 +418,13 @@ impl fmt::Display for CopyFacts {
         write!(f, ": {tables} of {} tables, ", total.tables)?;
         let Total { rows, bytes, .. } = self.done();
         amount(f, (rows, bytes), &total)?;
-        match self.state().without_keys {
-            0 => Ok(()),
-            tables => write!(f, ", {tables} tables without keys"),
+        let state = self.state();
+        if state.without_keys > 0 {
+            write!(f, ", {} tables without keys", state.without_keys)?;
+        }
+        match &state.until {
+            Some(until) => write!(f, ", applies the binlog up to {}", until.position),
+            None => Ok(()),
         }
     }
 }

@@ -1,22 +1,25 @@
 //! The load unit of a subtask whose rows went straight into the target: it hands over to the
-//! binlog.
+//! binlog. Where no sync unit follows it applies that itself, as far as rows of several moments
+//! need it to be of one.
+
+use std::sync::Arc;
 
 use dm_core::{
     error::{Error, Result, code},
     guard::Guard,
-    lifecycle::{self, Job},
+    lifecycle::{self, Job, Outcome, Reply},
 };
 use tracing::info;
 
 use super::ANEW;
 use crate::{
     ports::{Connect, Source, Target, copy::Copy},
-    units::{follows, moving::Moving},
+    units::{StopSignal, follows, moving::Moving, sync::SyncUnit},
 };
 
 impl<K: Connect> Moving<K> {
     /// Ends the copy, once.
-    pub(in crate::units) async fn end_copy(&self) -> Result<()> {
+    pub(in crate::units) async fn end_copy(&mut self) -> Result<()> {
         let source = self.connect.source(&self.job.source);
         let upstream = source.probe(follows(&self.job.task)).await?;
         let target = self.connect.target(&self.job, &upstream).await?;
@@ -25,15 +28,38 @@ impl<K: Connect> Moving<K> {
         let Some(copy) = target.copy().await? else {
             return Err(incomplete("nothing is noted of it"));
         };
-        self.facts.note_from(&copy.from);
+        let follows = follows(&self.job.task);
+        self.catches_up = !follows && copy.until.is_some() && Guard::CopyCatchUp.holds();
+        let until = copy.until.as_ref().filter(|_| self.catches_up);
+        self.facts.note_end(&copy.from, until);
         if copy.is_over {
             return Ok(());
         }
-        hand_over(&target, &self.job, &copy).await
+        hand_over(&target, &self.job, &copy, follows || self.catches_up).await
+    }
+
+    /// Applies the binlog from where the copy began until all of its rows are of one moment.
+    pub(in crate::units) async fn catch_up(self, stop: StopSignal) -> Outcome {
+        let facts = Arc::clone(&self.facts);
+        let unit = SyncUnit {
+            connect: self.connect,
+            job: self.job,
+            fence: self.fence,
+            relay: self.relay,
+            facts: self.needs,
+            events: self.events,
+            memory: self.memory,
+            ends: true,
+        };
+        let ended = unit.run(stop).await;
+        if matches!(ended, Outcome::Ok(Reply::Finished)) {
+            facts.caught_up();
+        }
+        ended
     }
 }
 
-/// Ends a copy: the binlog goes on where it began.
+/// Ends a copy. Where the task `goes_on`, the binlog does so where the copy began.
 ///
 /// # Errors
 /// 34018: rows are missing. Those of the target.
@@ -41,14 +67,14 @@ pub(in crate::units) async fn hand_over<T: Target>(
     target: &T,
     job: &Job,
     copy: &Copy,
+    goes_on: bool,
 ) -> Result<()> {
     if !copy.is_complete()? && Guard::CopyComplete.holds() {
         return Err(incomplete("rows are missing"));
     }
     let task = &job.task;
-    let syncs = follows(task);
     let slots = u32::try_from(task.sync.worker_count).unwrap_or(1).max(1);
-    target.end_copy(syncs.then_some(slots), copy).await?;
+    target.end_copy(goes_on.then_some(slots), copy).await?;
     info!(
         source = job.source.source_id,
         task = task.name,

@@ -20,12 +20,9 @@ use super::{
     define::{Restart, missing},
     keeps_rows_apart, unlocked,
 };
-use crate::{
-    ports::{
-        Target,
-        copy::{Copy, CopyTable, Snapshot, SnapshotTable},
-    },
-    units::follows,
+use crate::ports::{
+    Target,
+    copy::{Copy, CopyTable, Snapshot, SnapshotTable},
 };
 
 /// What stands before the definition of a table whose rows do not count any more.
@@ -65,7 +62,7 @@ pub(super) struct Plan {
     pub(super) restarts: BTreeMap<TableName, Restart>,
     /// Those of them that were altered since.
     altered: BTreeSet<TableName>,
-    /// Whether the binlog follows.
+    /// Whether the binlog between snapshots will be applied.
     goes_on: bool,
 }
 
@@ -76,12 +73,11 @@ impl Plan {
     pub(super) fn new<R>(
         job: &Job,
         (rules, server): (&Rules, &str),
+        goes_on: bool,
         noted: Option<Copy>,
         snapshot: &Snapshot<R>,
     ) -> Result<Self> {
         let by_gtid = job.source.enable_gtid;
-        // Without a sync unit nothing would reconcile rows of two snapshots.
-        let goes_on = follows(&job.task);
         let Snapshot {
             from,
             until,
@@ -91,7 +87,8 @@ impl Plan {
         let mut plan = Self {
             copy: Copy {
                 from: from.clone(),
-                until: until.clone(),
+                // What nobody will put right is nothing to wait for.
+                until: until.clone().filter(|_| goes_on),
                 server: Some(server.to_owned()),
                 ..Copy::default()
             },

@@ -128,7 +128,7 @@ impl<K: Connect> Moving<K> {
             .snapshot(settings.consistency, settings.threads, is_wanted)
             .await
             .map_err(again)?;
-        is_of_one_moment(task, &settings, &snapshot)?;
+        is_of_one_moment(&task.name, &settings, &snapshot, follows(task))?;
         let Snapshot {
             from,
             until,
@@ -202,7 +202,8 @@ impl<K: Connect> Moving<K> {
                 let _ = done.send(dumped.unwrap_or_else(|panic| Err(Failure::Other(panic))));
             });
         }
-        watching(&self.job, (&source, &from), until_all(&mut ended, count)).await?;
+        let done = until_all(&mut ended, count);
+        watching(&self.job, (&source, syncs.then_some(&from)), done).await?;
         dir.finish(dumping, now(&dir.disk)).await?;
         info!(source = config.source_id, task = task.name, "all is dumped");
         Ok(())

@@ -78,7 +78,7 @@ impl<K: Connect> Moving<K> {
         let noted = target.copy().await?;
         if let Some(copy) = noted.as_ref().filter(|copy| copy.is_over) {
             self.events.send(lifecycle::Event::Initialised);
-            self.facts.note_from(&copy.from);
+            self.facts.note_end(&copy.from, None);
             self.remove_files(&dir, upstream.flavor).await;
             return Ok(());
         }
@@ -183,9 +183,10 @@ impl<K: Connect> Moving<K> {
         let feeds = (0..slots).map(|_| FileFeed(Arc::clone(&shared))).collect();
         let mut ended = pieces.start(tasks, feeds, &target, progress);
         let ended = until_all(&mut ended, slots);
-        watching(&self.job, (&source, &copy.from), ended).await?;
+        let goes_on = follows(task);
+        watching(&self.job, (&source, goes_on.then_some(&copy.from)), ended).await?;
         let copy = target.copy().await?.unwrap_or_default();
-        hand_over(&*target, &self.job, &copy).await?;
+        hand_over(&*target, &self.job, &copy, goes_on).await?;
         self.remove_files(&shared.dir, upstream.flavor).await;
         Ok(())
     }

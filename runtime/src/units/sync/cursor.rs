@@ -55,6 +55,12 @@ impl Cursor {
         self.open.is_none()
     }
 
+    /// Where the last event ended, if no transaction is open.
+    pub(super) fn read(&self) -> Option<Position> {
+        let end = self.end.filter(|_| self.is_at_boundary())?;
+        Some(Position::new(&self.file, end))
+    }
+
     /// Where an event begins.
     pub(super) fn start_of(&self, header: &Header) -> Position {
         let pos = header.log_pos.saturating_sub(header.event_size.into());

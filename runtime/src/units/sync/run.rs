@@ -44,6 +44,8 @@ pub(super) struct Run<'a, S: Source, T: Target> {
     pub(super) cursor: Cursor,
     /// Rows before it may be in the target already, without a record of it.
     pub(super) safe_until: Option<Location>,
+    /// Where it is over, if it ever is.
+    pub(super) end: Option<Location>,
     /// Whether the task wants safe mode for ever.
     pub(super) always_safe: bool,
     /// Whether transactions are known by GTID.
@@ -76,6 +78,8 @@ pub(super) enum Ended {
     Resized,
     /// The binlog is to be read from somewhere else, and everything is drained for it.
     Better,
+    /// Everything up to its end is applied.
+    Reached,
 }
 
 impl<S: Source, T: Target> Run<'_, S, T> {
@@ -93,6 +97,10 @@ impl<S: Source, T: Target> Run<'_, S, T> {
             }
             let stopping = matches!(why, Some(Ended::Stopped));
             self.plan(why.is_some()).await?;
+            if self.has_reached_end() {
+                self.stand_at_end();
+                why.get_or_insert(Ended::Reached);
+            }
             let ending = self.is_ending(why.is_some());
             if ending {
                 self.planner.flush();
@@ -144,8 +152,35 @@ impl<S: Source, T: Target> Run<'_, S, T> {
 
     /// Whether everything is at a place where the run may end, and is `told` to, or wants to.
     fn is_ending(&self, told: bool) -> bool {
-        let wanted = told || self.planner.wants_slots().is_some();
+        let wanted = told || self.planner.wants_slots().is_some() || self.has_reached_end();
         wanted && self.cursor.is_at_boundary() && self.barrier.is_none()
+    }
+
+    /// Whether everything up to the end is planned. Behind the last transaction there may be events
+    /// that are none, or another file.
+    fn has_reached_end(&self) -> bool {
+        let Some(end) = &self.end else {
+            return false;
+        };
+        let read = || self.cursor.read().filter(|_| !self.by_gtid);
+        self.planner.location().reaches(end, self.by_gtid)
+            || read().is_some_and(|read| read.compare(&end.position).is_ge())
+    }
+
+    /// Lets the checkpoint say that the end is reached.
+    fn stand_at_end(&mut self) {
+        let at = self.planner.location();
+        if let Some(end) = self
+            .end
+            .as_ref()
+            .filter(|end| !at.reaches(end, self.by_gtid))
+        {
+            let at = Location {
+                position: end.position.clone(),
+                gtids: at.gtids.clone(),
+            };
+            self.planner.advance(at);
+        }
     }
 
     /// Plans the events at hand, until there are none, memory is used up, a DDL has to wait, or the

@@ -76,10 +76,7 @@ impl Dumps {
         from: &Location,
         target: &Snapshot,
     ) {
-        let difference = match self.of(source, from) {
-            Some(dumped) => dumped.difference(target),
-            None => Some("nothing was dumped".to_owned()),
-        };
+        let difference = self.difference(source, from, target);
         trace.expect(
             NAME,
             difference.is_none(),
@@ -89,6 +86,19 @@ impl Dumps {
             ),
         );
         trace.count("target: loaded files");
+    }
+
+    /// In what a target differs from the snapshot of a place.
+    pub(super) fn difference(
+        &self,
+        source: &str,
+        at: &Location,
+        target: &Snapshot,
+    ) -> Option<String> {
+        match self.of(source, at) {
+            Some(there) => there.difference(target),
+            None => Some("nothing was read there".to_owned()),
+        }
     }
 }
 

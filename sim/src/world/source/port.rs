@@ -101,6 +101,7 @@ impl ports::Source for Source {
             version: events::version(flavor).to_owned(),
             sql_mode: String::new(),
             lower_case_table_names: 0,
+            logs_all: true,
             server: self.upstream.server(),
             end: self.upstream.state().binlog.source_end(),
         })

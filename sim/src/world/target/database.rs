@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     dice::Dice,
+    scenario::Way,
     world::{
         control::Server,
         history::History,
@@ -129,11 +130,12 @@ impl Database {
     }
 
     /// A source's task will find nothing of its tables, whose rows go through files or not.
-    pub(in crate::world) fn begin_empty(&self, source: &str, through_files: bool) {
+    pub(in crate::world) fn begin_empty(&self, source: &str, way: Way) {
         let mut state = self.state();
         let job = state.job(source);
         job.tables = Tables::none();
-        job.through_files = through_files;
+        job.through_files = way.has_files();
+        job.ends = way.ends();
     }
 
     /// Where the binlog goes on behind a source's copy that is not over, and whether rows of it are
@@ -151,12 +153,14 @@ impl Database {
         self.dumps.clone()
     }
 
-    /// Where the binlog goes on behind a source's copy, if that is over.
+    /// Where the binlog goes on behind a source's copy, if that is over, and its rows are of one
+    /// moment where nothing follows.
     pub(in crate::world) fn copied_from(&self, source: &str) -> Option<Location> {
         let mut state = self.state();
-        let copy = state.job(source).copy.as_ref();
-        copy.filter(|copy| copy.is_over)
-            .map(|copy| copy.from.clone())
+        let job = state.job(source);
+        let is_behind = job.ends && job.safe_until.is_some();
+        let copy = job.copy.as_ref().filter(|copy| copy.is_over && !is_behind);
+        copy.map(|copy| copy.from.clone())
     }
 
     /// Whether nothing is noted of a copy yet, nor of what comes behind it.

@@ -32,6 +32,8 @@ pub(super) struct Job {
     pub(super) copy: Option<Copy>,
     /// Whether its rows go through files.
     pub(super) through_files: bool,
+    /// Whether the copy is a task of its own.
+    pub(super) ends: bool,
     /// A DDL that is under way.
     pub(super) intent: Option<Intent>,
     pub(super) locks: BTreeMap<i64, u64>,
@@ -57,6 +59,7 @@ impl Job {
             checkpoint: None,
             copy: None,
             through_files: false,
+            ends: false,
             intent: None,
             locks: BTreeMap::new(),
             taken: Fence::default(),

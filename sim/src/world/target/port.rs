@@ -428,9 +428,12 @@ impl ports::Target for Target {
         let (database, source) = (Arc::clone(&inner.database), inner.source.clone());
         let and = move |job: &mut Job| {
             let was_over = job.copy.as_ref().is_some_and(|copy| copy.is_over);
+            let (trace, tables) = (&database.trace, job.tables.snapshot());
             if job.through_files && !was_over {
-                let (trace, tables) = (&database.trace, job.tables.snapshot());
                 database.dumps.loaded(trace, &source, &over.from, &tables);
+            }
+            if job.ends && job.safe_until.is_none() {
+                database.dumps.ended(trace, &source, &over.from, &tables);
             }
             job.copy = Some(over);
         };
@@ -555,14 +558,19 @@ impl ports::Target for Target {
         }
         let history = inner.database.history(&inner.source);
         let (trace, source) = (inner.database.trace.clone(), inner.source.clone());
+        let dumps = inner.database.dumps();
         let write = move |job: &mut Job| {
             // Safe mode repeats what may be there already.
             if let (Some(history), None) = (history, &job.safe_until) {
                 let row = history.too_old(&written.global, &job.tables.snapshot());
                 oracle::checkpoint::written(&trace, &source, &written.global, row);
             }
-            if closes {
-                job.safe_until = None;
+            if closes && let Some(end) = job.safe_until.take() {
+                let copy = job.copy.as_ref().filter(|_| job.ends);
+                if copy.and_then(|copy| copy.until.as_ref()) == Some(&end) {
+                    dumps.ended(&trace, &source, &end, &job.tables.snapshot());
+                    trace.count("target: caught up");
+                }
             }
             job.remembered = Some(written.clone());
             job.checkpoint = Some(written);
