@@ -100,7 +100,8 @@ const MEANWHILE: &str = "UPDATE n SET v = v + 1000 WHERE id % 30 = 0; \
                          DELETE FROM n WHERE id % 1000 = 500; \
                          INSERT INTO n (v, pad) VALUES (-7, 'new'); \
                          UPDATE s SET b = b + 1000000 WHERE v = 5; \
-                         INSERT INTO k (x, pad) VALUES (1, 'new'); DELETE FROM k WHERE x = 9 LIMIT 3; \
+                         INSERT INTO k (x, pad) VALUES (1, 'new'); \
+                         DELETE FROM k WHERE x = 9 LIMIT 3; \
                          ALTER TABLE nothing ADD COLUMN more INT; \
                          INSERT INTO nothing VALUES (1, 2)";
 
@@ -127,7 +128,6 @@ async fn an_interrupted_copy_goes_on() -> Result<()> {
         assert!(ended.success());
         let log = worker.log();
         assert_eq!(log.matches(" copying ").count(), 2, "{log}");
-        assert!(log.contains(&format!("table=`{schema}`.`k`")), "{log}");
         assert!(
             !log.contains(&format!("anew table=`{schema}`.`n`")),
             "{log}"
@@ -195,7 +195,7 @@ async fn without_the_binlog_it_begins_anew() -> Result<()> {
         (
             "full_image",
             "SET GLOBAL binlog_row_image = MINIMAL",
-            "interrupted, the copy begins anew",
+            "should the copy be interrupted, it begins anew",
         ),
     ] {
         let source = &Database::start(MYSQL, Role::Source, &Options::default())?;
