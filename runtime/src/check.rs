@@ -360,11 +360,6 @@ impl<'a> Found<'a> {
             return;
         }
         self.put(Item::ServerId, &subject, variables.check_server_id());
-        if mode.has_dump() && !config.enable_relay {
-            let bytes = source.tables.values().map(|facts| facts.bytes).sum();
-            let problem = variables.check_retention(bytes, source.binlog_bytes);
-            self.put(Item::BinlogRetention, &subject, problem);
-        }
         if part.task.online_ddl {
             self.put(Item::OnlineDdl, &subject, known.ghosts());
         }
@@ -383,6 +378,10 @@ impl<'a> Found<'a> {
     fn check_reading(&mut self, known: &Known<'_>) {
         let Known { part, source, .. } = known;
         let (follows, subject) = (part.mode.has_sync(), part.subject());
+        let weigh = |problem: Problem| match follows {
+            true => problem,
+            false => problem.if_interrupted(),
+        };
         // Where it ends is asked whether anybody reads it or not.
         let flavor = source.variables.flavor();
         let problem = privileges::replication(&source.user, flavor, false);
@@ -391,11 +390,12 @@ impl<'a> Found<'a> {
             return;
         }
         for (item, problems) in known.obstacles() {
-            let problems = problems.into_iter().map(|problem| match follows {
-                true => problem,
-                false => problem.if_interrupted(),
-            });
-            self.put(item, &subject, problems);
+            self.put(item, &subject, problems.into_iter().map(weigh));
+        }
+        if part.mode.has_dump() && !part.source.enable_relay {
+            let bytes = source.tables.values().map(|facts| facts.bytes).sum();
+            let problem = source.variables.check_retention(bytes, source.binlog_bytes);
+            self.put(Item::BinlogRetention, &subject, problem.map(weigh));
         }
     }
 

@@ -101,12 +101,47 @@ pub struct SourceFacts {
     pub sql_mode: String,
     /// `lower_case_table_names`.
     pub lower_case_table_names: u8,
-    /// Whether all that is written to its schemas is in its binlog, as far as it tells.
-    pub logs_all: bool,
+    /// The schemas that its binlog has.
+    pub logged: Logged,
+    /// Why its binlog can't be applied, or has not all that is written to these, as far as it
+    /// tells; nothing if a task was to follow it all the same.
+    pub obstacle: Option<Error>,
     /// What the server is called in relay logs: its UUID, or `<domain>-<server id>` on MariaDB.
     pub server: String,
     /// End of the binlog when it was asked.
     pub end: SourceEnd,
+}
+
+/// Which schemas a binlog has.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Logged {
+    /// If not empty, those that alone are in it, separated by commas.
+    pub only: String,
+    /// Else those that are not.
+    pub never: String,
+    /// Whether letter case makes no difference.
+    pub any_case: bool,
+}
+
+impl Logged {
+    /// Whether it has a schema.
+    #[must_use]
+    pub fn has(&self, schema: &str) -> bool {
+        let Self {
+            only,
+            never,
+            any_case,
+        } = self;
+        let is_in = |list: &str| {
+            list.split(',').any(|other| {
+                other == schema || *any_case && other.to_lowercase() == schema.to_lowercase()
+            })
+        };
+        match &**only {
+            "" => !is_in(never),
+            only => is_in(only),
+        }
+    }
 }
 
 /// Where a source's binlog ends.
@@ -172,9 +207,9 @@ pub trait Source: Send + Sync + 'static {
     /// Looks the server over.
     ///
     /// # Errors
-    /// No connection, no binlog, or no privilege to ask where it ends. Where the binlog is to be
-    /// followed, a coded error for whatever would make that impossible or lossy as well: a wrong
-    /// format or row image, a missing privilege.
+    /// No connection, no binlog, or no privilege to ask where it ends. Where a task follows the
+    /// binlog, a coded error for whatever makes that impossible or lossy as well: a wrong format or
+    /// row image, a missing privilege.
     fn probe(&self, follows: bool) -> impl Future<Output = Result<SourceFacts>> + Send;
 
     /// Starts a binlog dump.
@@ -315,7 +350,7 @@ pub trait Target: Send + Sync + 'static {
     fn take_over(&self, fence: Option<Fence>) -> impl Future<Output = Result<Recovered>> + Send;
 
     /// Replaces all slot rows: `slots` slots, all at `location`. Rows before `safe_until` are to be
-    /// applied in safe mode; that is remembered until a checkpoint passes it.
+    /// applied in safe mode; that is remembered until a checkpoint closes the window.
     fn reset(
         &self,
         slots: u32,
@@ -367,8 +402,13 @@ pub trait Target: Send + Sync + 'static {
     /// all in one transaction.
     fn end_copy(&self, slots: Option<u32>, copy: &Copy) -> impl Future<Output = Result<()>> + Send;
 
-    /// Writes the existing worker's checkpoint.
-    fn checkpoint(&self, checkpoint: &Checkpoint) -> impl Future<Output = Applied> + Send;
+    /// Writes the existing worker's checkpoint. If it `closes` the window of safe mode, which is
+    /// behind it then, that is forgotten.
+    fn checkpoint(
+        &self,
+        checkpoint: &Checkpoint,
+        closes: bool,
+    ) -> impl Future<Output = Applied> + Send;
 
     /// Bytes read and written over connections to the target so far.
     fn io_bytes(&self) -> u64;

@@ -365,7 +365,8 @@ fn load_status(facts: &CopyFacts, is_over: bool) -> LoadStatus {
         // Its rows are there; some binlog may be left to apply.
         Some(0) => (done, done, facts.part()),
         Some(total) => (done.min(total), total, facts.part()),
-        None => (0, 0, f64::from(u8::from(is_over))),
+        None if is_over || facts.catches_up() => (0, 0, facts.part()),
+        None => (0, 0, 0.0),
     };
     let from = facts.from();
     let gtids = from.as_ref().and_then(|from| from.gtids.as_ref());

@@ -117,6 +117,7 @@ pub async fn run<R: Reality>(case: &Case, reality: &mut R) -> Result<(), String>
         reality,
         owners: BTreeMap::new(),
         sessions: BTreeMap::new(),
+        windows: BTreeMap::new(),
     };
     for (number, step) in case.steps.iter().enumerate() {
         let told = players.play(step).await;
@@ -129,6 +130,8 @@ struct Players<'a, R: Reality> {
     reality: &'a mut R,
     owners: BTreeMap<Owner, R::Target>,
     sessions: BTreeMap<(Owner, u32), <R::Target as Target>::Session>,
+    /// Up to where each is to apply in safe mode.
+    windows: BTreeMap<Owner, Option<Location>>,
 }
 
 impl<R: Reality> Players<'_, R> {
@@ -139,6 +142,8 @@ impl<R: Reality> Players<'_, R> {
             Step::TakeOver(owner, fence, expected) => {
                 let fence = Fence(*fence);
                 let found = self.owner(*owner).await?.take_over(Some(fence)).await;
+                let window = found.as_ref().ok().and_then(|it| it.safe_until.clone());
+                self.windows.insert(*owner, window);
                 let found = found.map_err(|error| end_of(&error)).map(|it| {
                     let slots = it.slots.iter().map(shown);
                     (it.fence, slots.collect(), it.checkpoint, it.safe_until)
@@ -158,6 +163,7 @@ impl<R: Reality> Players<'_, R> {
             }
             Step::Reset(owner, slots, pos, safe_until, expected) => {
                 let window = safe_until.map(at);
+                self.windows.insert(*owner, window.clone());
                 let owner = self.owner(*owner).await?;
                 let made = owner.reset(*slots, &at(*pos), window.as_ref()).await;
                 let made = made.map(|made| made.iter().map(shown).collect::<Vec<_>>());
@@ -187,7 +193,10 @@ impl<R: Reality> Players<'_, R> {
             }
             Step::Checkpoint(owner, global, exit, expected) => {
                 let checkpoint = checkpoint((*global, *exit));
-                let written = self.owner(*owner).await?.checkpoint(&checkpoint).await;
+                let window = self.windows.get(owner).and_then(Option::as_ref);
+                let closes = window.is_some_and(|end| checkpoint.global.reaches(end, true));
+                let owner = self.owner(*owner).await?;
+                let written = owner.checkpoint(&checkpoint, closes).await;
                 same(&ended(&written), expected)
             }
             Step::Ddl(owner, statement, after, expected) => {

@@ -438,7 +438,8 @@ async fn a_replica_that_does_not_log_is_told() -> Result<()> {
         (
             MYSQL,
             "--log-replica-updates=OFF",
-            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = 1",
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = 1; \
+             START REPLICA SQL_THREAD",
         ),
         (
             MARIADB,
@@ -466,7 +467,7 @@ async fn a_replica_that_does_not_log_is_told() -> Result<()> {
         let mut job = plain(source, target, schema).await?;
         says(&job, 0, &["success binlog_db"])?;
         client.run(to).await?;
-        let what = "the source is a replica, and does not log what it replicates";
+        let what = "the source replicates from another server, and does not log that";
         says(&job, 1, &["fail binlog_db", what])?;
         job.mode = "full";
         let anew = format!("should the copy be interrupted, it begins anew: {what}");

@@ -33,13 +33,15 @@ use crate::{
         session::{Values, dialect_of},
         source::Upstream,
     },
-    ports::{Source as _, Start},
+    ports::{Logged, Source as _, Start},
 };
 
 /// How long a server may think about one query, where it has very many tables.
 const SILENCE_MAX: Duration = Duration::from_secs(300);
 /// How long the first event of a binlog is waited for.
 const EVENT_MAX: Duration = Duration::from_secs(15);
+/// Where the status of a replica says whether it executes what it has received.
+const SQL_THREAD: usize = 11;
 /// So many tables are looked into with one query.
 const TABLES_AT_ONCE: usize = 200;
 
@@ -47,10 +49,12 @@ const TABLES_AT_ONCE: usize = 200;
 pub(super) struct Source {
     pub(super) variables: Variables,
     pub(super) user: User,
-    /// The schemas that alone are logged and those that are not, if the user may know.
-    pub(super) logged: Option<(String, String)>,
-    /// Whether it replicates from another server, as far as the user may know.
+    /// The schemas that are logged, if the user may know.
+    pub(super) logged: Option<Logged>,
+    /// Whether it is a replica, as far as the user may know.
     pub(super) is_replica: bool,
+    /// Whether it replicates now.
+    pub(super) replicates: bool,
     /// Size of the binlog.
     pub(super) binlog_bytes: u64,
     /// Schemas that the task names, each with its default collation.
@@ -96,8 +100,14 @@ impl Source {
         };
         definers.retain(|view, _| tables.contains_key(view));
         Ok(Self {
-            logged: status.first().map(|row| (row.text(2), row.text(3))),
-            is_replica: !replicated.is_empty() || variables.number("slaves_running") > 0,
+            logged: status.first().map(|row| Logged {
+                only: row.text(2),
+                never: row.text(3),
+                any_case: variables.number("lower_case_table_names") != 0,
+            }),
+            is_replica: !replicated.is_empty(),
+            replicates: variables.number("slaves_running") > 0
+                || replicated.iter().any(|row| row.text(SQL_THREAD) == "Yes"),
             binlog_bytes: logs.iter().map(|row| row.number::<u64>(1)).sum(),
             programs: match programs {
                 true => self::programs(&mut conn, &names, rules).await?,

@@ -90,16 +90,15 @@ impl Known<'_> {
             user,
             logged,
             is_replica,
+            replicates,
             tables,
             ..
         } = &self.source;
         let privilege = replication(user, variables.flavor(), true);
         let schemas: BTreeSet<_> = tables.keys().map(|name| &*name.schema).collect();
-        let any_case = variables.number("lower_case_table_names") != 0;
-        let logged = logged.as_ref().and_then(|(only, never)| {
-            server::check_logged((only, never), any_case, schemas.iter().copied())
-        });
-        let replicated = variables.check_replicated(*is_replica);
+        let logged = logged.as_ref();
+        let logged = logged.and_then(|logged| server::check_logged(logged, schemas));
+        let replicated = variables.check_replicated(*is_replica, *replicates);
         vec![
             (Item::ReplicationPrivilege, privilege.into_iter().collect()),
             (

@@ -9,7 +9,10 @@ use dm_core::{
 };
 
 use super::item::Problem;
-use crate::mysql::{conn::Row, session::dialect_of};
+use crate::{
+    mysql::{conn::Row, session::dialect_of},
+    ports::Logged,
+};
 
 /// What is asked of a server; it leaves out what it does not know.
 pub(super) const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN (\
@@ -17,7 +20,7 @@ pub(super) const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN
     'binlog_row_value_options','binlog_checksum','gtid_mode','lower_case_table_names',\
     'partial_revokes','max_connections','max_user_connections','binlog_expire_logs_seconds',\
     'expire_logs_days','max_binlog_total_size','binlog_space_limit','log_replica_updates',\
-    'log_slave_updates')";
+    'log_slave_updates','gtid_slave_pos')";
 /// What is asked of how it is doing.
 pub(super) const STATUS: &str =
     "SHOW GLOBAL STATUS WHERE Variable_name IN ('Threads_connected','Uptime','Slaves_running')";
@@ -176,21 +179,31 @@ impl Variables {
         problems
     }
 
-    /// Whether the binlog has what a source writes that is a replica.
-    pub(super) fn check_replicated(&self, is_replica: bool) -> Option<Problem> {
+    /// Whether the binlog has what a source writes that is a replica, or that replicates now.
+    pub(super) fn check_replicated(&self, is_replica: bool, runs: bool) -> Option<Problem> {
         let mut names = ["log_replica_updates", "log_slave_updates"].into_iter();
         let off = names.find(|name| !self.is(name, "ON"))?;
-        is_replica.then(|| {
-            Problem::fail(
+        let advice = format!(
+            "Set `{off}` in the source's configuration file and restart it, or let the server be \
+             the source that it replicates from."
+        );
+        match (runs, is_replica || !self.get("gtid_slave_pos").is_empty()) {
+            (true, _) => Some(Problem::fail(
                 format!(
-                    "the source is a replica, and does not log what it replicates (`{off}` = OFF)"
+                    "the source replicates from another server, and does not log that \
+                     (`{off}` = OFF)"
                 ),
+                advice,
+            )),
+            (_, true) => Some(Problem::warn(
                 format!(
-                    "Set `{off}` in the source's configuration file and restart it, or let the \
-                     server be the source that it replicates from."
+                    "the source is a replica, or was one, and does not log what it replicates \
+                     (`{off}` = OFF)"
                 ),
-            )
-        })
+                advice,
+            )),
+            _ => None,
+        }
     }
 
     fn wrong(&self, name: &str, value: &str) -> Problem {
@@ -309,22 +322,12 @@ fn span(time: Duration) -> String {
     }
 }
 
-/// Whether the binlog has the schemas; the lists are those of `SHOW MASTER STATUS`.
+/// Whether the binlog has the schemas.
 pub(super) fn check_logged<'a>(
-    (only, never): (&str, &str),
-    any_case: bool,
+    logged: &Logged,
     schemas: impl IntoIterator<Item = &'a str>,
 ) -> Option<Problem> {
-    let has = |list: &str, schema: &str| {
-        list.split(',').any(|other| {
-            other == schema || any_case && other.to_lowercase() == schema.to_lowercase()
-        })
-    };
-    let is_logged = |schema: &str| match only {
-        "" => !has(never, schema),
-        only => has(only, schema),
-    };
-    let missing = schemas.into_iter().filter(|schema| !is_logged(schema));
+    let missing = schemas.into_iter().filter(|schema| !logged.has(schema));
     let concerns: Vec<_> = missing.map(str::to_owned).collect();
     (!concerns.is_empty()).then(|| Problem {
         concerns,
@@ -490,14 +493,19 @@ mod tests {
 
     #[test]
     fn schemas_must_be_logged() {
+        let logged = |(only, never): (&str, &str), any_case| Logged {
+            only: only.to_owned(),
+            never: never.to_owned(),
+            any_case,
+        };
         let check = |lists, schemas: &[&str]| {
-            let found = check_logged(lists, false, schemas.iter().copied());
+            let found = check_logged(&logged(lists, false), schemas.iter().copied());
             found.map(|problem| problem.concerns)
         };
         assert_eq!(check(("", ""), &["a"]), None);
         assert_eq!(check(("a,b", ""), &["a", "b"]), None);
         assert_eq!(check(("a,b", ""), &["a", "c"]), Some(vec!["c".into()]));
         assert_eq!(check(("", "c,A"), &["a", "c"]), Some(vec!["c".into()]));
-        assert!(check_logged(("", "A"), true, ["a"]).is_some());
+        assert!(check_logged(&logged(("", "A"), true), ["a"]).is_some());
     }
 }

@@ -48,6 +48,10 @@ const SERVER_IDS: u32 = 100_000;
 
 /// Error number of a statement that the server's version does not know.
 const SYNTAX: u16 = 1064;
+/// A privilege is missing.
+const DENIED: [u16; 2] = [1227, 1142];
+const LEFT_OUT: &str = "the source is a replica, or was one, and does not log what it replicates \
+                        (`log_replica_updates`, `log_slave_updates`)";
 
 /// An upstream server, as the port [`Source`] wants it.
 pub struct Upstream {
@@ -267,14 +271,18 @@ impl Upstream {
         })
     }
 
-    /// Whether it replicates from another server, as far as its user may know.
+    /// Whether it replicates from another server, or ever did, as far as its user may know.
     async fn is_replica(&self, flavor: Flavor) -> Result<bool> {
         // On MariaDB, to be told more needs a privilege of its own.
+        const PLACE: &str = "SELECT 1 FROM DUAL WHERE @@GLOBAL.gtid_slave_pos <> ''";
         const RUNNING: &str = "SHOW GLOBAL STATUS WHERE Variable_name = 'Slaves_running' \
                                AND Value > 0";
         let rows = match flavor {
             Flavor::Mysql => (self.either("SHOW REPLICA STATUS", "SHOW SLAVE STATUS")).await,
-            Flavor::Mariadb => self.query(RUNNING).await,
+            Flavor::Mariadb => match self.query(PLACE).await {
+                Ok(rows) if rows.is_empty() => self.query(RUNNING).await,
+                rows => rows,
+            },
         };
         let rows = rows.map_err(|fault| self.unreachable(&fault))?;
         Ok(!rows.is_empty())
@@ -407,18 +415,29 @@ impl Source for Upstream {
     async fn probe(&self, follows: bool) -> Result<SourceFacts> {
         let variables = self.ask(checks::VARIABLES).await?;
         let facts = checks::Variables::new(variables);
-        let flavor = facts.check(&self.config, follows)?;
-        if flavor == Flavor::Mysql && follows {
+        let flavor = facts.check(&self.config)?;
+        let mut obstacle = facts.check_binlog(&self.config, flavor).err();
+        if flavor == Flavor::Mysql
             // Needs the very privilege that a dump needs; on MariaDB it needs another one.
-            let replicas = self.replicas().await;
-            replicas.map_err(|fault| self.unreachable(&fault))?;
+            && let Err(fault) = self.replicas().await
+        {
+            let error = self.unreachable(&fault);
+            if !fault.code().is_some_and(|code| DENIED.contains(&code)) {
+                return Err(error);
+            }
+            obstacle = obstacle.or(Some(error));
         }
         let status = self.status().await?;
-        let mut logs_all = true;
-        let filters = ["binlog_do_db", "binlog_ignore_db"].into_iter();
-        for (name, schemas) in filters.zip(status.iter().skip(2).flatten()) {
+        let mut lists = status
+            .iter()
+            .skip(2)
+            .map(|it| it.clone().unwrap_or_default());
+        let logged = (
+            lists.next().unwrap_or_default(),
+            lists.next().unwrap_or_default(),
+        );
+        for (name, schemas) in [("binlog_do_db", &logged.0), ("binlog_ignore_db", &logged.1)] {
             if !schemas.is_empty() {
-                logs_all = false;
                 tracing::warn!(
                     source = self.config.source_id,
                     schemas,
@@ -426,16 +445,25 @@ impl Source for Upstream {
                 );
             }
         }
-        if !facts.logs_replicated() && self.is_replica(flavor).await? {
-            logs_all = false;
-            tracing::warn!(
-                source = self.config.source_id,
-                "the source does not log what it replicates itself (log_replica_updates): that \
-                 cannot be replicated"
-            );
+        let leaves_out = !facts.logs_replicated() && self.is_replica(flavor).await?;
+        if follows {
+            if let Some(error) = obstacle.take() {
+                return Err(error);
+            }
+            if leaves_out {
+                tracing::warn!(
+                    source = self.config.source_id,
+                    "{LEFT_OUT}: that is missing"
+                );
+            }
+        } else if leaves_out {
+            obstacle = obstacle.or_else(|| {
+                let error = Error::new(&code::TASK_CHECK_SYNC_CONFIG_ERROR, LEFT_OUT);
+                Some(error.with_scope(Scope::Upstream))
+            });
         }
         let end = self.end_of(flavor, status).await?;
-        Ok(facts.into_facts(flavor, logs_all, end))
+        Ok(facts.into_facts(flavor, logged, obstacle, end))
     }
 
     async fn collations(&self) -> Result<Collations> {

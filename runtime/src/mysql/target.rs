@@ -254,8 +254,8 @@ impl ports::Target for Target {
         Ok(())
     }
 
-    async fn checkpoint(&self, checkpoint: &Checkpoint) -> Applied {
-        self.0.checkpoint(checkpoint).await
+    async fn checkpoint(&self, checkpoint: &Checkpoint, closes: bool) -> Applied {
+        self.0.checkpoint(checkpoint, closes).await
     }
 
     fn io_bytes(&self) -> u64 {
@@ -423,11 +423,8 @@ impl Inner {
 
     /// Writes the existing worker's checkpoint. While a window of safe mode is open, its end is the
     /// least that the exit point may say.
-    async fn checkpoint(&self, checkpoint: &Checkpoint) -> Applied {
+    async fn checkpoint(&self, checkpoint: &Checkpoint, closes: bool) -> Applied {
         let window = self.safe_until();
-        let closes = window
-            .as_ref()
-            .is_some_and(|end| checkpoint.global.reaches(end, true));
         let mut written = checkpoint.clone();
         if let Some(end) = window.filter(|_| !closes) {
             let covers = |exit: &Location| exit.reaches(&end, true);

@@ -126,6 +126,8 @@ pub struct Copy {
     pub until: Option<Location>,
     /// The server whose binlog `from` is of, if that is known.
     pub server: Option<String>,
+    /// Whether the binlog from `from` on has all that changes, and can be applied.
+    pub is_logged: bool,
     /// Whether it is over: nothing of it is left to do, and its pieces are forgotten.
     pub is_over: bool,
     /// The tables of the source.

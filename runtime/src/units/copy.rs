@@ -52,7 +52,7 @@ pub(super) use self::{
 };
 use super::{follows, moving::Moving, rules, tasks::Tasks, writer::Refused};
 use crate::ports::{
-    Connect, Source, SourceEnd, SourceFacts, Target,
+    Connect, Source, SourceFacts, Target,
     copy::{Copy, Reader, Snapshot, SnapshotTable},
 };
 
@@ -110,7 +110,15 @@ impl<K: Connect> Moving<K> {
         let (task, config) = (&self.job.task, &self.job.source);
         let settings = Settings::new(task)?;
         let source = self.connect.source(config);
-        let (upstream, can_follow) = self.probe(&source).await?;
+        let upstream = source.probe(follows(task)).await?;
+        if let Some(error) = &upstream.obstacle {
+            // Nobody needs it as long as all goes well.
+            warn!(
+                task = task.name,
+                %error,
+                "the binlog can't be applied: should the copy be interrupted, it begins anew"
+            );
+        }
         let rules = rules(task, &source).await?;
         let target = Arc::new(self.connect.target(&self.job, &upstream).await?);
         let recovered = target.take_over(self.fence).await?;
@@ -124,7 +132,10 @@ impl<K: Connect> Moving<K> {
             upstream: &upstream,
             at: from.clone(),
         };
+        let outdated = noted.as_ref().and_then(|it| self.outdated(it, &upstream));
         if let Some(copy) = &noted
+            // Rows of one moment lack nothing.
+            && (outdated.is_none() || copy.until.is_none())
             && !wants_more(&rules, copy)
             && self
                 .complete((&source, &definitions(&copy.from)), slots, copy)
@@ -138,8 +149,18 @@ impl<K: Connect> Moving<K> {
             .snapshot(settings.consistency, settings.threads, is_wanted)
             .await
             .map_err(again)?;
-        let goes_on = can_follow && !self.is_purged(noted.as_ref(), &upstream.end);
-        is_of_one_moment(&task.name, &settings, &snapshot, goes_on)?;
+        let mut schemas = snapshot.tables.iter().map(|it| &it.table.name.schema);
+        let is_logged = follows(task)
+            || upstream.obstacle.is_none() && schemas.all(|schema| upstream.logged.has(schema));
+        is_of_one_moment(&task.name, &settings, &snapshot, is_logged)?;
+        let counts =
+            is_logged && outdated.is_none() && noted.as_ref().is_none_or(|it| it.is_logged);
+        if let Some(why) = outdated {
+            warn!(
+                task = task.name,
+                "rows that are there do not count, as to the source: {why}"
+            );
+        }
         if let Some(noted) = &noted {
             missed(noted, &rules, &mut snapshot).await?;
         }
@@ -152,7 +173,13 @@ impl<K: Connect> Moving<K> {
         }
         self.events.send(lifecycle::Event::Initialised);
         let server = (&rules, &*upstream.server);
-        let mut plan = Plan::new(&self.job, server, goes_on, noted.clone(), &snapshot)?;
+        let mut plan = Plan::new(
+            &self.job,
+            server,
+            (is_logged, counts),
+            noted.clone(),
+            &snapshot,
+        )?;
         plan.note_who_makes(&*target).await?;
         plan.compare_keys(&*target, &snapshot.tables).await?;
         let Snapshot {
@@ -248,43 +275,34 @@ impl<K: Connect> Moving<K> {
         Ok(())
     }
 
-    /// Looks the source over. Says as well whether its binlog can be applied between snapshots.
-    async fn probe(&self, source: &K::Source) -> Result<(SourceFacts, bool)> {
-        match source.probe(true).await {
-            // Whoever follows the binlog wants no more than what is in it.
-            Ok(upstream) => {
-                let can_follow = upstream.logs_all || follows(&self.job.task);
-                Ok((upstream, can_follow))
-            }
-            Err(error) if !follows(&self.job.task) => {
-                let upstream = source.probe(false).await?;
-                warn!(
-                    task = self.job.task.name,
-                    %error,
-                    "the binlog can't be applied: should the copy be interrupted, it begins anew"
-                );
-                Ok((upstream, false))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Whether what is noted can't be gone on with, since the source has purged what it needs, and
-    /// all is better than nothing.
-    fn is_purged(&self, noted: Option<&Copy>, end: &SourceEnd) -> bool {
+    /// Why rows that are noted can't be gone on with, and have to go, if so. Whoever follows the
+    /// binlog must say himself that all may begin anew.
+    fn outdated(&self, noted: &Copy, upstream: &SourceFacts) -> Option<&'static str> {
         let Job {
             task,
             source,
             use_relay,
             ..
         } = &self.job;
-        // Whoever follows the binlog must say himself that it may begin anew.
-        let noted = noted.filter(|_| !follows(task) && !use_relay);
-        let purged = noted.filter(|noted| end.has_lost(&noted.from, source.enable_gtid));
-        if let Some(Copy { from, .. }) = purged {
-            warn!(task = task.name, %from, "the source has purged its binlog: copying anew");
+        if follows(task) {
+            return None;
         }
-        purged.is_some()
+        let by_gtid = source.enable_gtid;
+        let SourceFacts { end, server, .. } = upstream;
+        let now = Location {
+            position: end.position.clone(),
+            gtids: Some(end.gtids.clone()).filter(|gtids| !gtids.is_empty()),
+        };
+        let is_other = noted.server.as_ref().is_some_and(|before| before != server);
+        if is_other && !by_gtid {
+            Some("it is another server than the one that they are from")
+        } else if !now.reaches(&noted.from, by_gtid) {
+            Some("it is behind the place that they are from")
+        } else if end.has_lost(&noted.from, by_gtid) && !use_relay {
+            Some("it has purged the binlog that they lack")
+        } else {
+            None
+        }
     }
 
     /// Whether all rows of a copy are there; then what is left is made.
@@ -479,9 +497,9 @@ pub(super) fn is_of_one_moment<R>(
     task: &str,
     settings: &Settings,
     snapshot: &Snapshot<R>,
-    goes_on: bool,
+    is_logged: bool,
 ) -> Result<()> {
-    if snapshot.until.is_none() || goes_on {
+    if snapshot.until.is_none() || is_logged {
         return Ok(());
     }
     if settings.consistency == Consistency::None {

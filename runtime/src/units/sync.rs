@@ -261,8 +261,7 @@ impl<K: Connect> SyncUnit<K> {
             names.settle(&mut [&mut checkpoint.global.position], true)?;
         }
         let needed = resume::lowest(&progress, checkpoint.as_ref(), planning.by_gtid).cloned();
-        let end = safe_until.clone().filter(|_| self.ends);
-        if self.ends && end.is_none() {
+        if self.ends && safe_until.is_none() {
             return Ok(Ended::Reached);
         }
         let later = match safe_until {
@@ -323,8 +322,9 @@ impl<K: Connect> SyncUnit<K> {
             slots,
             results,
             reader,
+            window: safe_until.clone(),
             safe_until,
-            end,
+            ends: self.ends,
             always_safe: task.sync.safe_mode,
             by_gtid: planning.by_gtid,
             lower_case_names: upstream.lower_case_table_names != 0,

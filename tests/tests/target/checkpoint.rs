@@ -44,7 +44,7 @@ async fn the_checkpoint_is_the_existing_workers() -> Result<()> {
                 global: at(600),
                 exit_safe: exit_safe.clone(),
             };
-            assert_done!(target.checkpoint(&checkpoint).await);
+            assert_done!(target.checkpoint(&checkpoint, false).await);
             let row = format!(
                 "SELECT id, cp_schema, cp_table, binlog_name, binlog_pos, binlog_gtid, \
                  exit_safe_binlog_name, exit_safe_binlog_pos, exit_safe_binlog_gtid, table_info, \
@@ -91,7 +91,7 @@ async fn progress_is_void_once_somebody_else_wrote_the_checkpoint() -> Result<()
             global: at(600),
             exit_safe: Some(at(700)),
         };
-        assert_done!(target.checkpoint(&checkpoint).await);
+        assert_done!(target.checkpoint(&checkpoint, false).await);
         assert_eq!(target.take_over(None).await?.slots.len(), 2);
         world
             .sql
@@ -109,7 +109,7 @@ async fn progress_is_void_once_somebody_else_wrote_the_checkpoint() -> Result<()
         assert_eq!(recovered.safe_until, Some(at(700)));
         let target = world.connect().await?;
         target.take_over(None).await?;
-        for (global, exit, window) in [(650, 700, true), (700, 710, false), (720, 720, false)] {
+        for (global, window) in [(650, true), (700, false), (720, false)] {
             let checkpoint = Checkpoint {
                 global: Location {
                     gtids: None,
@@ -120,8 +120,7 @@ async fn progress_is_void_once_somebody_else_wrote_the_checkpoint() -> Result<()
                     ..at(global.max(710))
                 }),
             };
-            let _ = exit;
-            assert_done!(target.checkpoint(&checkpoint).await);
+            assert_done!(target.checkpoint(&checkpoint, !window).await);
             let recovered = target.take_over(None).await?;
             assert_eq!(recovered.safe_until.is_some(), window, "{global}");
         }
@@ -149,7 +148,7 @@ async fn a_checkpoint_that_is_too_large_is_cut() -> Result<()> {
                 global: location.clone(),
                 exit_safe: None,
             };
-            assert_done!(target.checkpoint(&checkpoint).await);
+            assert_done!(target.checkpoint(&checkpoint, false).await);
             let expected = [vec![Some(pos.to_owned()), Some(gtids.to_owned())]];
             assert_eq!(world.sql.rows(&stored).await?, expected);
             assert_eq!(target.take_over(None).await?.slots.len(), 2);

@@ -46,7 +46,7 @@ async fn a_stale_owner_writes_nothing() -> Result<()> {
             ..Checkpoint::default()
         };
         assert!(matches!(
-            old.checkpoint(&checkpoint).await,
+            old.checkpoint(&checkpoint, false).await,
             Applied::Fenced(_)
         ));
         assert!(old.session(0).await.unwrap_err().is(&code::SYNCER_FENCED));
@@ -175,7 +175,7 @@ async fn late_control_packets_change_nothing() -> Result<()> {
             global: at(700),
             ..Checkpoint::default()
         };
-        assert_done!(target.checkpoint(&checkpoint).await);
+        assert_done!(target.checkpoint(&checkpoint, false).await);
         world.sql.run(&format!("{log}0")).await?;
 
         // The new slots, the intent, its end, the checkpoint; put together from their statements.
@@ -208,7 +208,7 @@ async fn late_control_packets_change_nothing() -> Result<()> {
             assert!(error.contains("Duplicate entry"), "{packet}: {error}");
         }
         assert_eq!(world.sql.rows(&rows).await?, before);
-        assert_done!(target.checkpoint(&checkpoint).await);
+        assert_done!(target.checkpoint(&checkpoint, false).await);
     }
     Ok(())
 }

@@ -43,7 +43,14 @@ struct StoredCopy {
     until: Option<StoredLocation>,
     #[serde(default)]
     server: Option<String>,
+    #[serde(default = "yes")]
+    is_logged: bool,
     is_over: bool,
+}
+
+/// What earlier versions did not ask.
+const fn yes() -> bool {
+    true
 }
 
 /// What is written of a table.
@@ -139,12 +146,14 @@ impl Meta {
                         from,
                         until,
                         server,
+                        is_logged,
                         is_over,
                     } = parsed(&what)?;
                     found = Some(Copy {
                         from: self.restore(&from)?,
                         until: until.map(|until| self.restore(&until)).transpose()?,
                         server,
+                        is_logged,
                         is_over,
                         ..Copy::default()
                     });
@@ -223,6 +232,7 @@ impl Meta {
             from: StoredLocation::from(&copy.from),
             until: copy.until.as_ref().map(StoredLocation::from),
             server: copy.server.clone(),
+            is_logged: copy.is_logged,
             is_over: copy.is_over,
         });
         let _ = write!(

@@ -11,7 +11,7 @@ use dm_core::{
 use super::flavor_of;
 use crate::{
     mysql::conn::Row,
-    ports::{SourceEnd, SourceFacts},
+    ports::{Logged, SourceEnd, SourceFacts},
 };
 
 /// Asks for everything that is looked at; a server leaves out what it does not know.
@@ -48,8 +48,8 @@ impl Variables {
         names.into_iter().all(|name| self.is(name, "ON"))
     }
 
-    /// Refuses a source without a binlog, and what would make following that impossible or lossy.
-    pub(super) fn check(&self, config: &SourceConfig, follows: bool) -> Result<Flavor> {
+    /// Refuses a source without a binlog.
+    pub(super) fn check(&self, config: &SourceConfig) -> Result<Flavor> {
         let flavor = self.flavor(config)?;
         if !self.is("log_bin", "ON") {
             let text = "upstream returns an empty result for SHOW MASTER STATUS";
@@ -57,9 +57,11 @@ impl Variables {
                 .with_cause("the binary log is off")
                 .with_workaround("Switch the source's binary log on (`log_bin`)."));
         }
-        if !follows {
-            return Ok(flavor);
-        }
+        Ok(flavor)
+    }
+
+    /// Refuses what would make following a binlog impossible or lossy.
+    pub(super) fn check_binlog(&self, config: &SourceConfig, flavor: Flavor) -> Result<()> {
         let wants = [
             ("binlog_format", "ROW", &code::TASK_CHECK_SYNC_CONFIG_ERROR),
             ("binlog_row_image", "FULL", &code::BINLOG_NOT_LOG_COLUMN),
@@ -87,7 +89,7 @@ impl Variables {
                     "Set `gtid_mode` of the source to ON, or `enable-gtid` of the source to false.",
                 ));
         }
-        Ok(flavor)
+        Ok(())
     }
 
     fn flavor(&self, config: &SourceConfig) -> Result<Flavor> {
@@ -129,17 +131,24 @@ impl Variables {
     pub(super) fn into_facts(
         mut self,
         flavor: Flavor,
-        logs_all: bool,
+        (only, never): (String, String),
+        obstacle: Option<Error>,
         end: SourceEnd,
     ) -> SourceFacts {
         let server = self.server(flavor);
+        let any_case = !["", "0"].contains(&self.get("lower_case_table_names"));
         let mut take = |name: &str| self.0.remove(name).unwrap_or_default();
         SourceFacts {
             flavor,
             version: take("version"),
             sql_mode: take("sql_mode"),
             lower_case_table_names: take("lower_case_table_names").parse().unwrap_or_default(),
-            logs_all,
+            logged: Logged {
+                only,
+                never,
+                any_case,
+            },
+            obstacle,
             server,
             end,
         }
@@ -180,7 +189,12 @@ mod tests {
             enable_gtid: true,
             ..SourceConfig::default()
         };
-        assert_eq!(variables(&[]).check(&config, true), Ok(Flavor::Mysql));
+        let both = |changes: &[(&str, &str)]| {
+            let variables = variables(changes);
+            let flavor = variables.check(&config)?;
+            variables.check_binlog(&config, flavor)
+        };
+        assert_eq!(both(&[]), Ok(()));
         let cases = [
             ("binlog_format", "MIXED"),
             ("binlog_row_image", "MINIMAL"),
@@ -191,19 +205,15 @@ mod tests {
             ("gtid_mode", "OFF_PERMISSIVE"),
         ];
         for (name, value) in cases {
-            let error = variables(&[(name, value)])
-                .check(&config, true)
-                .unwrap_err();
-            assert!(variables(&[(name, value)]).check(&config, false).is_ok());
+            let error = both(&[(name, value)]).unwrap_err();
+            assert!(variables(&[(name, value)]).check(&config).is_ok());
             assert!(
                 error.message.contains(name) && error.message.contains(value),
                 "{error}"
             );
             assert_eq!(error.scope, Scope::Upstream);
         }
-        let error = variables(&[("log_bin", "OFF")])
-            .check(&config, false)
-            .unwrap_err();
+        let error = variables(&[("log_bin", "OFF")]).check(&config).unwrap_err();
         assert!(error.is(&code::NO_MASTER_STATUS));
     }
 
@@ -211,14 +221,11 @@ mod tests {
     fn the_server_must_be_of_the_configured_kind() {
         let mut config = SourceConfig::default();
         let mariadb = [("version", "10.11.19-MariaDB-log"), ("gtid_mode", "")];
-        assert_eq!(
-            variables(&mariadb).check(&config, true),
-            Ok(Flavor::Mariadb)
-        );
+        assert_eq!(variables(&mariadb).check(&config), Ok(Flavor::Mariadb));
         config.flavor = "mysql".to_owned();
-        assert!(variables(&mariadb).check(&config, true).is_err());
-        assert_eq!(variables(&[]).check(&config, true), Ok(Flavor::Mysql));
+        assert!(variables(&mariadb).check(&config).is_err());
+        assert_eq!(variables(&[]).check(&config), Ok(Flavor::Mysql));
         let tidb = [("version", "8.0.11-TiDB-v8.5.0")];
-        assert!(variables(&tidb).check(&config, true).is_err());
+        assert!(variables(&tidb).check(&config).is_err());
     }
 }

@@ -294,6 +294,12 @@ impl CopyFacts {
         (state.from, state.until) = (Some(from.clone()), until.cloned());
     }
 
+    /// Whether it is not over before some binlog is applied.
+    #[must_use]
+    pub fn catches_up(&self) -> bool {
+        self.state().until.is_some()
+    }
+
     /// That part is applied.
     pub(super) fn caught_up(&self) {
         self.state().until = None;
@@ -409,8 +415,10 @@ fn pace(f: &mut fmt::Formatter<'_>, bytes_per_s: u64, left: Option<Duration>) ->
 /// `copied 12.34 %, 1.5 MB/s, 60 s left: 3 of 30 tables, 1200 of about 9000 rows`.
 impl fmt::Display for CopyFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let until = self.state().until.clone();
+        let until = until.map(|it| format!("applies the binlog up to {}", it.position));
         let Some(total) = self.total() else {
-            return f.write_str("about to copy");
+            return f.write_str(until.as_deref().unwrap_or("about to copy"));
         };
         write!(f, "copied {:.2} %, ", self.part() * 100.0)?;
         pace(f, self.bytes_per_s(), self.left())?;
@@ -418,14 +426,11 @@ impl fmt::Display for CopyFacts {
         write!(f, ": {tables} of {} tables, ", total.tables)?;
         let Total { rows, bytes, .. } = self.done();
         amount(f, (rows, bytes), &total)?;
-        let state = self.state();
-        if state.without_keys > 0 {
-            write!(f, ", {} tables without keys", state.without_keys)?;
+        let without_keys = self.state().without_keys;
+        if without_keys > 0 {
+            write!(f, ", {without_keys} tables without keys")?;
         }
-        match &state.until {
-            Some(until) => write!(f, ", applies the binlog up to {}", until.position),
-            None => Ok(()),
-        }
+        until.map_or(Ok(()), |until| write!(f, ", {until}"))
     }
 }
 
@@ -479,6 +484,21 @@ mod tests {
         assert!(facts.to_string().ends_with(", 2 tables without keys"));
         facts.needs_keys(0);
         assert_eq!(facts.part(), 1.0);
+        let until = Location {
+            position: "b.000001:7".parse().unwrap(),
+            gtids: None,
+        };
+        for facts in [facts, CopyFacts::default()] {
+            facts.note_end(&Location::default(), Some(&until));
+            assert_eq!((facts.part(), facts.catches_up()), (0.9999, true));
+            let text = facts.to_string();
+            assert!(
+                text.ends_with("applies the binlog up to (b.000001, 7)"),
+                "{text}"
+            );
+            facts.caught_up();
+            assert_eq!((facts.part(), facts.catches_up()), (1.0, false));
+        }
     }
 
     /// Few rows may be most of the work.

@@ -23,13 +23,21 @@ impl<K: Connect> Moving<K> {
         let source = self.connect.source(&self.job.source);
         let upstream = source.probe(follows(&self.job.task)).await?;
         let target = self.connect.target(&self.job, &upstream).await?;
-        target.take_over(self.fence).await?;
+        let recovered = target.take_over(self.fence).await?;
         self.events.send(lifecycle::Event::Initialised);
         let Some(copy) = target.copy().await? else {
             return Err(incomplete("nothing is noted of it"));
         };
         let follows = follows(&self.job.task);
-        self.catches_up = !follows && copy.until.is_some() && Guard::CopyCatchUp.holds();
+        let is_behind = match copy.is_over {
+            false => copy.until.is_some(),
+            // Where somebody else has written the checkpoint, that is told.
+            true => {
+                let is_lost = recovered.slots.is_empty() && recovered.checkpoint.is_some();
+                recovered.safe_until.is_some() || is_lost
+            }
+        };
+        self.catches_up = !follows && is_behind && Guard::CopyCatchUp.holds();
         let until = copy.until.as_ref().filter(|_| self.catches_up);
         self.facts.note_end(&copy.from, until);
         if copy.is_over {
@@ -51,11 +59,21 @@ impl<K: Connect> Moving<K> {
             memory: self.memory,
             ends: true,
         };
-        let ended = unit.run(stop).await;
-        if matches!(ended, Outcome::Ok(Reply::Finished)) {
-            facts.caught_up();
+        match unit.run(stop).await {
+            Outcome::Ok(Reply::Finished) => {
+                facts.caught_up();
+                Outcome::Ok(Reply::Finished)
+            }
+            // What helps a task that follows the binlog may not help this one.
+            Outcome::Failed(errors) if !lifecycle::subtask_resumable(&errors) => {
+                let advised = errors.into_iter().map(|error| {
+                    let anew = format!("{} If nothing else helps: {ANEW}", error.workaround);
+                    error.with_workaround(anew.trim_start())
+                });
+                Outcome::Failed(advised.collect())
+            }
+            ended => ended,
         }
-        ended
     }
 }
 

@@ -62,8 +62,8 @@ pub(super) struct Plan {
     pub(super) restarts: BTreeMap<TableName, Restart>,
     /// Those of them that were altered since.
     altered: BTreeSet<TableName>,
-    /// Whether the binlog between snapshots will be applied.
-    goes_on: bool,
+    /// Whether rows that are noted count.
+    counts: bool,
 }
 
 impl Plan {
@@ -73,7 +73,7 @@ impl Plan {
     pub(super) fn new<R>(
         job: &Job,
         (rules, server): (&Rules, &str),
-        goes_on: bool,
+        (is_logged, counts): (bool, bool),
         noted: Option<Copy>,
         snapshot: &Snapshot<R>,
     ) -> Result<Self> {
@@ -88,19 +88,20 @@ impl Plan {
             copy: Copy {
                 from: from.clone(),
                 // What nobody will put right is nothing to wait for.
-                until: until.clone().filter(|_| goes_on),
+                until: until.clone().filter(|_| is_logged),
+                is_logged,
                 server: Some(server.to_owned()),
                 ..Copy::default()
             },
             begun: BTreeSet::new(),
             restarts: BTreeMap::new(),
             altered: BTreeSet::new(),
-            goes_on,
+            counts,
         };
         let mut before = BTreeMap::new();
         if let Some(noted) = noted {
             let has_rows = noted.tables.values().any(|table| !table.pieces.is_empty());
-            if goes_on && has_rows {
+            if counts && has_rows {
                 if !from.reaches(&noted.from, by_gtid) {
                     return Err(older(from, &noted.from));
                 }
@@ -216,8 +217,7 @@ impl Plan {
             };
             let was_altered = self.altered.contains(&table.name);
             // Of one without a key all rows are of one snapshot.
-            let comes_twice = self.goes_on
-                && self.copy.until.is_some()
+            let comes_twice = self.copy.until.is_some()
                 && Reading::new(table).has_key()
                 && !gaps(&table.name, entry.pieces.clone())?.is_empty();
             if entry.is_made || !was_altered && !comes_twice {
@@ -297,10 +297,10 @@ impl Plan {
                 return Err(rerouted(name, &noted.target, &target));
             }
             let is_complete = is_begun && gaps(name, noted.pieces.clone())?.is_empty();
-            let counts = is_begun && !noted.definition.starts_with(DOOMED);
+            let counts = self.counts && is_begun && !noted.definition.starts_with(DOOMED);
             let is_same = noted.definition.trim_start_matches(DOOMED) == definition;
             let can_go_on = Reading::new(table).has_key() || !Guard::CopyKeyless.holds();
-            if self.goes_on && counts && (is_complete || is_same && can_go_on) {
+            if counts && (is_complete || is_same && can_go_on) {
                 self.begun.insert(name.clone());
                 if let Some((from, by_gtid)) = place.filter(|_| !is_complete) {
                     let is_behind = |place: &&Location| !from.reaches(place, by_gtid);

@@ -44,8 +44,10 @@ pub(super) struct Run<'a, S: Source, T: Target> {
     pub(super) cursor: Cursor,
     /// Rows before it may be in the target already, without a record of it.
     pub(super) safe_until: Option<Location>,
-    /// Where it is over, if it ever is.
-    pub(super) end: Option<Location>,
+    /// The same, until a checkpoint has passed it.
+    pub(super) window: Option<Location>,
+    /// Whether it is over there.
+    pub(super) ends: bool,
     /// Whether the task wants safe mode for ever.
     pub(super) always_safe: bool,
     /// Whether transactions are known by GTID.
@@ -152,14 +154,15 @@ impl<S: Source, T: Target> Run<'_, S, T> {
 
     /// Whether everything is at a place where the run may end, and is `told` to, or wants to.
     fn is_ending(&self, told: bool) -> bool {
-        let wanted = told || self.planner.wants_slots().is_some() || self.has_reached_end();
-        wanted && self.cursor.is_at_boundary() && self.barrier.is_none()
+        self.cursor.is_at_boundary()
+            && self.barrier.is_none()
+            && (told || self.planner.wants_slots().is_some() || self.has_reached_end())
     }
 
     /// Whether everything up to the end is planned. Behind the last transaction there may be events
     /// that are none, or another file.
     fn has_reached_end(&self) -> bool {
-        let Some(end) = &self.end else {
+        let Some(end) = self.window.as_ref().filter(|_| self.ends) else {
             return false;
         };
         let read = || self.cursor.read().filter(|_| !self.by_gtid);
@@ -171,7 +174,7 @@ impl<S: Source, T: Target> Run<'_, S, T> {
     fn stand_at_end(&mut self) {
         let at = self.planner.location();
         if let Some(end) = self
-            .end
+            .window
             .as_ref()
             .filter(|end| !at.reaches(end, self.by_gtid))
         {
@@ -429,11 +432,12 @@ impl<S: Source, T: Target> Run<'_, S, T> {
         self.flushed = Instant::now();
         let global = self.planner.watermark().clone();
         // While slots are at work nobody knows an exit point that a crash won't have passed.
+        let closes = (self.window.as_ref()).is_some_and(|end| global.reaches(end, self.by_gtid));
         let checkpoint = Checkpoint {
             global,
             exit_safe: None,
         };
-        match self.target.checkpoint(&checkpoint).await {
+        match self.target.checkpoint(&checkpoint, closes).await {
             Applied::Done => {
                 let metrics = &self.facts.metrics;
                 metrics.flush_interval.observe(interval.as_secs_f64());

@@ -11,7 +11,7 @@ use dm_core::{
     sync::{agreement::SourceTable, ddl::Collations, progress::Location, schema::TableName},
 };
 use dm_runtime::ports::{
-    self, EventStream, SourceEnd, SourceFacts, Start,
+    self, EventStream, Logged, SourceEnd, SourceFacts, Start,
     copy::{Definer, Definition, Reader, Snapshot, SnapshotTable},
 };
 use tokio::time::{sleep, timeout};
@@ -101,7 +101,8 @@ impl ports::Source for Source {
             version: events::version(flavor).to_owned(),
             sql_mode: String::new(),
             lower_case_table_names: 0,
-            logs_all: true,
+            logged: Logged::default(),
+            obstacle: None,
             server: self.upstream.server(),
             end: self.upstream.state().binlog.source_end(),
         })

@@ -545,10 +545,9 @@ impl ports::Target for Target {
         Applied::Done
     }
 
-    async fn checkpoint(&self, checkpoint: &Checkpoint) -> Applied {
+    async fn checkpoint(&self, checkpoint: &Checkpoint, closes: bool) -> Applied {
         let inner = &self.0;
         let window = inner.window();
-        let closes = (window.as_ref()).is_some_and(|end| checkpoint.global.reaches(end, true));
         let mut written = checkpoint.clone();
         if let Some(end) = window.filter(|_| !closes) {
             let covers = |exit: &Location| exit.reaches(&end, true);

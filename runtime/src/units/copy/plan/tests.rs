@@ -86,11 +86,12 @@ fn plan_at(
         readers: Vec::new(),
     };
     // As where nobody could apply what is between.
-    let goes_on = mode != "full";
+    let counts = mode != "full";
+    let given = (counts, counts);
     Plan::new(
         &job,
         (&rules, "server"),
-        goes_on,
+        given,
         Some(noted.clone()),
         &snapshot,
     )
