@@ -245,3 +245,78 @@ async fn a_table_that_takes_the_place_of_another_is_not_read() -> Result<()> {
     }
     Ok(())
 }
+
+/// However rows lie along a key, it is found where to divide them, and each is in one part.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_divided() -> Result<()> {
+    const ROWS: u64 = 20_000;
+    for brand in [MYSQL, MARIADB] {
+        let server = Database::start(brand, Role::Source, &Options::default())?;
+        let mut admin = Client::connect(&server).await?;
+        admin
+            .run(&format!(
+                "CREATE DATABASE halves; USE halves; \
+                 SET SESSION /*!80000 cte_max_recursion_depth */ /*M! max_recursive_iterations */ \
+                 = 100000; \
+                 CREATE TABLE source AS WITH RECURSIVE r (i) AS \
+                 (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < {ROWS}) SELECT i FROM r; \
+                 CREATE TABLE skewed (id BIGINT UNSIGNED PRIMARY KEY, pad CHAR(100)); \
+                 INSERT INTO skewed SELECT IF(i = 1, 18446744073709551615, i), 'p' FROM source; \
+                 CREATE TABLE composite (tenant INT, at INT, i INT, PRIMARY KEY (tenant, at, i)); \
+                 INSERT INTO composite SELECT IF(i < 50, i, 77), -5, i FROM source; \
+                 CREATE TABLE texts (a VARCHAR(70) CHARACTER SET utf8mb4 PRIMARY KEY); \
+                 INSERT INTO texts SELECT CONCAT('user:', SHA2(i, 224)) FROM source; \
+                 CREATE TABLE words \
+                 (a VARCHAR(60) CHARACTER SET latin1, b INT, PRIMARY KEY (a, b)); \
+                 INSERT INTO words SELECT CONV(i * 7919, 10, 36), i FROM source; \
+                 CREATE TABLE bytes (a VARBINARY(28) PRIMARY KEY); \
+                 INSERT INTO bytes SELECT UNHEX(SHA2(i, 224)) FROM source; \
+                 DROP TABLE source; ANALYZE TABLE skewed, composite, texts, words, bytes"
+            ))
+            .await?;
+        let source = upstream(&server);
+        let of_it = |name: &TableName| name.schema == "halves";
+        let mut snapshot = source.snapshot(Consistency::Flush, 1, of_it).await?;
+        assert_eq!(snapshot.tables.len(), 5);
+        let reader = &mut snapshot.readers[0];
+        for table in &snapshot.tables {
+            let (name, reading) = (&table.table.name, Reading::new(&table.table));
+            let whole = Piece::default();
+            let Some(ends) = reader.ends(&reading, &whole).await? else {
+                panic!("{name} has rows");
+            };
+            let mut parts = vec![(ROWS, whole, ends)];
+            for _ in 1..16 {
+                let largest = parts.iter().enumerate().max_by_key(|(_, (rows, ..))| *rows);
+                let (index, _) = largest.ok_or("no part")?;
+                let (_, mut piece, (low, high)) = parts.remove(index);
+                let key = reader.amid(&reading, &piece, (&low, &high)).await?;
+                let Some(key) = key else {
+                    panic!("{name} can't be divided between {low:?} and {high:?}");
+                };
+                let behind = Piece {
+                    after: Some(key.clone()),
+                    upto: piece.upto.replace(key.clone()),
+                };
+                let both = [(piece, (low, key.clone())), (behind, (key, high))];
+                for (place, (piece, ends)) in both.into_iter().enumerate() {
+                    let rows = reader.estimate(&reading, &piece).await?.ok_or("no guess")?;
+                    parts.insert(index + place, (rows, piece, ends));
+                }
+            }
+            let mut counts = Vec::new();
+            for (_, piece, _) in &parts {
+                reader.read(&reading, piece).await?;
+                let mut rows = 0;
+                while reader.next().await?.is_some() {
+                    rows += 1;
+                }
+                counts.push(rows);
+            }
+            assert_eq!(counts.iter().sum::<u64>(), ROWS, "{name} {counts:?}");
+            let most = counts.iter().max().copied().unwrap_or_default();
+            assert!(most < ROWS / 4, "{brand:?} {name} {counts:?}");
+        }
+    }
+    Ok(())
+}

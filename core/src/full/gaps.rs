@@ -118,9 +118,12 @@ impl Gap {
 
     /// Cuts off what ends with the row of this key: a piece that has all of the gap up to there,
     /// and takes the place of the one that was cut off before. However large a table is, little has
-    /// to be noted of it. Nothing if there is no room for a piece: then all of the gap has to be
-    /// one.
+    /// to be noted of it. Nothing if there is no room for a piece, or nothing behind it: then all
+    /// that is left of the gap has to be one.
     pub fn cut(&mut self, upto: KeyValue) -> Option<Copied> {
+        if self.piece.upto.as_ref() == Some(&upto) {
+            return None;
+        }
         if self.begun.is_none() {
             let number = self.number();
             if self.behind.is_some_and(|behind| number + 1 >= behind) {
@@ -273,6 +276,19 @@ mod tests {
         assert_eq!(rest, done(6, Some(10), Some(20)));
         let all = copied.into_iter().chain([rest]).collect();
         assert_eq!(gaps(&table(), all), Ok(vec![]));
+    }
+
+    /// Its last row is no reason for one more piece, without any.
+    #[test]
+    fn what_ends_with_a_gap_is_not_cut_off() {
+        let whole = gaps(&table(), vec![]).unwrap().pop().unwrap();
+        let mut left = whole.split(vec![key(10)]).into_iter();
+        let mut gap = left.next().unwrap();
+        assert!(gap.cut(key(9)).is_some());
+        assert_eq!(gap.cut(key(10)), None);
+        assert_eq!(gap.rest().piece, done(1, None, Some(10)).piece);
+        let mut last = left.next().unwrap();
+        assert!(last.cut(key(11)).is_some());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Values come as the server's text protocol sends them, with no conversion of character sets
 //! (`character_set_results = NULL`), and become literals that make the same value anywhere.
 
+mod halves;
 mod lines;
 
 use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
@@ -170,18 +171,6 @@ impl Reading {
         sql
     }
 
-    /// The query for the lowest and the highest value of a key that is one whole number.
-    #[must_use]
-    pub fn range(&self) -> Option<String> {
-        let mut parts = self.parts();
-        let (column, None) = (parts.next()?, parts.next()) else {
-            return None;
-        };
-        let name = Quoted(&column.name);
-        let is_whole = column.form == Form::Number && column.suffix.is_empty();
-        is_whole.then(|| format!("SELECT MIN({name}),MAX({name}) FROM {}", self.table))
-    }
-
     /// The key of a row. Nothing if it has none, or is no row of the table.
     #[must_use]
     pub fn key_of<'a>(&self, values: impl Iterator<Item = Value<'a>>) -> Option<KeyValue> {
@@ -258,15 +247,19 @@ impl Reading {
         self.key.iter().map(|index| &self.columns[*index])
     }
 
-    fn condition(&self, piece: &Piece) -> String {
+    fn conditions(&self, piece: &Piece) -> Vec<String> {
         let after = piece.after.as_ref().map(|key| self.compared(key, ">", ">"));
         let upto = piece.upto.as_ref().map(|key| self.compared(key, "<", "<="));
         let filter = (!self.filter.is_empty()).then(|| format!("({})", self.filter));
-        let both: Vec<_> = after.into_iter().chain(upto).chain(filter).collect();
-        if both.is_empty() {
+        after.into_iter().chain(upto).chain(filter).collect()
+    }
+
+    fn condition(&self, piece: &Piece) -> String {
+        let all = self.conditions(piece);
+        if all.is_empty() {
             return String::new();
         }
-        format!(" WHERE {}", both.join(" AND "))
+        format!(" WHERE {}", all.join(" AND "))
     }
 
     /// Compares the key with a value, part by part: servers find no range of an index in a

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use dm_core::{
     control::db::DbConfig,
     error::{Error, Result, Scope, code},
-    full::{Consistency, Piece, Reading},
+    full::{Consistency, KeyValue, Piece, Reading},
     sync::{
         filter::is_system_schema,
         progress::Location,
@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     check::seen_in_part,
-    ports::copy::{Definer, Definition, Reader, Snapshot, SnapshotTable, SnapshotView},
+    ports::copy::{Definer, Definition, Reader, Row as _, Snapshot, SnapshotTable, SnapshotView},
 };
 
 /// How often it is tried to hold writers off, and to find tables that nobody changes meanwhile.
@@ -359,6 +359,20 @@ impl SnapshotReader {
         rows.map_err(|fault| self.refused(sql, &fault))
     }
 
+    /// The key that a query finds.
+    async fn key(&mut self, reading: &Reading, sql: &str) -> Result<Option<KeyValue>> {
+        self.run(BEFORE_ROWS).await?;
+        let rows = self.conn.rows(sql).await;
+        self.rows = rows.map_err(|fault| self.refused(sql, &fault))?;
+        let mut found = None;
+        // There is one at most, and behind the last one the savepoint is left.
+        while let Some(row) = self.next().await? {
+            let values: Option<Vec<_>> = row.values().collect();
+            found = values.and_then(|values| reading.found(values.into_iter()));
+        }
+        Ok(found)
+    }
+
     /// What a fault means: a snapshot whose connection broke is taken anew, a statement that the
     /// server refuses is refused again.
     fn refused(&self, sql: &str, fault: &Fault) -> Error {
@@ -427,16 +441,43 @@ impl Reader for SnapshotReader {
         }
     }
 
-    async fn range(&mut self, reading: &Reading) -> Result<Option<(i128, i128)>> {
-        let Some(sql) = reading.range() else {
-            return Ok(None);
-        };
+    async fn ends(
+        &mut self,
+        reading: &Reading,
+        piece: &Piece,
+    ) -> Result<Option<(KeyValue, KeyValue)>> {
+        let [first, last] = reading.ends(piece);
+        let first = self.key(reading, &first).await?;
+        Ok(first.zip(self.key(reading, &last).await?))
+    }
+
+    async fn amid(
+        &mut self,
+        reading: &Reading,
+        piece: &Piece,
+        (low, high): (&KeyValue, &KeyValue),
+    ) -> Result<Option<KeyValue>> {
+        for sql in reading.amid(piece, low, high).into_iter().flatten() {
+            if let Some(key) = self.key(reading, &sql).await?
+                && key != *high
+            {
+                return Ok(Some(key));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn estimate(&mut self, reading: &Reading, piece: &Piece) -> Result<Option<u64>> {
         self.run(BEFORE_ROWS).await?;
-        let rows = self.ask(&sql).await?;
+        let rows = self.ask(&reading.estimate(piece)).await?;
         self.run(BEHIND_ROWS).await?;
-        let bound = |index| rows.first()?.text(index).parse().ok();
-        // Neither of a table without rows, nor of decimals.
-        Ok(bound(0).zip(bound(1)))
+        let guess = rows.first().and_then(|row| match row.len() {
+            // With partitions, and the part that is filtered.
+            12 => row.get(9),
+            10 => row.get(8),
+            _ => None,
+        });
+        Ok(guess.and_then(|text| text.as_ref()?.parse().ok()))
     }
 
     async fn read(&mut self, reading: &Reading, piece: &Piece) -> Result<()> {

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use dm_core::{
     error::Result,
-    full::{Copied, Lines, Piece, PlainKey, Reading, Value, gaps},
+    full::{Copied, KeyValue, Lines, Piece, PlainKey, Reading, Value, gaps},
     sync::{
         progress::Location,
         schema::{Table, TableName},
@@ -88,14 +88,37 @@ pub trait Reader: Definer + 'static {
     /// As [`Definer::definition`]. 32001: the user may not know.
     fn is_there(&mut self, name: &TableName) -> impl Future<Output = Result<bool>> + Send;
 
-    /// The lowest and the highest value of a key that is one whole number, if there are any.
+    /// The keys of the first and the last row of a piece, if it has any.
     ///
     /// # Errors
     /// As [`Definer::definition`].
-    fn range(
+    fn ends(
         &mut self,
         reading: &Reading,
-    ) -> impl Future<Output = Result<Option<(i128, i128)>>> + Send;
+        piece: &Piece,
+    ) -> impl Future<Output = Result<Option<(KeyValue, KeyValue)>>> + Send;
+
+    /// The key of a row somewhere amid a piece, which has rows behind it, if one is easily found.
+    /// The keys are that of its first row or what is before it, and that of its last one.
+    ///
+    /// # Errors
+    /// As [`Definer::definition`].
+    fn amid(
+        &mut self,
+        reading: &Reading,
+        piece: &Piece,
+        ends: (&KeyValue, &KeyValue),
+    ) -> impl Future<Output = Result<Option<KeyValue>>> + Send;
+
+    /// About how many rows a piece has, if the source has a guess.
+    ///
+    /// # Errors
+    /// As [`Definer::definition`].
+    fn estimate(
+        &mut self,
+        reading: &Reading,
+        piece: &Piece,
+    ) -> impl Future<Output = Result<Option<u64>>> + Send;
 
     /// Begins to read the rows of a piece, in the order of their key.
     ///

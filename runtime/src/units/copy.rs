@@ -1,7 +1,7 @@
 //! Copies the tables that a task begins with: rows of a snapshot go straight into the target.
 //!
-//! Each table is read in the order of its key by one connection, or several where its key is a
-//! number, and cut into pieces of about a megabyte. A piece and the note that it is there are one
+//! Each table is read in the order of its key by one connection, or several where it is large, and
+//! cut into pieces of about a megabyte. A piece and the note that it is there are one
 //! transaction under the fence, so a restart knows to the row what is missing. It goes on from
 //! another snapshot then, and the binlog between the two is applied in safe mode once all is
 //! copied: by the sync unit or, where none follows, before the copy is over. Rows without a key

@@ -64,8 +64,9 @@ fn a_simple_key_is_followed_from_value_to_value() {
          WHERE (`id`>-7) AND (`id`<=9) ORDER BY `id`"
     );
     assert_eq!(
-        reading.range().as_deref(),
-        Some("SELECT MIN(`id`),MAX(`id`) FROM `d`.`t`")
+        reading.ends(&piece)[1],
+        "SELECT `id` FROM `d`.`t` FORCE INDEX (`PRIMARY`) WHERE (`id`>-7) AND (`id`<=9) \
+         ORDER BY `id` DESC LIMIT 1"
     );
     assert_eq!(
         reading.insert("INSERT", "`t`"),
@@ -89,7 +90,6 @@ fn the_parts_of_a_key_are_compared_one_by_one() {
         Some(b"0000-00-00 00:00:00"),
         Some(b"\x00"),
     ];
-    assert_eq!(reading.range(), None);
     let piece = Piece {
         after: reading.key_of(values(&at)),
         upto: None,
@@ -361,4 +361,77 @@ fn a_key_may_have_no_order_to_read_by() {
     assert!(!Reading::new(&table(columns(), vec![unordered.clone()])).has_key());
     let both = Reading::new(&table(columns(), vec![unordered, key("v", &[1])]));
     assert!(both.rows(&Piece::default()).contains("FORCE INDEX (`v`)"));
+}
+
+/// What servers are asked for, to divide the rows of a table.
+#[test]
+fn keys_next_to_a_guess_are_asked_for() {
+    let reading = |columns: Vec<ColumnInfo>, parts: &[usize]| {
+        Reading::new(&table(columns, vec![key("PRIMARY", parts)]))
+    };
+    let guess = |reading: &Reading, low: &[&[u8]], high: &[&[u8]]| {
+        let found = |values: &[&[u8]]| reading.found(values.iter().copied()).unwrap();
+        reading.amid(&Piece::default(), &found(low), &found(high))
+    };
+    let numbers = reading(
+        vec![column("a", "int", None), column("b", "bigint", None)],
+        &[0, 1],
+    );
+    let [behind, before] = guess(&numbers, &[b"7", b"-10"], &[b"7", b"90"]).unwrap();
+    assert_eq!(
+        behind,
+        "SELECT `a`,`b` FROM `d`.`t` FORCE INDEX (`PRIMARY`) WHERE `a`=7 AND `b`>=40 \
+         ORDER BY `a`,`b` LIMIT 1"
+    );
+    assert_eq!(
+        before,
+        "SELECT `a`,`b` FROM `d`.`t` FORCE INDEX (`PRIMARY`) WHERE `a`=7 AND `b`<40 \
+         ORDER BY `a` DESC,`b` DESC LIMIT 1"
+    );
+    // Where there is none between them either, one of them is found.
+    let next = guess(&numbers, &[b"7", b"1"], &[b"8", b"1"]).unwrap();
+    assert!(next[0].contains("WHERE `a`>=8 "), "{next:?}");
+    assert_eq!(guess(&numbers, &[b"7", b"1"], &[b"7", b"1"]), None);
+
+    let of = |column: ColumnInfo, low: &[u8], high: &[u8]| {
+        let [behind, _] = guess(&reading(vec![column], &[0]), &[low], &[high])?;
+        let (_, guess) = behind.split_once(">=")?;
+        Some(guess.split(" ORDER").next().unwrap().to_owned())
+    };
+    let text = |charset| column("a", "varchar", Some(charset));
+    for (column, low, high, expected) in [
+        (
+            text("utf8mb4"),
+            &b"0f"[..],
+            &b"f3"[..],
+            Some("_utf8mb4 x'3772'"),
+        ),
+        (
+            text("ascii"),
+            b"user:AB",
+            b"user:X",
+            Some("_ascii x'757365723a4c4f'"),
+        ),
+        (text("latin1"), b"", b"z", Some("_latin1 x'6869'")),
+        // Nobody knows where these stand, or how long a character is.
+        (text("latin1"), b"\xe4", b"\xf6", None),
+        (text("utf8mb4"), b"a", b"A", None),
+        (text("gbk"), b"a", b"z", None),
+        (
+            column("a", "varbinary", None),
+            b"\x01\xff",
+            b"\x03",
+            Some("x'0280'"),
+        ),
+        (column("a", "decimal", None), b"1.50", b"9.00", None),
+        (
+            column("a", "date", None),
+            b"2020-01-01",
+            b"2021-01-01",
+            None,
+        ),
+    ] {
+        let found = of(column.clone(), low, high);
+        assert_eq!(found.as_deref(), expected, "{column:?} {low:?}");
+    }
 }

@@ -9,7 +9,7 @@ use std::{
 use dm_core::{
     binlog::Dialect,
     error::{Error, Result, code},
-    full::{Copied, Gap, KeyValue, Lines, Reading, gaps},
+    full::{Copied, Gap, KeyValue, Lines, Piece, Reading, gaps},
     sync::schema::{Table, TableName},
 };
 
@@ -28,8 +28,10 @@ use crate::{
 
 /// A table with more bytes than this is read by several connections, if its key allows that.
 const SPLIT_BYTES: u64 = 64 << 20;
-/// Into so many parts it is cut, which may be of very different sizes.
-const PARTS: usize = 64;
+/// It is cut into parts of about so many bytes,
+const PART_BYTES: u64 = 16 << 20;
+/// as long as they are not more than this: a source that is far away answers slowly.
+const PARTS_MAX: u64 = 64;
 
 /// What all connections to a snapshot need to know.
 pub(super) struct Shared {
@@ -164,25 +166,72 @@ async fn split<R: Reader>(
     table: &SnapshotTable,
     gaps: Vec<Gap>,
 ) -> Result<Vec<Gap>, Failure> {
-    if table.bytes <= SPLIT_BYTES || gaps.is_empty() {
+    let reading = Reading::new(&table.table);
+    if table.bytes <= SPLIT_BYTES || gaps.is_empty() || !reading.has_key() {
         return Ok(gaps);
     }
-    let reading = Reading::new(&table.table);
-    let Some(bounds) = reader.range(&reading).await.map_err(again)? else {
-        return Ok(gaps);
-    };
-    let parts = |gap: Gap| gap.split(bounds_between(bounds));
+    let keys = bounds(reader, &reading, table).await.map_err(again)?;
+    let parts = |gap: Gap| gap.split(keys.clone());
     Ok(gaps.into_iter().flat_map(parts).collect())
 }
 
-/// Keys between two bounds, as far as there are enough values to tell apart.
-fn bounds_between((low, high): (i128, i128)) -> Vec<KeyValue> {
-    let parts = PARTS as i128;
-    if high.saturating_sub(low) < parts * parts {
-        return Vec::new();
+/// Rows of a table that lie together.
+struct Part {
+    piece: Piece,
+    /// The key of its first row or what is before it, and that of its last one.
+    ends: (KeyValue, KeyValue),
+    /// About how many, as far as it can be divided.
+    rows: u64,
+}
+
+/// Keys, in order, between which parts of a table lie that have about as many rows each. The
+/// largest one is divided, again and again: however rows lie along a key, most of them don't stay
+/// together.
+async fn bounds<R: Reader>(
+    reader: &mut R,
+    reading: &Reading,
+    table: &SnapshotTable,
+) -> Result<Vec<KeyValue>> {
+    let whole = Piece::default();
+    let Some(ends) = reader.ends(reading, &whole).await? else {
+        return Ok(Vec::new());
+    };
+    let wanted = (table.bytes / PART_BYTES).clamp(2, PARTS_MAX);
+    let rows_min = table.rows / wanted / 4;
+    let mut parts = vec![Part {
+        piece: whole,
+        ends,
+        rows: table.rows,
+    }];
+    while (parts.len() as u64) < wanted {
+        let largest = parts.iter_mut().enumerate().max_by_key(|(_, it)| it.rows);
+        let Some((index, part)) = largest.filter(|(_, it)| it.rows > rows_min) else {
+            break;
+        };
+        let (low, high) = &part.ends;
+        let Some(key) = reader.amid(reading, &part.piece, (low, high)).await? else {
+            part.rows = 0;
+            continue;
+        };
+        let whole = part.rows;
+        let mut behind = Part {
+            piece: Piece {
+                after: Some(key.clone()),
+                upto: part.piece.upto.replace(key.clone()),
+            },
+            ends: (key.clone(), mem::replace(&mut part.ends.1, key)),
+            rows: 0,
+        };
+        for part in [&mut *part, &mut behind] {
+            part.rows = reader.estimate(reading, &part.piece).await?.unwrap_or(0);
+        }
+        if part.rows + behind.rows < whole / 4 {
+            // What contradicts the guess before is none.
+            (part.rows, behind.rows) = (whole / 2, whole / 2);
+        }
+        parts.insert(index + 1, behind);
     }
-    let key = |part: i128| KeyValue(vec![(low + (high - low) / parts * part).to_string()]);
-    (1..parts).map(key).collect()
+    Ok(parts.into_iter().filter_map(|it| it.piece.upto).collect())
 }
 
 /// Whether a row that is read `again` may stand in the way of another: one that had its place in

@@ -59,12 +59,21 @@ impl ports::Source for Source {
         self.upstream.trace.count("source: snapshot");
         let names = tables.names().into_iter();
         let names = names.map(|name| TableName::new(&*self.upstream.name, name));
+        let (mut size, way) = {
+            let state = self.upstream.state();
+            (state.dice.fork("size of rows"), state.plan.way)
+        };
+        let row_bytes = match way.has_files() {
+            true => 0,
+            false => *size.pick(&[0, 0, 8 << 20]),
+        };
         let table = |name: TableName| {
             let known = tables.get(&name.table)?;
             Some(SnapshotTable {
                 table: known.definition.table(&name),
                 rows: known.rows.len() as u64,
-                bytes: 0,
+                // As if they were large, some sources have them read by several connections.
+                bytes: known.rows.len() as u64 * row_bytes,
             })
         };
         let wanted = names
@@ -213,23 +222,33 @@ impl Reader for SnapshotReader {
         Ok(self.tables.get(&name.table).is_some())
     }
 
-    async fn range(&mut self, _: &Reading) -> Result<Option<(i128, i128)>> {
-        Ok(None)
+    async fn ends(
+        &mut self,
+        reading: &Reading,
+        piece: &Piece,
+    ) -> Result<Option<(KeyValue, KeyValue)>> {
+        let keys = self.keys(reading, piece).await?;
+        Ok(keys.first().cloned().zip(keys.last().cloned()))
+    }
+
+    async fn amid(
+        &mut self,
+        reading: &Reading,
+        piece: &Piece,
+        _: (&KeyValue, &KeyValue),
+    ) -> Result<Option<KeyValue>> {
+        let keys = self.keys(reading, piece).await?;
+        let (_, others) = keys.split_last().unwrap_or((&KeyValue(Vec::new()), &[]));
+        Ok((!others.is_empty()).then(|| self.upstream.state().dice.pick(others).clone()))
+    }
+
+    async fn estimate(&mut self, reading: &Reading, piece: &Piece) -> Result<Option<u64>> {
+        let keys = self.keys(reading, piece).await?;
+        Ok(Some(keys.len() as u64))
     }
 
     async fn read(&mut self, reading: &Reading, piece: &Piece) -> Result<()> {
-        self.reach().await?;
-        let known = self.tables.get(&reading.table().table);
-        let known = known.ok_or_else(|| trouble(&code::DUMP_UNIT_RUNTIME, "no such table"))?;
-        let bound = |key: &Option<KeyValue>| -> Option<i64> { key.as_ref()?.0[0].parse().ok() };
-        let (after, upto) = (bound(&piece.after), bound(&piece.upto));
-        let is_in = |row: &&Row| {
-            let key = known.definition.uniques.first().and_then(|key| row[*key]);
-            after.is_none_or(|after| key > Some(after)) && upto.is_none_or(|upto| key <= Some(upto))
-        };
-        // In the order of the first column, which is the key where there is one.
-        let rows = known.rows.sorted();
-        self.rows = rows.iter().filter(is_in).map(TextRow::new).collect();
+        self.rows = self.rows_of(reading, piece).await?;
         Ok(())
     }
 
@@ -239,6 +258,33 @@ impl Reader for SnapshotReader {
         sleep(latency).await;
         self.reach().await?;
         Ok(self.rows.pop_front())
+    }
+}
+
+impl SnapshotReader {
+    /// The rows of a piece, in the order of the first column, which is the key where there is one.
+    async fn rows_of(&self, reading: &Reading, piece: &Piece) -> Result<VecDeque<TextRow>> {
+        self.reach().await?;
+        let known = self.tables.get(&reading.table().table);
+        let known = known.ok_or_else(|| trouble(&code::DUMP_UNIT_RUNTIME, "no such table"))?;
+        let bound = |key: &Option<KeyValue>| -> Option<i64> { key.as_ref()?.0[0].parse().ok() };
+        let (after, upto) = (bound(&piece.after), bound(&piece.upto));
+        let is_in = |row: &&Row| {
+            let key = known.definition.uniques.first().and_then(|key| row[*key]);
+            after.is_none_or(|after| key > Some(after)) && upto.is_none_or(|upto| key <= Some(upto))
+        };
+        let rows = known.rows.sorted();
+        Ok(rows.iter().filter(is_in).map(TextRow::new).collect())
+    }
+
+    /// Their keys.
+    async fn keys(&self, reading: &Reading, piece: &Piece) -> Result<Vec<KeyValue>> {
+        use ports::copy::Row as _;
+        let rows = self.rows_of(reading, piece).await?;
+        Ok(rows
+            .iter()
+            .filter_map(|row| reading.key_of(row.values()))
+            .collect())
     }
 }
 
