@@ -25,7 +25,7 @@ use dm_core::{
 use tokio::{sync::watch, time::Instant};
 
 use self::{
-    copy::CopyFacts,
+    copy::{CopyFacts, outdated},
     moving::Moving,
     relay::{RelayFacts, RelayUnit, SyncGroup},
     sync::{Relay, SyncFacts, SyncUnit},
@@ -370,7 +370,11 @@ impl<K: Connect> Units<K> {
                 UnitKind::Sync => !target.has_checkpoint().await?,
                 UnitKind::Load => match target.copy().await? {
                     // Files are dumped no more once some of them are loaded.
-                    Some(copy) => files::directory(&job.task)?.is_none() && !copy.is_complete()?,
+                    Some(_) if files::directory(&job.task)?.is_some() => false,
+                    Some(copy) => {
+                        let is_outdated = outdated(&job, &copy, &upstream).is_some();
+                        !copy.is_complete()? || is_outdated && copy.reconciled().is_some()
+                    }
                     None => true,
                 },
                 _ => true,

@@ -89,11 +89,17 @@ impl Gap {
         }
     }
 
+    /// Whether it is all of a table.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        *self == Self::whole()
+    }
+
     /// Splits what is left of a table into gaps that end at these keys, which are in order, and one
     /// behind them. What has a beginning or an end stays as it is.
     #[must_use]
     pub fn split(self, keys: Vec<KeyValue>) -> Vec<Self> {
-        if self != Self::whole() || keys.len() >= SPLITS_MAX {
+        if !self.is_whole() || keys.len() >= SPLITS_MAX {
             return Vec::from([self]);
         }
         let mut gaps = Vec::with_capacity(keys.len() + 1);

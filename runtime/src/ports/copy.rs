@@ -174,6 +174,11 @@ impl Copy {
         Ok(true)
     }
 
+    /// Up to where the binlog makes rows of several moments those of one, if it is to.
+    pub(crate) fn reconciled(&self) -> Option<&Location> {
+        self.until.as_ref().filter(|_| self.is_logged)
+    }
+
     /// Whether nobody else brings rows to where those of a table go, as far as this source is
     /// concerned.
     pub(crate) fn is_alone(&self, table: &CopyTable) -> bool {

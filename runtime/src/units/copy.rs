@@ -132,10 +132,11 @@ impl<K: Connect> Moving<K> {
             upstream: &upstream,
             at: from.clone(),
         };
-        let outdated = noted.as_ref().and_then(|it| self.outdated(it, &upstream));
+        let outdated = noted
+            .as_ref()
+            .and_then(|it| outdated(&self.job, it, &upstream));
         if let Some(copy) = &noted
-            // Rows of one moment lack nothing.
-            && (outdated.is_none() || copy.until.is_none())
+            && (outdated.is_none() || copy.reconciled().is_none())
             && !wants_more(&rules, copy)
             && self
                 .complete((&source, &definitions(&copy.from)), slots, copy)
@@ -275,36 +276,6 @@ impl<K: Connect> Moving<K> {
         Ok(())
     }
 
-    /// Why rows that are noted can't be gone on with, and have to go, if so. Whoever follows the
-    /// binlog must say himself that all may begin anew.
-    fn outdated(&self, noted: &Copy, upstream: &SourceFacts) -> Option<&'static str> {
-        let Job {
-            task,
-            source,
-            use_relay,
-            ..
-        } = &self.job;
-        if follows(task) {
-            return None;
-        }
-        let by_gtid = source.enable_gtid;
-        let SourceFacts { end, server, .. } = upstream;
-        let now = Location {
-            position: end.position.clone(),
-            gtids: Some(end.gtids.clone()).filter(|gtids| !gtids.is_empty()),
-        };
-        let is_other = noted.server.as_ref().is_some_and(|before| before != server);
-        if is_other && !by_gtid {
-            Some("it is another server than the one that they are from")
-        } else if !now.reaches(&noted.from, by_gtid) {
-            Some("it is behind the place that they are from")
-        } else if end.has_lost(&noted.from, by_gtid) && !use_relay {
-            Some("it has purged the binlog that they lack")
-        } else {
-            None
-        }
-    }
-
     /// Whether all rows of a copy are there; then what is left is made.
     async fn complete<T: Target>(
         &self,
@@ -370,9 +341,32 @@ pub(super) async fn until_all(
     Ok(())
 }
 
+/// Why rows that are noted can't be gone on with, and have to go, if so. Whoever follows the binlog
+/// must say himself that all may begin anew. Complete rows of one moment lack nothing all the same.
+pub(super) fn outdated(job: &Job, noted: &Copy, upstream: &SourceFacts) -> Option<&'static str> {
+    let by_gtid = job.source.enable_gtid;
+    let SourceFacts { end, server, .. } = upstream;
+    let now = Location {
+        position: end.position.clone(),
+        gtids: Some(end.gtids.clone()).filter(|gtids| !gtids.is_empty()),
+    };
+    let is_other = noted.server.as_ref().is_some_and(|before| before != server);
+    if follows(&job.task) || noted.is_over {
+        None
+    } else if is_other && !by_gtid {
+        Some("it is another server than the one that they are from")
+    } else if !now.reaches(&noted.from, by_gtid) {
+        Some("it is behind the place that they are from")
+    } else if end.has_lost(&noted.from, by_gtid) && !job.use_relay {
+        Some("it has purged the binlog that they lack")
+    } else {
+        None
+    }
+}
+
 /// From where on a copy needs the source's binlog, if it does.
 fn needed<'a>(task: &SubtaskConfig, copy: &'a Copy) -> Option<&'a Location> {
-    (follows(task) || copy.until.is_some()).then_some(&copy.from)
+    (follows(task) || copy.reconciled().is_some()).then_some(&copy.from)
 }
 
 /// Does what takes a while, and looks meanwhile whether the source keeps what is needed of its

@@ -110,9 +110,11 @@ impl Form {
                 let (mut guess, low) =
                     low.split_at_checked(same).map(|it| (it.0.to_vec(), it.1))?;
                 let high = high.get(same..)?;
+                // What comes next must not fall into a character.
+                let is_plain = charset.is_none() || guess.is_ascii();
                 match charset.as_deref() {
                     None => guess.extend(between(256, |byte| Some(byte.into()), low, high)?),
-                    Some("utf8mb4" | "utf8mb3" | "utf8" | "latin1" | "ascii") => {
+                    Some("utf8mb4" | "utf8mb3" | "utf8" | "latin1" | "ascii") if is_plain => {
                         let is_upper = high.first()?.is_ascii_uppercase();
                         let digits = between(RANKS, rank, low, high)?;
                         guess.extend(digits.map(|digit| letter(digit, is_upper)));
@@ -138,20 +140,20 @@ fn bytes(literal: &str) -> Option<Vec<u8>> {
     pairs.map(pair).collect()
 }
 
-/// Two digits amid those that two texts begin with. What is missing is zero, and so is a second one
-/// that is none.
+/// Two digits amid those that two texts begin with. What is missing is zero, as is what is no digit
+/// but in the place of the highest first one, where it is the last.
 fn between(
     base: u32,
     rank: impl Fn(u8) -> Option<u32>,
     low: &[u8],
     high: &[u8],
 ) -> Option<[u8; 2]> {
-    let number = |text: &[u8]| {
-        let first = text.first().map_or(Some(0), |byte| rank(*byte))?;
+    let number = |text: &[u8], other: u32| {
+        let first = text.first().map_or(0, |byte| rank(*byte).unwrap_or(other));
         let second = text.get(1).and_then(|byte| rank(*byte)).unwrap_or(0);
-        Some(first * base + second)
+        first * base + second
     };
-    let (low, high) = (number(low)?, number(high)?);
+    let (low, high) = (number(low, 0), number(high, base - 1));
     let half = high.checked_sub(low).filter(|it| *it > 0)?.div_ceil(2);
     let amid = low + half;
     Some([amid / base, amid % base].map(|digit| digit as u8))

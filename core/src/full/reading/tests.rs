@@ -414,7 +414,9 @@ fn keys_next_to_a_guess_are_asked_for() {
         ),
         (text("latin1"), b"", b"z", Some("_latin1 x'6869'")),
         // Nobody knows where these stand, or how long a character is.
-        (text("latin1"), b"\xe4", b"\xf6", None),
+        (text("latin1"), b"\xe4", b"\xf6", Some("_latin1 x'6869'")),
+        (text("utf8mb4"), b"\xc3\xa4", b"\xc3\xb6", None),
+        (text("utf8mb4"), b"_a", b"~", Some("_utf8mb4 x'686e'")),
         (text("utf8mb4"), b"a", b"A", None),
         (text("gbk"), b"a", b"z", None),
         (

@@ -30,7 +30,7 @@ impl<K: Connect> Moving<K> {
         };
         let follows = follows(&self.job.task);
         let is_behind = match copy.is_over {
-            false => copy.until.is_some(),
+            false => copy.reconciled().is_some(),
             // Where somebody else has written the checkpoint, that is told.
             true => {
                 let is_lost = recovered.slots.is_empty() && recovered.checkpoint.is_some();

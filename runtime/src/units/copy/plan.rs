@@ -87,8 +87,7 @@ impl Plan {
         let mut plan = Self {
             copy: Copy {
                 from: from.clone(),
-                // What nobody will put right is nothing to wait for.
-                until: until.clone().filter(|_| is_logged),
+                until: until.clone(),
                 is_logged,
                 server: Some(server.to_owned()),
                 ..Copy::default()
@@ -217,7 +216,7 @@ impl Plan {
             };
             let was_altered = self.altered.contains(&table.name);
             // Of one without a key all rows are of one snapshot.
-            let comes_twice = self.copy.until.is_some()
+            let comes_twice = self.copy.reconciled().is_some()
                 && Reading::new(table).has_key()
                 && !gaps(&table.name, entry.pieces.clone())?.is_empty();
             if entry.is_made || !was_altered && !comes_twice {

@@ -4,6 +4,7 @@ use std::{
     cmp::Reverse,
     mem,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use dm_core::{
@@ -12,6 +13,8 @@ use dm_core::{
     full::{Copied, Gap, KeyValue, Lines, Piece, Reading, gaps},
     sync::schema::{Table, TableName},
 };
+use tokio::time::Instant;
+use tracing::warn;
 
 use super::{
     Failure, again,
@@ -30,8 +33,10 @@ use crate::{
 const SPLIT_BYTES: u64 = 64 << 20;
 /// It is cut into parts of about so many bytes,
 const PART_BYTES: u64 = 16 << 20;
-/// as long as they are not more than this: a source that is far away answers slowly.
+/// as long as they are not more than this,
 const PARTS_MAX: u64 = 64;
+/// and as long as that does not take longer: a source that is far away answers slowly.
+const DIVIDING_MAX: Duration = Duration::from_secs(2);
 
 /// What all connections to a snapshot need to know.
 pub(super) struct Shared {
@@ -167,10 +172,19 @@ async fn split<R: Reader>(
     gaps: Vec<Gap>,
 ) -> Result<Vec<Gap>, Failure> {
     let reading = Reading::new(&table.table);
-    if table.bytes <= SPLIT_BYTES || gaps.is_empty() || !reading.has_key() {
+    let is_whole = gaps.iter().any(Gap::is_whole);
+    if table.bytes <= SPLIT_BYTES || !is_whole || !reading.has_key() {
         return Ok(gaps);
     }
-    let keys = bounds(reader, &reading, table).await.map_err(again)?;
+    let keys = match bounds(reader, &reading, table).await.map_err(again) {
+        Ok(keys) => keys,
+        // It can be read all the same.
+        Err(Failure::Other(error)) => {
+            warn!(table = %table.table.name, %error, "it is not divided");
+            return Ok(gaps);
+        }
+        Err(failure) => return Err(failure),
+    };
     let parts = |gap: Gap| gap.split(keys.clone());
     Ok(gaps.into_iter().flat_map(parts).collect())
 }
@@ -203,7 +217,8 @@ async fn bounds<R: Reader>(
         ends,
         rows: table.rows,
     }];
-    while (parts.len() as u64) < wanted {
+    let start = Instant::now();
+    while (parts.len() as u64) < wanted && start.elapsed() < DIVIDING_MAX {
         let largest = parts.iter_mut().enumerate().max_by_key(|(_, it)| it.rows);
         let Some((index, part)) = largest.filter(|(_, it)| it.rows > rows_min) else {
             break;

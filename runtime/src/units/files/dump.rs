@@ -163,15 +163,15 @@ impl<K: Connect> Moving<K> {
             dir = %dir.path.display(),
             "dumping"
         );
+        for reader in &mut readers {
+            reader.set_time_zone(&zone).await.map_err(again)?;
+        }
         let work = left(readers.first_mut(), &tables, |_| Vec::new()).await?;
         let chunks = |(table, gaps): (usize, Vec<Gap>)| {
             let chunks = gaps.into_iter().zip(0..);
             let chunks = chunks.map(|(gap, number)| Chunk { number, gap });
             (table, chunks.collect())
         };
-        for reader in &mut readers {
-            reader.set_time_zone(&zone).await.map_err(again)?;
-        }
         let known = tables.iter().map(|it| {
             let total = Total {
                 rows: it.rows,
