@@ -255,17 +255,19 @@ impl Reading {
     }
 
     fn condition(&self, piece: &Piece) -> String {
-        let all = self.conditions(piece);
-        if all.is_empty() {
-            return String::new();
-        }
-        format!(" WHERE {}", all.join(" AND "))
+        all_of(&self.conditions(piece))
+    }
+
+    /// The columns of the key.
+    fn names(&self) -> impl Iterator<Item = String> {
+        self.parts()
+            .map(|column| format!("{}", Quoted(&column.name)))
     }
 
     /// Compares the key with a value, part by part: servers find no range of an index in a
     /// comparison of tuples. The first part is compared once more, as a range that is easily found.
     fn compared(&self, KeyValue(literals): &KeyValue, strict: &str, last: &str) -> String {
-        let names: Vec<_> = self.parts().map(|column| Quoted(&column.name)).collect();
+        let names: Vec<_> = self.names().collect();
         let mut cases = Vec::with_capacity(names.len());
         for index in 0..names.len() {
             let is_last = index + 1 == names.len();
@@ -289,11 +291,8 @@ impl Reading {
 
     fn order(&self, sql: &mut String) {
         if self.has_key() {
-            let parts = self
-                .parts()
-                .map(|column| format!("{}", Quoted(&column.name)));
             sql.push_str(" ORDER BY ");
-            sql.push_str(&list(parts));
+            sql.push_str(&list(self.names()));
         }
     }
 }
@@ -489,6 +488,14 @@ fn hex(bytes: &[u8], into: &mut Vec<u8>) {
         into.push(DIGITS[usize::from(byte & 15)]);
     }
     into.push(b'\'');
+}
+
+/// What a query says that wants rows which meet these conditions.
+fn all_of(conditions: &[String]) -> String {
+    match conditions {
+        [] => String::new(),
+        all => format!(" WHERE {}", all.join(" AND ")),
+    }
 }
 
 fn list(parts: impl Iterator<Item = String>) -> String {

@@ -5,7 +5,7 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use super::{Column, Form, KeyValue, Piece, Reading, list};
+use super::{Column, Form, KeyValue, Piece, Reading, all_of, list};
 use crate::sync::schema::Quoted;
 
 /// Digits, and letters of either case.
@@ -44,13 +44,10 @@ impl Reading {
     /// `rows`, the ninth one of MariaDB, and of MySQL the tenth.
     #[must_use]
     pub fn estimate(&self, piece: &Piece) -> String {
-        let names = self
-            .parts()
-            .map(|column| format!("{}", Quoted(&column.name)));
         // MySQL does not look into an index that it has to use.
         format!(
             "EXPLAIN FORMAT=TRADITIONAL SELECT {} FROM {} USE INDEX ({}){}",
-            list(names),
+            list(self.names()),
             self.table,
             Quoted(&self.index),
             self.condition(piece)
@@ -75,20 +72,13 @@ impl Reading {
 
     /// The first key that meets conditions, in an order.
     fn key(&self, conditions: &[String], order: &str) -> String {
-        let names = || {
-            self.parts()
-                .map(|column| format!("{}", Quoted(&column.name)))
-        };
-        let ordered = names().map(|name| format!("{name}{order}"));
-        let condition = match conditions {
-            [] => String::new(),
-            all => format!(" WHERE {}", all.join(" AND ")),
-        };
+        let ordered = self.names().map(|name| format!("{name}{order}"));
         format!(
-            "SELECT {} FROM {} FORCE INDEX ({}){condition} ORDER BY {} LIMIT 1",
-            list(names()),
+            "SELECT {} FROM {} FORCE INDEX ({}){} ORDER BY {} LIMIT 1",
+            list(self.names()),
             self.table,
             Quoted(&self.index),
+            all_of(conditions),
             list(ordered)
         )
     }

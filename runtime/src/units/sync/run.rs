@@ -44,7 +44,7 @@ pub(super) struct Run<'a, S: Source, T: Target> {
     pub(super) cursor: Cursor,
     /// Rows before it may be in the target already, without a record of it.
     pub(super) safe_until: Option<Location>,
-    /// The same, until a checkpoint has passed it.
+    /// The same as the run began with it: a checkpoint behind it says that it is over.
     pub(super) window: Option<Location>,
     /// Whether it is over there.
     pub(super) ends: bool,
